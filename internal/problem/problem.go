@@ -1,0 +1,86 @@
+// Package problem writes errors as application/problem+json (RFC 9457). Both
+// programs answer every error through it, so that a client reads one shape
+// whichever hop made it.
+package problem
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"strconv"
+)
+
+// ContentType is the media type of every error answer.
+const ContentType = "application/problem+json"
+
+// A Problem is one error answer.
+type Problem struct {
+	// Type is a URI that names the kind of problem; about:blank says that
+	// status and code tell all.
+	Type string `json:"type" example:"about:blank"`
+	// Title is the standard phrase of the status.
+	Title string `json:"title" example:"Not Found"`
+	// Status repeats the HTTP status.
+	Status int `json:"status" example:"404"`
+	// Detail says what is wrong, for people. Its wording is kept where clients
+	// of the predecessor read it.
+	Detail string `json:"detail" example:"Key 'k' not found"`
+	// Code is stable and for machines.
+	Code string `json:"code" example:"key_not_found"`
+	// Members are added to the answer beside the five above.
+	Members map[string]any `json:"-"`
+}
+
+// New returns a problem with the title that belongs to status.
+func New(status int, code, detail string) *Problem {
+	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Code: code}
+}
+
+// With adds an extension member and returns p.
+func (p *Problem) With(name string, value any) *Problem {
+	if p.Members == nil {
+		p.Members = map[string]any{}
+	}
+	p.Members[name] = value
+	return p
+}
+
+func (p *Problem) Error() string { return p.Detail }
+
+// MarshalJSON flattens the members beside the standard fields.
+func (p *Problem) MarshalJSON() ([]byte, error) {
+	type standard Problem
+	if len(p.Members) == 0 {
+		return marshal((*standard)(p))
+	}
+	all := maps.Clone(p.Members)
+	all["type"], all["title"], all["status"] = p.Type, p.Title, p.Status
+	all["detail"], all["code"] = p.Detail, p.Code
+	return marshal(all)
+}
+
+// Write answers with p. Headers that the caller has set stay.
+func (p *Problem) Write(w http.ResponseWriter) {
+	body, err := marshal(p)
+	if err != nil { // a member that cannot be encoded: a mistake of the program
+		body, _ = marshal(New(p.Status, p.Code, p.Detail))
+	}
+	header := w.Header()
+	header.Set("Content-Type", ContentType)
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // the client is gone; there is nobody to tell
+}
+
+// marshal encodes without escaping <, > and &, which keys may hold.
+func marshal(value any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}

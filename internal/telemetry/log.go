@@ -1,0 +1,47 @@
+// Package telemetry holds what both programs need to be observed and to stop
+// well: logging, the request id, and serving with a drain at the end.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Version is the program's version, set by the linker (-X).
+var Version = "dev"
+
+// NewLogger returns a logger that writes lines of format "json" or "text" at or
+// above level ("debug", "info", "warn", "error") to out. A line that is logged
+// with a request's context carries its request id.
+func NewLogger(out io.Writer, level, format string) (*slog.Logger, error) {
+	var min slog.Level
+	if err := min.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	options := &slog.HandlerOptions{Level: min}
+	var handler slog.Handler = slog.NewJSONHandler(out, options)
+	if format == "text" {
+		handler = slog.NewTextHandler(out, options)
+	}
+	return slog.New(requestIDHandler{handler}), nil
+}
+
+// requestIDHandler adds the request id of the context to each line.
+type requestIDHandler struct{ slog.Handler }
+
+func (h requestIDHandler) Handle(ctx context.Context, record slog.Record) error {
+	if id := RequestID(ctx); id != "" {
+		record.AddAttrs(slog.String("request_id", id))
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+func (h requestIDHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return requestIDHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h requestIDHandler) WithGroup(name string) slog.Handler {
+	return requestIDHandler{h.Handler.WithGroup(name)}
+}

@@ -1,0 +1,56 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// DrainTimeout bounds how long a stopping server waits for requests in
+	// flight. It is shorter than the 30 s after which supervisors kill.
+	DrainTimeout = 25 * time.Second
+	// HeaderTimeout bounds how long a client may take to send its headers.
+	HeaderTimeout = 10 * time.Second
+	// IdleTimeout is how long an unused connection is kept. It is longer than
+	// any client's in the chain, so that a server never closes a connection
+	// that a write is being sent on.
+	IdleTimeout = 180 * time.Second
+	// MaxHeaderBytes bounds the request line and the headers.
+	MaxHeaderBytes = 64 << 10
+)
+
+// Serve answers requests on listener until ctx ends; then it stops accepting,
+// waits up to DrainTimeout for the requests in flight and returns nil when all
+// were answered. It closes listener in every case.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: HeaderTimeout,
+		IdleTimeout:       IdleTimeout,
+		MaxHeaderBytes:    MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	logger.Info("listening", "address", listener.Addr().String(), "version", Version)
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	logger.Info("stopping: requests in flight are answered first")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
+	defer cancel()
+	err := server.Shutdown(drain)
+	if err != nil {
+		err = fmt.Errorf("drain: %w", errors.Join(err, server.Close()))
+	}
+	<-served // Serve has returned http.ErrServerClosed
+	return err
+}
