@@ -1,0 +1,81 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+	"kvstore/internal/problem"
+)
+
+// envelopeBytes is how much a body may have around its value.
+const envelopeBytes = 64 << 10
+
+// readValue returns the JSON text of the body's member value, as it was sent.
+func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
+	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
+		return nil, err
+	}
+	body, err := readBody(c, maxValueBytes)
+	if err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(body) {
+		return nil, malformed("is not valid UTF-8")
+	}
+	// A map and not a struct: a struct's fields match without regard to case.
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		var kind *json.UnmarshalTypeError
+		if !errors.As(err, &kind) {
+			return nil, malformed(err.Error())
+		}
+	}
+	value, ok := members["value"]
+	if !ok {
+		return nil, problem.New(http.StatusUnprocessableEntity, "missing_value", `body: must be an object with the member "value"`)
+	}
+	return value, nil
+}
+
+// readBody returns the body, or kv.ErrValueTooLarge when it is longer than any
+// value's envelope.
+func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
+	limit := maxValueBytes + envelopeBytes
+	if c.Request.ContentLength > limit {
+		return nil, kv.ValueTooLarge(maxValueBytes)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, kv.ValueTooLarge(maxValueBytes)
+	case err != nil:
+		return nil, malformed("could not be read to its end")
+	}
+	return body, nil
+}
+
+// checkContentType accepts JSON, no type, and the type that a bare curl -d sends.
+func checkContentType(header string) error {
+	if header == "" {
+		return nil
+	}
+	kind, _, err := mime.ParseMediaType(header)
+	if err == nil && (kind == "application/json" || kind == "application/x-www-form-urlencoded") {
+		return nil
+	}
+	return problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
+		fmt.Sprintf("Content-Type: %q is not accepted; send the body as application/json", header))
+}
+
+func malformed(what string) error {
+	return problem.New(http.StatusBadRequest, "malformed_json", "body: "+what)
+}

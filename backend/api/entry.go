@@ -1,0 +1,113 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+	"kvstore/internal/problem"
+)
+
+// putEntry writes the next version of a key.
+//
+//	@Summary		Write a key
+//	@Description	Makes the value the next version of the key. It is on disk when the answer comes.
+//	@Description	The value comes back as it went in: numbers keep every digit, members their order, text its characters.
+//	@Description	The body is accepted as `application/json`, without a content type, and as the
+//	@Description	`application/x-www-form-urlencoded` that a bare `curl -d` sends.
+//	@Tags			entries
+//	@Accept			json
+//	@Produce		json
+//	@Param			key		path		string		true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it, control characters do not"	example(app/db/host)
+//	@Param			body	body		putRequest	true	"The value: any JSON value, null included, up to 1 MiB (KV_MAX_VALUE_BYTES)"
+//	@Success		200		{object}	putAnswer
+//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400		{object}	problem.Problem	"The key is invalid, or the body is not JSON (code invalid_key, malformed_json)"
+//	@Failure		413		{object}	problem.Problem	"The value is over the limit (code value_too_large)"
+//	@Failure		415		{object}	problem.Problem	"The body is of another type than JSON (code unsupported_media_type)"
+//	@Failure		422		{object}	problem.Problem	"The body has no member value (code missing_value)"
+//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
+//	@Failure		507		{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Router			/put/{key} [put]
+//	@Router			/put/{key} [post]
+func (a *API) putEntry(c *gin.Context) error {
+	key := keyOf(c)
+	if err := kv.CheckKey(key); err != nil { // before the body: it may be large
+		return err
+	}
+	value, err := readValue(c, a.store.MaxValueBytes())
+	if err != nil {
+		return err
+	}
+	written, err := a.store.Put(c.Request.Context(), key, value)
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, http.StatusOK, newPutAnswer(written))
+}
+
+// getEntry reads a version of a key, the latest unless one is named.
+//
+//	@Summary		Read a key
+//	@Description	Returns the latest version, or the one that `version` names. `source` says where the value really came from.
+//	@Tags			entries
+//	@Produce		json
+//	@Param			key		path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
+//	@Param			version	query		int		false	"The version to read: a positive integer"	minimum(1)	example(1)
+//	@Success		200		{object}	entryAnswer
+//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
+//	@Failure		404		{object}	problem.Problem	"There is no such key or version (code key_not_found, version_not_found)"
+//	@Failure		422		{object}	problem.Problem	"version is not a positive integer (code invalid_version)"
+//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
+//	@Router			/get/{key} [get]
+//	@Router			/get/{key} [head]
+func (a *API) getEntry(c *gin.Context) error {
+	key := keyOf(c)
+	version, latest, err := versionOf(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	if latest {
+		entry, source, err := a.store.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		return writeEntry(c, entry, source)
+	}
+	entry, source, err := a.store.GetVersion(ctx, key, version)
+	if err != nil {
+		return err
+	}
+	return writeEntry(c, entry, source)
+}
+
+// keyOf returns what follows the verb in the decoded path.
+func keyOf(c *gin.Context) string { return strings.TrimPrefix(c.Param("key"), "/") }
+
+// versionOf reads the parameter version; latest is true when there is none.
+func versionOf(c *gin.Context) (version int64, latest bool, err error) {
+	if c.Request.URL.RawQuery == "" {
+		return 0, true, nil
+	}
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	if err != nil {
+		return 0, false, problem.New(http.StatusBadRequest, "malformed_query", "query: "+err.Error())
+	}
+	if !query.Has("version") {
+		return 0, true, nil
+	}
+	version, err = strconv.ParseInt(query.Get("version"), 10, 64)
+	if err != nil || version < 1 {
+		return 0, false, problem.New(http.StatusUnprocessableEntity, "invalid_version",
+			"version: must be a positive integer of at most 9223372036854775807")
+	}
+	return version, false, nil
+}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+	"kvstore/internal/problem"
+)
+
+// statuses is the one table from errors to answers.
+var statuses = []struct {
+	err    error
+	status int
+	code   string
+	detail string // what the client reads when the error has no words for it
+}{
+	{kv.ErrInvalidKey, http.StatusBadRequest, "invalid_key", ""},
+	{kv.ErrKeyNotFound, http.StatusNotFound, "key_not_found", ""},
+	{kv.ErrVersionNotFound, http.StatusNotFound, "version_not_found", ""},
+	{kv.ErrValueTooLarge, http.StatusRequestEntityTooLarge, "value_too_large", ""},
+	{kv.ErrStorageFull, http.StatusInsufficientStorage, "storage_full", "The disk is full; nothing was written"},
+	{kv.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The store cannot serve the request now"},
+	{kv.ErrCorrupt, http.StatusInternalServerError, "store_damaged", "The database is damaged; what was read is not served"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "store_unavailable", "The store did not answer in time"},
+	{context.Canceled, statusClientClosedRequest, "client_closed_request", "The client went away"},
+}
+
+// statusClientClosedRequest is for the log: nobody reads the answer.
+const statusClientClosedRequest = 499
+
+// writeError answers with the problem that err is. What err does not say in words
+// for the client goes to the log, with the request id, and not into the answer.
+func (a *API) writeError(c *gin.Context, err error) {
+	p := problemOf(err)
+	if p.Status >= http.StatusInternalServerError {
+		a.logger.ErrorContext(c.Request.Context(), "request failed", "status", p.Status, "error", err)
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		c.Header("Retry-After", "1")
+	}
+	p.Write(c.Writer)
+}
+
+func problemOf(err error) *problem.Problem {
+	var p *problem.Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	for _, row := range statuses {
+		if errors.Is(err, row.err) {
+			return problem.New(row.status, row.code, detailOf(err, row.detail))
+		}
+	}
+	return problem.New(http.StatusInternalServerError, "internal", "Internal error; the log has the request id")
+}
+
+func detailOf(err error, fallback string) string {
+	var known *kv.Error
+	if errors.As(err, &known) {
+		return known.Detail
+	}
+	return fallback
+}
+
+func noRoute(c *gin.Context) error {
+	return problem.New(http.StatusNotFound, "not_found", fmt.Sprintf("No endpoint at %s; /docs lists them", c.Request.URL.Path))
+}
+
+// noMethod runs after gin has set Allow.
+func noMethod(c *gin.Context) error {
+	return problem.New(http.StatusMethodNotAllowed, "method_not_allowed",
+		fmt.Sprintf("%s is not allowed here; allowed: %s", c.Request.Method, c.Writer.Header().Get("Allow")))
+}

@@ -1,0 +1,88 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/internal/problem"
+	"kvstore/internal/telemetry"
+)
+
+// pingTimeout bounds how long a health check waits for the database.
+const pingTimeout = 2 * time.Second
+
+// part is the health of one part of the service.
+type part struct {
+	Status  string `json:"status" enums:"ok,failed" example:"ok"`
+	Version string `json:"version,omitempty" example:"1.0.0"`
+	Store   string `json:"store,omitempty" example:"0b0f7a52-6f0e-4d6e-9c0b-3f1f3c1d2a11"`
+	Detail  string `json:"detail,omitempty"`
+}
+
+// healthAnswer has a member for each part. The gateway adds itself.
+type healthAnswer struct {
+	Status   string `json:"status" example:"ok"`
+	Gateway  *part  `json:"gateway,omitempty"`
+	Backend  part   `json:"backend"`
+	Database part   `json:"database"`
+}
+
+// health reports on every part.
+//
+//	@Summary		Health of every part
+//	@Description	200 when gateway, backend and database all work; else 503, with the same members.
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	healthAnswer
+//	@Failure		503	{object}	problem.Problem	"A part does not work (code unhealthy)"
+//	@Router			/health [get]
+//	@Router			/health [head]
+func (a *API) health(c *gin.Context) error {
+	backend := part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()}
+	if err := a.ping(c); err != nil {
+		a.logger.ErrorContext(c.Request.Context(), "the database does not answer", "error", err)
+		database := part{Status: "failed", Detail: "The database does not answer"}
+		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
+			With("backend", backend).With("database", database)
+	}
+	return writeJSON(c, http.StatusOK, healthAnswer{Status: "ok", Backend: backend, Database: part{Status: "ok"}})
+}
+
+// alive says that the process runs.
+//
+//	@Summary		Is the process alive
+//	@Description	For supervisors next to the process; not reachable through Traefik.
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	part
+//	@Router			/healthz [get]
+//	@Router			/healthz [head]
+func (a *API) alive(c *gin.Context) error {
+	return writeJSON(c, http.StatusOK, part{Status: "ok"})
+}
+
+// ready says that the process can serve, and which store it serves.
+//
+//	@Summary		Can the backend serve
+//	@Description	For supervisors and gateways; not reachable through Traefik. `store` identifies the store.
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	part
+//	@Failure		503	{object}	problem.Problem	"The database does not answer (code store_unavailable)"
+//	@Router			/readyz [get]
+//	@Router			/readyz [head]
+func (a *API) ready(c *gin.Context) error {
+	if err := a.ping(c); err != nil {
+		return err
+	}
+	return writeJSON(c, http.StatusOK, part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()})
+}
+
+func (a *API) ping(c *gin.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), pingTimeout)
+	defer cancel()
+	return a.store.Ping(ctx)
+}

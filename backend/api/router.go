@@ -1,0 +1,66 @@
+// Package api speaks HTTP: it decodes a request, makes one call of the store and
+// encodes the answer. The routes stand in this file, the errors and their status in
+// errors.go, and each resource has a file.
+package api
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/store"
+	"kvstore/internal/telemetry"
+)
+
+// API answers the requests of the backend.
+type API struct {
+	store  *store.Store
+	logger *slog.Logger
+}
+
+// New returns the handler of every route.
+func New(s *store.Store, logger *slog.Logger) http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	a := &API{store: s, logger: logger}
+	router := gin.New()
+	// A key is everything behind the verb, decoded once and otherwise untouched:
+	// nothing may be redirected, cleaned or merged.
+	router.RedirectTrailingSlash = false
+	router.RedirectFixedPath = false
+	router.RemoveExtraSlash = false
+	router.HandleMethodNotAllowed = true
+	router.NoRoute(a.handle(noRoute))
+	router.NoMethod(a.handle(noMethod))
+	a.routes(router)
+	return telemetry.Requests(router, logger)
+}
+
+// routes is the list of every route.
+func (a *API) routes(router *gin.Engine) {
+	write := []string{http.MethodPut, http.MethodPost}
+	read := []string{http.MethodGet, http.MethodHead}
+
+	router.Match(write, "/put/*key", a.handle(a.putEntry))
+	router.Match(read, "/get/*key", a.handle(a.getEntry))
+
+	router.Match(read, "/cache/stats", a.handle(a.cacheStats))
+	router.Match(read, "/db/stats", a.handle(a.databaseStats))
+
+	router.Match(read, "/health", a.handle(a.health))
+	router.Match(read, "/healthz", a.handle(a.alive))
+	router.Match(read, "/readyz", a.handle(a.ready))
+
+	router.Match(read, "/openapi.json", a.handle(a.openAPI))
+	router.Match(read, "/docs", a.handle(a.docsIndex))
+	router.Match(read, "/docs/*any", swaggerUI())
+}
+
+// handle turns a handler that returns its error into one of gin's.
+func (a *API) handle(handler func(*gin.Context) error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := handler(c); err != nil {
+			a.writeError(c, err)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+
+	"kvstore/backend/database"
+	"kvstore/internal/settings"
+)
+
+// config is the configuration of the backend. API answers name these settings, so
+// a change of a name is a change of the API.
+type config struct {
+	addr          string
+	databaseURL   string
+	cacheMaxKeys  int
+	cacheMaxBytes int64
+	maxValueBytes int64
+	logLevel      string
+	logFormat     string
+	version       bool
+}
+
+const (
+	maxCacheKeys  = 100_000_000
+	maxCacheBytes = 1 << 40
+	// maxMaxValueBytes keeps a value with its envelope far below what SQLite
+	// stores in a row (1 GB).
+	maxMaxValueBytes = 256 << 20
+)
+
+const usage = `backend keeps every version of every key in SQLite and answers HTTP.
+
+Usage:
+  backend [flags]                 serve until SIGINT or SIGTERM
+  backend backup FILE [flags]     write a consistent copy of the database; the service may run
+  backend restore FILE [flags]    put a copy in the place of the database; the service must be stopped
+  backend check [flags]           read the whole database and check it; the service may run
+  backend healthcheck [flags]     exit with 0 when the server at --backend-addr can serve
+  backend prepare --owner UID:GID make the directory of the database and give it to that user (needs root)`
+
+func (c *config) define(set *settings.Set) {
+	set.String(&c.addr, "backend-addr", "host:port", "127.0.0.1:8080", "address to listen on", checkAddr)
+	set.String(&c.databaseURL, "database-url", "url", "sqlite:data/kv_store.db", "the database, as sqlite:PATH", func(text string) error {
+		_, err := database.ParseURL(text)
+		return err
+	})
+	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "most keys in the cache")
+	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "most bytes of keys and values in the cache")
+	set.Size(&c.maxValueBytes, "max-value-bytes", "1MiB", 1, maxMaxValueBytes, "size of the largest value; over it a write gets 413")
+	set.Choice(&c.logLevel, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")
+	set.Choice(&c.logFormat, "log-format", "json", "form of the log", "json", "text")
+	set.Bool(&c.version, "version", "print the version and exit")
+}
+
+func checkAddr(text string) error {
+	if _, _, err := net.SplitHostPort(text); err != nil {
+		return fmt.Errorf("must be HOST:PORT or :PORT")
+	}
+	return nil
+}
+
+// parseConfig reads the settings and returns what stands beside the flags: a
+// command and its arguments. A command may add settings of its own.
+func parseConfig(args []string, getenv func(string) string, out io.Writer, more func(*settings.Set)) (config, []string, error) {
+	var c config
+	set := settings.New("backend", usage, out)
+	c.define(set)
+	more(set)
+	rest, err := set.Parse(args, getenv)
+	return c, rest, err
+}

@@ -1,0 +1,122 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+
+	"gorm.io/gorm"
+)
+
+// A Config says which database to open.
+type Config struct {
+	// URL is that of ParseURL. The file and its directory are made when missing.
+	URL string
+	// Readers is how many reads may run at once; 0 means two for each processor,
+	// and at least four.
+	Readers int
+	// Logger is told what an operator should know of the start.
+	Logger *slog.Logger
+}
+
+// A DB is an open database. Its methods may be called from many goroutines,
+// Update from one at a time.
+type DB struct {
+	writer  *gorm.DB
+	readers *gorm.DB
+	lock    *Lock
+	storeID string
+}
+
+// Open locks the database, checks it, brings its schema up to date and returns it.
+// It refuses, with an error that says why, a file that another process holds, that
+// is damaged, cannot be written, is no database of this program, or was written
+// by a newer version of it. A refused file is left as it was.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	path, err := ParseURL(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("database URL %q: %w", cfg.URL, err)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("database URL %q: %w", cfg.URL, err)
+	}
+	db := &DB{}
+	if err := db.open(ctx, path, cfg); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, errors.Join(err, db.Close()))
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
+	if err := prepareFile(path); err != nil {
+		return err
+	}
+	if db.lock, err = AcquireLock(path); err != nil {
+		return err
+	}
+	// The check comes before the writer, which would change the journal mode of
+	// a file that is not ours.
+	var whole bool
+	if err := withReader(path, func(reader *gorm.DB) (err error) {
+		whole, err = checkFile(reader.WithContext(ctx))
+		return err
+	}); err != nil {
+		return err
+	}
+	if !whole {
+		cfg.Logger.Info("the database is large and is not read whole at the start; the command \"check\" does that", "path", path)
+	}
+	if db.writer, err = openWriter(path); err != nil {
+		return err
+	}
+	if err := migrate(db.writer.WithContext(ctx)); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if err := db.writer.WithContext(ctx).Model(&storeRow{}).Where("id = ?", storeRowID).Pluck("uuid", &db.storeID).Error; err != nil {
+		return fmt.Errorf("read the id of the store: %w", err)
+	}
+	if db.storeID == "" {
+		return errors.New("the database file is damaged: it has no store id")
+	}
+	db.readers, err = openReaders(path, readerCount(cfg.Readers))
+	return err
+}
+
+func readerCount(configured int) int {
+	if configured > 0 {
+		return configured
+	}
+	return max(4, 2*runtime.GOMAXPROCS(0))
+}
+
+// Close ends every connection and gives the lock back. The last connection moves
+// the write-ahead log into the file.
+func (db *DB) Close() error {
+	var failures []error
+	for _, pool := range []*gorm.DB{db.readers, db.writer} {
+		if pool == nil {
+			continue
+		}
+		conns, err := pool.DB()
+		if err == nil {
+			err = conns.Close()
+		}
+		failures = append(failures, err)
+	}
+	if db.lock != nil {
+		failures = append(failures, db.lock.Release())
+	}
+	return errors.Join(failures...)
+}
+
+// StoreID identifies the store: it was made with the file and stays in it.
+func (db *DB) StoreID() string { return db.storeID }
+
+// Ping reports whether the database answers a read.
+func (db *DB) Ping(ctx context.Context) error {
+	var one int
+	return translate(ctx, "ping", db.readers.WithContext(ctx).Raw("SELECT id FROM store").Row().Scan(&one))
+}

@@ -1,0 +1,75 @@
+package database
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-gormigrate/gormigrate/v2"
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+// migrate brings the schema to the newest number. Each step runs in a transaction
+// of its own and is recorded in the table migrations; a step never changes once
+// it was released. A file that has a step which this program does not know is
+// refused: a newer program wrote it.
+func migrate(db *gorm.DB) error {
+	options := &gormigrate.Options{
+		TableName:                 "migrations",
+		IDColumnName:              "id",
+		IDColumnSize:              255,
+		UseTransaction:            true,
+		ValidateUnknownMigrations: true,
+	}
+	err := gormigrate.New(db, options, migrations()).Migrate()
+	if errors.Is(err, gormigrate.ErrUnknownPastMigration) {
+		return errors.New("its schema is newer than this program: run the version that wrote it, or a later one")
+	}
+	return err
+}
+
+func migrations() []*gormigrate.Migration {
+	return []*gormigrate.Migration{
+		{ID: "0001_keys_and_versions", Migrate: createKeysAndVersions},
+	}
+}
+
+// createKeysAndVersions has its own copies of the models, since the models go on
+// changing and this step must not.
+func createKeysAndVersions(tx *gorm.DB) error {
+	type store struct {
+		ID            int64  `gorm:"primaryKey;autoIncrement:false"`
+		UUID          string `gorm:"type:text;not null"`
+		CreatedAt     int64  `gorm:"not null;autoCreateTime:false"`
+		Revision      int64  `gorm:"not null"`
+		TotalKeys     int64  `gorm:"not null"`
+		TotalVersions int64  `gorm:"not null"`
+	}
+	type key struct {
+		ID            int64  `gorm:"primaryKey;autoIncrement:false"`
+		Key           string `gorm:"type:text;not null;uniqueIndex:keys_key"`
+		Version       int64  `gorm:"not null"`
+		Revision      int64  `gorm:"not null"`
+		Timestamp     int64  `gorm:"not null"`
+		TotalVersions int64  `gorm:"not null"`
+	}
+	type version struct {
+		Revision  int64  `gorm:"primaryKey;autoIncrement:false"`
+		KeyID     int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
+		Version   int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
+		Timestamp int64  `gorm:"not null"`
+		Value     []byte `gorm:"type:blob;not null"`
+		Key       key    `gorm:"foreignKey:KeyID;references:ID"`
+	}
+	if err := tx.Table("store").Migrator().CreateTable(&store{}); err != nil {
+		return fmt.Errorf("create table store: %w", err)
+	}
+	if err := tx.Migrator().CreateTable(&key{}, &version{}); err != nil {
+		return fmt.Errorf("create tables keys and versions: %w", err)
+	}
+	if err := tx.Exec(stampSQL).Error; err != nil {
+		return fmt.Errorf("stamp the file: %w", err)
+	}
+	return tx.Table("store").Create(&store{ID: storeRowID, UUID: uuid.NewString(), CreatedAt: time.Now().UnixMicro()}).Error
+}

@@ -1,0 +1,152 @@
+package database
+
+import (
+	"context"
+	"fmt"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"kvstore/backend/kv"
+)
+
+// A Head is what a writer must know of a key to append its next version.
+type Head struct {
+	// ID is the key's row; 0 for a key that is not stored yet.
+	ID int64
+	// Version, Revision and Time are those of the latest version.
+	Version  int64
+	Revision int64
+	Time     kv.Timestamp
+	// TotalVersions counts the versions that can be read.
+	TotalVersions int64
+}
+
+// A Tx is a transaction that writes. It is valid inside the function that Update
+// calls, and only there.
+type Tx struct {
+	tx *gorm.DB
+	// Totals are the store's counters. The caller advances them; they are saved
+	// with the transaction.
+	Totals kv.Totals
+}
+
+// Update runs fn in one transaction and commits it: when it returns nil, all that
+// fn did is on disk; when it returns an error, nothing of it is stored. An error
+// of fn comes back as it is.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	tx := db.writer.WithContext(ctx).Begin()
+	if tx.Error != nil {
+		return translate(ctx, "begin", tx.Error)
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	update := &Tx{tx: tx}
+	if err := tx.Raw("SELECT revision, total_keys AS keys, total_versions AS versions FROM store").Scan(&update.Totals).Error; err != nil {
+		return translate(ctx, "read the counters", err)
+	}
+	before := update.Totals
+	if err := fn(update); err != nil {
+		return err
+	}
+	if update.Totals == before {
+		return nil // nothing was appended
+	}
+	if err := update.saveTotals(); err != nil {
+		return translate(ctx, "save the counters", err)
+	}
+	return translate(ctx, "commit", tx.Commit().Error)
+}
+
+func (t *Tx) saveTotals() error {
+	return t.tx.Exec("UPDATE store SET revision = ?, total_keys = ?, total_versions = ?",
+		t.Totals.Revision, t.Totals.Keys, t.Totals.Versions).Error
+}
+
+// statementRows are the numbers of rows that one statement takes. They are few, so
+// that the driver finds each statement prepared, whatever the size of a batch.
+var statementRows = [...]int{64, 16, 4, 1}
+
+// Heads returns the heads of those of keys that are stored.
+func (t *Tx) Heads(keys []string) (map[string]Head, error) {
+	heads := make(map[string]Head, len(keys))
+	for len(keys) > 0 {
+		n := min(len(keys), statementRows[0])
+		var rows []keyRow
+		if err := t.tx.Raw("SELECT * FROM keys WHERE key IN ?", padded(keys[:n])).Scan(&rows).Error; err != nil {
+			return nil, translate(t.tx.Statement.Context, "read heads", err)
+		}
+		for _, row := range rows {
+			heads[row.Key] = Head{
+				ID: row.ID, Version: row.Version, Revision: row.Revision,
+				Time: kv.Timestamp(row.Timestamp), TotalVersions: row.TotalVersions,
+			}
+		}
+		keys = keys[n:]
+	}
+	return heads, nil
+}
+
+// padded repeats the last key until a statement of that length exists.
+func padded(keys []string) []string {
+	length := len(keys)
+	for _, n := range statementRows {
+		if n >= len(keys) {
+			length = n
+		}
+	}
+	for len(keys) < length {
+		keys = append(keys[:len(keys):len(keys)], keys[len(keys)-1])
+	}
+	return keys
+}
+
+// Append stores new versions, and the heads of their keys as they are afterwards.
+// Each entry's key must be in heads, with an ID.
+func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
+	keys := make([]keyRow, 0, len(heads))
+	for key, head := range heads {
+		keys = append(keys, keyRow{
+			ID: head.ID, Key: key, Version: head.Version, Revision: head.Revision,
+			Timestamp: int64(head.Time), TotalVersions: head.TotalVersions,
+		})
+	}
+	versions := make([]versionRow, 0, len(entries))
+	for _, e := range entries {
+		versions = append(versions, versionRow{
+			Revision: e.Revision, KeyID: heads[e.Key].ID, Version: e.Version,
+			Timestamp: int64(e.Time), Value: e.Value,
+		})
+	}
+	if err := inStatements(keys, t.upsertKeys); err != nil {
+		return translate(t.tx.Statement.Context, "save keys", err)
+	}
+	if err := inStatements(versions, t.insertVersions); err != nil {
+		return translate(t.tx.Statement.Context, "append versions", err)
+	}
+	return nil
+}
+
+func (t *Tx) upsertKeys(rows []keyRow) error {
+	return t.tx.Clauses(clause.OnConflict{
+		Columns:   []clause.Column{{Name: "id"}},
+		DoUpdates: clause.AssignmentColumns([]string{"version", "revision", "timestamp", "total_versions"}),
+	}).Create(&rows).Error
+}
+
+func (t *Tx) insertVersions(rows []versionRow) error {
+	return t.tx.Omit(clause.Associations).Create(&rows).Error
+}
+
+// inStatements calls save with pieces of rows that have the lengths of
+// statementRows.
+func inStatements[T any](rows []T, save func([]T) error) error {
+	for _, n := range statementRows {
+		for len(rows) >= n {
+			if err := save(rows[:n]); err != nil {
+				return fmt.Errorf("%d rows: %w", n, err)
+			}
+			rows = rows[n:]
+		}
+	}
+	return nil
+}

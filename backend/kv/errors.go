@@ -1,0 +1,54 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors that a caller can act on. Compare with errors.Is: they come wrapped,
+// mostly in an *Error that has the detail for the client.
+var (
+	// ErrInvalidKey: the key breaks a rule of CheckKey.
+	ErrInvalidKey = errors.New("invalid key")
+	// ErrKeyNotFound: no such key.
+	ErrKeyNotFound = errors.New("key not found")
+	// ErrVersionNotFound: the key has no such version.
+	ErrVersionNotFound = errors.New("version not found")
+	// ErrValueTooLarge: the value has more bytes than the store accepts.
+	ErrValueTooLarge = errors.New("value too large")
+	// ErrStorageFull: the disk has no room for the write; nothing was written.
+	ErrStorageFull = errors.New("storage is full")
+	// ErrUnavailable: the database or the store cannot serve now; nothing was
+	// written, and the same request may work later.
+	ErrUnavailable = errors.New("store is unavailable")
+	// ErrCorrupt: the database is damaged; what was read is not served.
+	ErrCorrupt = errors.New("database is damaged")
+)
+
+// An Error is one of the errors above together with what to tell the client.
+type Error struct {
+	// Kind is one of the sentinels.
+	Kind error
+	// Detail names what is wrong in words for the client.
+	Detail string
+}
+
+func (e *Error) Error() string { return e.Detail }
+
+// Unwrap returns the sentinel.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// KeyNotFound says that there is no key; the words are those of the predecessor.
+func KeyNotFound(key string) error {
+	return &Error{ErrKeyNotFound, fmt.Sprintf("Key '%s' not found", key)}
+}
+
+// VersionNotFound says that key has no such version, in the predecessor's words.
+func VersionNotFound(key string, version int64) error {
+	return &Error{ErrVersionNotFound, fmt.Sprintf("Key '%s' version %d not found", key, version)}
+}
+
+// ValueTooLarge says which limit a value is over, and the option to change it.
+func ValueTooLarge(limit int64) error {
+	return &Error{ErrValueTooLarge, fmt.Sprintf("value: is over the limit of %d bytes (KV_MAX_VALUE_BYTES)", limit)}
+}

@@ -1,0 +1,107 @@
+// Command backend is the server behind the gateway: it keeps every version of
+// every key in SQLite, serves reads from a cache first, and answers HTTP. Alone on
+// its address it is a whole, single service.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"kvstore/backend/api"
+	"kvstore/backend/cache"
+	"kvstore/backend/database"
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+	"kvstore/internal/settings"
+	"kvstore/internal/telemetry"
+)
+
+const (
+	exitFailed        = 1
+	exitConfiguration = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	stop()
+	var configuration *settings.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &configuration):
+		fmt.Fprintln(os.Stderr, "backend:", err)
+		os.Exit(exitConfiguration)
+	default:
+		fmt.Fprintln(os.Stderr, "backend:", err)
+		os.Exit(exitFailed)
+	}
+}
+
+// run is the program: it serves, or does what the command in args says, and
+// returns when that is done or ctx ends.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+	var owner string
+	c, rest, err := parseConfig(args, getenv, stdout, func(set *settings.Set) { set.Text(&owner, "owner", "uid:gid", "for the command prepare") })
+	switch {
+	case errors.Is(err, settings.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case c.version:
+		_, err := fmt.Fprintln(stdout, "backend", telemetry.Version)
+		return err
+	case len(rest) > 0:
+		return command{config: c, owner: owner, out: stdout}.run(ctx, rest[0], rest[1:])
+	}
+	logger, err := telemetry.NewLogger(stdout, c.logLevel, c.logFormat)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, c, logger)
+}
+
+// serve opens the parts from the database up, serves until ctx ends, and closes
+// them in the opposite order.
+func serve(ctx context.Context, c config, logger *slog.Logger) (err error) {
+	// The address first: a second backend should say so before anything else.
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("listen on KV_BACKEND_ADDR: %w", err)
+	}
+	defer listener.Close()
+	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	entries, err := cache.New(cache.Config[kv.Entry]{
+		MaxKeys:  c.cacheMaxKeys,
+		MaxBytes: c.cacheMaxBytes,
+		Size:     func(_ string, e kv.Entry) int64 { return e.Size() },
+	})
+	if err != nil {
+		return err
+	}
+	defer entries.Close()
+
+	st, err := store.New(store.Config{Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
+
+	if err := telemetry.Serve(ctx, listener, api.New(st, logger), logger); err != nil {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
