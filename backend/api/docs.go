@@ -36,6 +36,12 @@ func (a *API) docsIndex(c *gin.Context) error {
 	return nil
 }
 
+// swaggerUI serves the page. The library refuses HEAD, for which a GET does as
+// well, since the server sends no body.
 func swaggerUI() gin.HandlerFunc {
-	return ginswagger.WrapHandler(swaggerfiles.Handler, ginswagger.URL("/openapi.json"))
+	serve := ginswagger.WrapHandler(swaggerfiles.Handler, ginswagger.URL("/openapi.json"))
+	return func(c *gin.Context) {
+		c.Request.Method = http.MethodGet
+		serve(c)
+	}
 }

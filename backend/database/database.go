@@ -59,17 +59,17 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	}
 	// The check comes before the writer, which would change the journal mode of
 	// a file that is not ours.
-	var whole bool
+	var found finding
 	if err := withReader(path, func(reader *gorm.DB) (err error) {
-		whole, err = checkFile(reader.WithContext(ctx))
+		found, err = checkFile(reader.WithContext(ctx))
 		return err
 	}); err != nil {
 		return err
 	}
-	if !whole {
+	if !found.whole {
 		cfg.Logger.Info("the database is large and is not read whole at the start; the command \"check\" does that", "path", path)
 	}
-	if db.writer, err = openWriter(path); err != nil {
+	if db.writer, err = openWriter(path, found.isNew); err != nil {
 		return err
 	}
 	if err := migrate(db.writer.WithContext(ctx)); err != nil {

@@ -45,13 +45,16 @@ func sharedPragmas() url.Values {
 	}
 }
 
-// openWriter opens the one connection that writes.
-func openWriter(path string) (*gorm.DB, error) {
+// openWriter opens the one connection that writes. A file that is new is made so
+// that its free pages can be given back to the disk later.
+func openWriter(path string, isNew bool) (*gorm.DB, error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_journal_mode", "WAL")
 	pragmas.Set("_synchronous", "FULL")
 	pragmas.Set("_txlock", "immediate")
-	pragmas.Set("_auto_vacuum", "incremental") // takes effect when the file is made
+	if isNew { // on a file that has it already the pragma is a write
+		pragmas.Set("_auto_vacuum", "incremental")
+	}
 	// Fewer, larger checkpoints: the 99th percentile of a commit falls to a fifth.
 	return openPool(path, pragmas, 1, "PRAGMA wal_autocheckpoint = 4000")
 }
@@ -144,22 +147,29 @@ func prepareFile(path string) error {
 
 const sqliteMagic = "SQLite format 3\x00"
 
+// A finding is what checkFile learns of a file that it accepts.
+type finding struct {
+	isNew bool // it has no tables
+	whole bool // all of it was read
+}
+
 // checkFile refuses a database that is damaged or belongs to another program. It
-// reads all of a file up to maxQuickCheckBytes and reports whether it did.
-func checkFile(db *gorm.DB) (whole bool, err error) {
+// reads all of a file up to maxQuickCheckBytes.
+func checkFile(db *gorm.DB) (finding, error) {
 	var tables, id, size int64
-	err = db.Raw("SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id), "+sizeSQL).
+	err := db.Raw("SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id), "+sizeSQL).
 		Row().Scan(&tables, &id, &size)
-	if err != nil {
-		return false, fmt.Errorf("the database file is damaged or cannot be read: %w", err)
+	switch {
+	case err != nil:
+		return finding{}, fmt.Errorf("the database file is damaged or cannot be read: %w", err)
+	case tables == 0:
+		return finding{isNew: true, whole: true}, nil
+	case id != applicationID:
+		return finding{}, errors.New("the file is the SQLite database of another program")
+	case size > maxQuickCheckBytes:
+		return finding{}, nil
 	}
-	if tables > 0 && id != applicationID {
-		return false, errors.New("the file is the SQLite database of another program")
-	}
-	if size > maxQuickCheckBytes {
-		return false, nil
-	}
-	return true, check(db, "quick_check")
+	return finding{whole: true}, check(db, "quick_check")
 }
 
 // check runs one of SQLite's own checks (quick_check or integrity_check).

@@ -39,6 +39,14 @@ type Store struct {
 	publishing sync.RWMutex
 	// published is the revision up to which the cache knows every write.
 	published atomic.Int64
+
+	hooks hooks
+}
+
+// hooks let tests hold the store at the moments where orders matter; nil in use.
+type hooks struct {
+	afterRead   func(kv.Entry)
+	afterCommit func()
 }
 
 // A Source says where a read was answered from.
@@ -109,7 +117,7 @@ func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 		s.cache.Release(lease)
 		return kv.Entry{}, "", err
 	}
-	s.awaitPublished(entry.Revision)
+	s.awaitPublished(entry)
 	s.cache.Fill(lease, entry)
 	return entry, FromDatabase, nil
 }
@@ -128,15 +136,19 @@ func (s *Store) GetVersion(ctx context.Context, key string, version int64) (kv.E
 	if err != nil {
 		return kv.Entry{}, "", err
 	}
-	s.awaitPublished(entry.Revision)
+	s.awaitPublished(entry)
 	return entry, FromDatabase, nil
 }
 
-// awaitPublished returns once the cache knows the write with that revision. A
-// committed revision that is not published is being published now, by a writer that
-// holds the lock; so there is nothing to wait for but the lock.
-func (s *Store) awaitPublished(revision int64) {
-	if revision <= s.published.Load() {
+// awaitPublished returns once the cache knows the write that made an entry which
+// the database has answered. A committed entry that is not published is being
+// published now, by a writer that holds the lock; so the lock is all there is to
+// wait for.
+func (s *Store) awaitPublished(entry kv.Entry) {
+	if s.hooks.afterRead != nil {
+		s.hooks.afterRead(entry)
+	}
+	if entry.Revision <= s.published.Load() {
 		return
 	}
 	s.publishing.RLock()

@@ -173,6 +173,9 @@ func (w *writer) transact(batch []*write) (applied bool, err error) {
 	if err != nil {
 		return applied, err
 	}
+	if s.hooks.afterCommit != nil {
+		s.hooks.afterCommit()
+	}
 	for _, wish := range latest(batch) {
 		s.cache.Put(wish.key, wish.written.Entry)
 	}

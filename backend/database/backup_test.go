@@ -1,0 +1,115 @@
+package database_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+)
+
+// TestBackupUnderWrites copies a database that is being written to. The copy must
+// be one moment: the totals, the versions and the latest value agree.
+func TestBackupUnderWrites(t *testing.T) {
+	url := databasetest.URL(t)
+	db := databasetest.Open(t, url)
+	put(t, db, "k", "1")
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		n := 1
+		for {
+			select {
+			case <-stop:
+				stopped <- n
+				return
+			default:
+				n++
+				put(t, db, "k", strconv.Itoa(n))
+			}
+		}
+	}()
+	copies := make([]string, 5)
+	for i := range copies {
+		copies[i] = filepath.Join(t.TempDir(), fmt.Sprintf("copy%d.db", i))
+		if err := database.Backup(t.Context(), url, copies[i]); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	last := <-stopped
+	for _, name := range copies {
+		restored := databasetest.Open(t, "sqlite:"+name)
+		stats, err := restored.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		latest, err := restored.Latest(t.Context(), "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.Revision != latest.Version || string(latest.Value) != strconv.FormatInt(latest.Version, 10) || latest.Version > int64(last) {
+			t.Errorf("%s: revision %d, latest version %d with value %s", name, stats.Revision, latest.Version, latest.Value)
+		}
+	}
+	if latest, err := db.Latest(t.Context(), "k"); err != nil || latest.Version != int64(last) {
+		t.Errorf("the source has version %d, %v, want %d", latest.Version, err, last)
+	}
+}
+
+func TestRestore(t *testing.T) {
+	url := databasetest.URL(t)
+	db := databasetest.Open(t, url)
+	put(t, db, "k", "1")
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	if err := database.Backup(t.Context(), url, copied); err != nil {
+		t.Fatal(err)
+	}
+	put(t, db, "k", "2")
+
+	t.Run("refuses an existing backup file", func(t *testing.T) {
+		if err := database.Backup(t.Context(), url, copied); err == nil || !strings.Contains(err.Error(), "exists already") {
+			t.Errorf("Backup = %v", err)
+		}
+	})
+	t.Run("refuses a live store", func(t *testing.T) {
+		_, err := database.Restore(t.Context(), copied, url, time.Now())
+		if err == nil || !strings.Contains(err.Error(), "in use by another process") {
+			t.Errorf("Restore = %v", err)
+		}
+	})
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("refuses what is no backup", func(t *testing.T) {
+		for name, data := range map[string]string{"text": "no database", "empty": ""} {
+			bad := filepath.Join(t.TempDir(), name)
+			if err := os.WriteFile(bad, []byte(data), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := database.Restore(t.Context(), bad, url, time.Now()); err == nil {
+				t.Errorf("Restore of %s succeeded", name)
+			}
+		}
+		if _, err := database.Restore(t.Context(), filepath.Join(t.TempDir(), "none"), url, time.Now()); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("Restore of a missing file = %v", err)
+		}
+	})
+	kept, err := database.Restore(t.Context(), copied, url, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := databasetest.Open(t, url)
+	if latest, err := restored.Latest(t.Context(), "k"); err != nil || latest.Version != 1 {
+		t.Errorf("restored: %v, %v, want version 1", latest, err)
+	}
+	old := databasetest.Open(t, "sqlite:"+kept)
+	if latest, err := old.Latest(t.Context(), "k"); err != nil || latest.Version != 2 {
+		t.Errorf("kept: %v, %v, want version 2", latest, err)
+	}
+}
