@@ -1,0 +1,4 @@
+package main
+
+// Run is the whole program.
+var Run = run

@@ -1,0 +1,98 @@
+// Package internal_test holds the rule of who may import whom.
+package internal_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed names, for each package, what it may import beside the standard library.
+// A name that ends in a slash allows everything below it. A folder without an entry
+// takes that of the folder above it.
+var allowed = map[string][]string{
+	"kvstore/backend/kv":    {},
+	"kvstore/backend/cache": {"github.com/dgraph-io/ristretto/"},
+	"kvstore/backend/database": {
+		"kvstore/backend/kv", "gorm.io/", "github.com/go-gormigrate/", "github.com/mattn/go-sqlite3",
+		"github.com/gofrs/flock", "github.com/google/uuid",
+	},
+	"kvstore/backend/database/databasetest": {"kvstore/backend/database"},
+	"kvstore/backend/store":                 {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
+	"kvstore/backend/api": {
+		"kvstore/backend/kv", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",
+		"github.com/gin-gonic/", "github.com/swaggo/",
+	},
+	"kvstore/backend/docs": {"github.com/swaggo/swag"},
+	"kvstore/backend": {
+		"kvstore/backend/", "kvstore/internal/settings", "kvstore/internal/telemetry",
+	},
+	"kvstore/gateway": {"kvstore/gateway/", "kvstore/internal/"},
+	"kvstore/internal": {
+		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
+		"golang.org/x/sync/", "golang.org/x/mod/",
+	},
+}
+
+// notHTTP are the packages that must not know HTTP.
+var notHTTP = []string{"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database", "kvstore/backend/store"}
+
+func TestImports(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "kvstore/...")
+	list.Dir = ".."
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := decoder.Decode(&pkg); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		rule, ok := ruleOf(pkg.ImportPath)
+		if !ok {
+			t.Errorf("%s has no rule", pkg.ImportPath)
+		}
+		for _, imported := range pkg.Imports {
+			if !standard(imported) && !matches(rule, imported) {
+				t.Errorf("%s may not import %s", pkg.ImportPath, imported)
+			}
+			if strings.HasPrefix(imported, "net/http") && slices.Contains(notHTTP, pkg.ImportPath) {
+				t.Errorf("%s may not know HTTP", pkg.ImportPath)
+			}
+		}
+	}
+}
+
+func ruleOf(path string) (rule []string, ok bool) {
+	for {
+		if rule, ok := allowed[path]; ok {
+			return rule, true
+		}
+		cut := strings.LastIndexByte(path, '/')
+		if cut < 0 {
+			return nil, false
+		}
+		path = path[:cut]
+	}
+}
+
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && first != "kvstore"
+}
+
+func matches(rule []string, path string) bool {
+	return slices.ContainsFunc(rule, func(name string) bool {
+		return path == name || strings.HasSuffix(name, "/") && strings.HasPrefix(path, name)
+	})
+}
