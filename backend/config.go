@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"io"
 	"net"
 
@@ -56,7 +56,7 @@ func (c *config) define(set *settings.Set) {
 
 func checkAddr(text string) error {
 	if _, _, err := net.SplitHostPort(text); err != nil {
-		return fmt.Errorf("must be HOST:PORT or :PORT")
+		return errors.New("must be HOST:PORT or :PORT")
 	}
 	return nil
 }

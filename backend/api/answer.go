@@ -41,13 +41,13 @@ func newPutAnswer(w kv.Written) putAnswer {
 }
 
 // putRequest is the body of a write.
-type putRequest struct {
+type putRequest struct { //nolint:unused // for the annotations
 	// any JSON value, null included
 	Value any `json:"value" binding:"required" swaggertype:"string" example:"hello world"`
 }
 
 // entryAnswer documents what writeEntry writes.
-type entryAnswer struct {
+type entryAnswer struct { //nolint:unused // for the annotations
 	Key string `json:"key" example:"app/db/host"`
 	// the JSON value, as it was written
 	Value     any          `json:"value" swaggertype:"string" example:"hello world"`
@@ -57,7 +57,7 @@ type entryAnswer struct {
 	Source    string       `json:"source" enums:"cache,database" example:"cache"`
 }
 
-// writeEntry answers with an entry. It writes the JSON by hand, since an encoder
+// writeEntry answers 200 with an entry. It writes the JSON by hand, since an encoder
 // would rewrite the value, which must come back as it went in.
 func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
 	b := make([]byte, 0, len(e.Value)+2*len(e.Key)+160)
@@ -74,7 +74,7 @@ func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
 	b = append(b, `,"source":"`...)
 	b = append(b, source...)
 	b = append(b, "\"}\n"...)
-	writeBody(c, http.StatusOK, b)
+	writeBody(c, b)
 	return nil
 }
 
@@ -91,23 +91,23 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// writeJSON answers with value, without escaping <, > and &, which keys may hold.
-func writeJSON(c *gin.Context, status int, value any) error {
+// writeJSON answers 200 with value, without escaping <, > and &, which keys may hold.
+func writeJSON(c *gin.Context, value any) error {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
-	writeBody(c, status, body.Bytes())
+	writeBody(c, body.Bytes())
 	return nil
 }
 
-func writeBody(c *gin.Context, status int, body []byte) {
+func writeBody(c *gin.Context, body []byte) {
 	header := c.Writer.Header()
 	header["Content-Type"] = []string{"application/json"}
 	header["Cache-Control"] = []string{"no-cache"} // a cache on the way must ask again
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	c.Writer.WriteHeader(status)
+	c.Writer.WriteHeader(http.StatusOK)
 	_, _ = c.Writer.Write(body) // the client is gone; there is nobody to tell
 }

@@ -26,7 +26,7 @@ import (
 //	@Router		/openapi.json [get]
 //	@Router		/openapi.json [head]
 func (a *API) openAPI(c *gin.Context) error {
-	writeBody(c, http.StatusOK, []byte(docs.SwaggerInfo.ReadDoc()))
+	writeBody(c, []byte(docs.SwaggerInfo.ReadDoc()))
 	return nil
 }
 

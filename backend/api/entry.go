@@ -48,7 +48,7 @@ func (a *API) putEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(c, http.StatusOK, newPutAnswer(written))
+	return writeJSON(c, newPutAnswer(written))
 }
 
 // getEntry reads a version of a key, the latest unless one is named.

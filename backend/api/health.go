@@ -48,7 +48,7 @@ func (a *API) health(c *gin.Context) error {
 		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
 			With("backend", backend).With("database", database)
 	}
-	return writeJSON(c, http.StatusOK, healthAnswer{Status: "ok", Backend: backend, Database: part{Status: "ok"}})
+	return writeJSON(c, healthAnswer{Status: "ok", Backend: backend, Database: part{Status: "ok"}})
 }
 
 // alive says that the process runs.
@@ -61,7 +61,7 @@ func (a *API) health(c *gin.Context) error {
 //	@Router			/healthz [get]
 //	@Router			/healthz [head]
 func (a *API) alive(c *gin.Context) error {
-	return writeJSON(c, http.StatusOK, part{Status: "ok"})
+	return writeJSON(c, part{Status: "ok"})
 }
 
 // ready says that the process can serve, and which store it serves.
@@ -78,7 +78,7 @@ func (a *API) ready(c *gin.Context) error {
 	if err := a.ping(c); err != nil {
 		return err
 	}
-	return writeJSON(c, http.StatusOK, part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()})
+	return writeJSON(c, part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()})
 }
 
 func (a *API) ping(c *gin.Context) error {

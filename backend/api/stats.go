@@ -2,7 +2,6 @@ package api
 
 import (
 	"math"
-	"net/http"
 
 	"github.com/gin-gonic/gin"
 )
@@ -36,7 +35,7 @@ type cacheStatsAnswer struct {
 //	@Router		/cache/stats [head]
 func (a *API) cacheStats(c *gin.Context) error {
 	stats := a.store.CacheStats()
-	return writeJSON(c, http.StatusOK, cacheStatsAnswer{
+	return writeJSON(c, cacheStatsAnswer{
 		CurrentSize: stats.Keys,
 		MaxSize:     stats.MaxKeys,
 		IsFull:      stats.Keys >= stats.MaxKeys,
@@ -83,7 +82,7 @@ func (a *API) databaseStats(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(c, http.StatusOK, databaseStatsAnswer{
+	return writeJSON(c, databaseStatsAnswer{
 		TotalKeys:         stats.Keys,
 		TotalVersions:     stats.Versions,
 		DatabaseSizeBytes: stats.Bytes,

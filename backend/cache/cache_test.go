@@ -310,7 +310,6 @@ func TestValuesAreReleased(t *testing.T) {
 			v := new(big)
 			pointer := weak.Make(v)
 			c.Put("a", v)
-			v = nil
 			runtime.GC()
 			if pointer.Value() == nil {
 				t.Fatal("the value is gone while it is resident")

@@ -75,7 +75,7 @@ func openInChild(t *testing.T, url string, asNobody bool) string {
 // sharedDir is a directory that every user can reach.
 func sharedDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kvstore-database-test")
+	dir, err := os.MkdirTemp("", "kvstore-database-test") //nolint:usetesting // the test's own directory is closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}

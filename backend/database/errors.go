@@ -27,7 +27,7 @@ func kindOf(err error) error {
 	if !errors.As(err, &failure) {
 		return kv.ErrUnavailable
 	}
-	switch failure.Code { //nolint:exhaustive // the rest is of one kind
+	switch failure.Code {
 	case sqlite3.ErrFull:
 		return kv.ErrStorageFull
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -18,11 +19,11 @@ func ParseURL(url string) (path string, err error) {
 	path = strings.TrimPrefix(path, "//")
 	switch {
 	case path == "":
-		return "", fmt.Errorf("must name a file, as in sqlite:data/kv_store.db")
+		return "", errors.New("must name a file, as in sqlite:data/kv_store.db")
 	case strings.HasPrefix(path, ":memory:"):
-		return "", fmt.Errorf("must name a file: a database in memory would lose what it acknowledged")
+		return "", errors.New("must name a file: a database in memory would lose what it acknowledged")
 	case strings.ContainsAny(path, "?#\x00"):
-		return "", fmt.Errorf("must be a plain path without ?, # or NUL; it takes no options")
+		return "", errors.New("must be a plain path without ?, # or NUL; it takes no options")
 	}
 	return path, nil
 }

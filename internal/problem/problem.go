@@ -15,7 +15,7 @@ import (
 const ContentType = "application/problem+json"
 
 // A Problem is one error answer.
-type Problem struct {
+type Problem struct { //nolint:errname // the RFC's own term
 	// Type is a URI that names the kind of problem; about:blank says that
 	// status and code tell all.
 	Type string `json:"type" example:"about:blank"`

@@ -95,7 +95,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a *answer) recovered(ctx context.Context, logger *slog.Logger, cause any) {
 	if err, ok := cause.(error); ok && err == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
-		panic(cause) // the intended way to cut an answer short
+		panic(cause) //nolint:forbidigo // the intended way to cut an answer short
 	}
 	logger.ErrorContext(ctx, "panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	if a.status == 0 {

@@ -51,6 +51,8 @@ func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 	if err != nil {
 		err = fmt.Errorf("drain: %w", errors.Join(err, server.Close()))
 	}
-	<-served // Serve has returned http.ErrServerClosed
+	if stopped := <-served; !errors.Is(stopped, http.ErrServerClosed) {
+		err = errors.Join(err, stopped)
+	}
 	return err
 }
