@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"kvstore/internal/settings"
+)
+
+// maxMaxValueBytes is the backend's bound of the same setting.
+const maxMaxValueBytes = 256 << 20
+
+const usage = `gateway forwards the requests of the key-value store to its backends.
+
+Usage:
+  gateway [flags]              serve until SIGTERM or SIGINT
+  gateway healthcheck [flags]  exit with 0 when the gateway at --gateway-addr answers`
+
+// config is what the settings say.
+type config struct {
+	addr           string
+	backends       []*url.URL
+	backendTimeout time.Duration
+	maxValueBytes  int64
+	logLevel       string
+	logFormat      string
+	version        bool // print it and end
+	healthcheck    bool // ask a running gateway and end
+}
+
+// parseConfig reads args and the environment. Help goes to out. The error is
+// settings.ErrHelp or a *settings.Error with every mistake.
+func parseConfig(args []string, getenv func(string) string, out io.Writer) (config, error) {
+	var cfg config
+	set := settings.New("gateway", usage, out)
+	var backends string
+	set.String(&cfg.addr, "gateway-addr", "host:port", "127.0.0.1:8001", "address to listen on", checkAddress)
+	set.String(&backends, "backends", "urls", "http://127.0.0.1:8080",
+		"base URLs of the backends, comma-separated; several must serve the same store",
+		func(text string) (err error) {
+			cfg.backends, err = parseBackends(text)
+			return err
+		})
+	set.Duration(&cfg.backendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
+		"how long a backend may take to begin its answer; /watch may take longer")
+	set.Size(&cfg.maxValueBytes, "max-value-bytes", "1MiB", 1, maxMaxValueBytes,
+		"size of the largest value, as the backend has it; a request body may be 64 KiB larger")
+	set.Choice(&cfg.logLevel, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")
+	set.Choice(&cfg.logFormat, "log-format", "json", "form of the log", "json", "text")
+	set.Bool(&cfg.version, "version", "print the version and exit")
+
+	rest, err := set.Parse(args, getenv)
+	if errors.Is(err, settings.ErrHelp) {
+		return cfg, err
+	}
+	if cfg.version { // whatever else is wrong
+		return cfg, nil
+	}
+	if err != nil {
+		return cfg, err
+	}
+	if len(rest) > 0 && rest[0] == "healthcheck" {
+		cfg.healthcheck, rest = true, rest[1:]
+	}
+	var mistakes []error
+	for _, argument := range rest {
+		mistakes = append(mistakes, fmt.Errorf("unknown argument %q", argument))
+	}
+	for _, b := range cfg.backends {
+		if b.Host == cfg.addr {
+			mistakes = append(mistakes, fmt.Errorf("%s is the gateway's own address, it cannot be a backend", b))
+		}
+	}
+	if len(mistakes) > 0 {
+		return cfg, &settings.Error{Mistakes: mistakes}
+	}
+	return cfg, nil
+}
+
+// checkAddress accepts host:port. The host may be empty, for every interface, and
+// the port 0, for any that is free.
+func checkAddress(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return errors.New("must be host:port")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return errors.New("must end in a port from 0 to 65535")
+	}
+	return nil
+}
+
+// parseBackends reads a list of base URLs; the error names every bad one.
+func parseBackends(text string) ([]*url.URL, error) {
+	var backends []*url.URL
+	var mistakes []string
+	seen := map[string]bool{}
+	for element := range strings.SplitSeq(text, ",") {
+		element = strings.TrimSpace(element)
+		u, err := parseBackend(element)
+		switch {
+		case err != nil:
+			mistakes = append(mistakes, fmt.Sprintf("%q %s", element, err))
+		case seen[u.Host]:
+			mistakes = append(mistakes, fmt.Sprintf("%q is there twice", element))
+		default:
+			seen[u.Host] = true
+			backends = append(backends, u)
+		}
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.New(strings.Join(mistakes, "; "))
+	}
+	return backends, nil
+}
+
+func parseBackend(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" {
+		return nil, errors.New("must be http://host:port")
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		return nil, errors.New("must have a port from 1 to 65535, as http://host:port has")
+	}
+	host := strings.ToLower(u.Host)
+	if rest := strings.ToLower(text); rest != "http://"+host {
+		return nil, errors.New("must be http://host:port and nothing more: no path, query or user")
+	}
+	return &url.URL{Scheme: "http", Host: host}, nil
+}

@@ -1,0 +1,98 @@
+// Command gateway stands between Traefik and the backends: it forwards every
+// request to a backend that works, refuses to mix stores, and bounds what clients
+// and backends may do to each other.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"kvstore/gateway/proxy"
+	"kvstore/internal/settings"
+	"kvstore/internal/telemetry"
+)
+
+// The exit codes: 0 after a clean stop, and these.
+const (
+	exitFailure = 1
+	exitConfig  = 2 // the settings have mistakes
+)
+
+func main() {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, restore) // a second signal ends the program at once
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	restore()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+	}
+	os.Exit(exitCode(err))
+}
+
+func exitCode(err error) int {
+	var mistakes *settings.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &mistakes):
+		return exitConfig
+	default:
+		return exitFailure
+	}
+}
+
+// run is the whole program: it serves until ctx ends and then returns nil when
+// every request in flight was answered. The log goes to stdout.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+	cfg, err := parseConfig(args, getenv, stdout)
+	switch {
+	case errors.Is(err, settings.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case cfg.version:
+		_, err := fmt.Fprintln(stdout, "gateway", telemetry.Version)
+		return err
+	case cfg.healthcheck:
+		return telemetry.Healthcheck(ctx, cfg.addr, "/healthz")
+	}
+	return serve(ctx, cfg, stdout)
+}
+
+// serve listens only after the backends were probed, so that a gateway that
+// would mix stores never takes a connection.
+func serve(ctx context.Context, cfg config, stdout io.Writer) error {
+	logger, err := telemetry.NewLogger(stdout, cfg.logLevel, cfg.logFormat)
+	if err != nil {
+		return err
+	}
+	handler, err := proxy.New(ctx, proxy.Config{
+		Backends:       cfg.backends,
+		BackendTimeout: cfg.backendTimeout,
+		MaxValueBytes:  cfg.maxValueBytes,
+		Logger:         logger,
+	})
+	if err != nil {
+		return err
+	}
+	defer handler.Close()
+	defer context.AfterFunc(ctx, handler.EndStreams)()
+	if ctx.Err() != nil {
+		return nil // stopped before it began
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.addr)
+	if err != nil {
+		return fmt.Errorf("listen on KV_GATEWAY_ADDR: %w", err)
+	}
+	if err := telemetry.Serve(ctx, listener, telemetry.Requests(handler, logger), logger); err != nil {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}

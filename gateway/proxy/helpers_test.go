@@ -1,0 +1,295 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"kvstore/gateway/proxy"
+	"kvstore/internal/telemetry"
+)
+
+const patience = 10 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A journal is a log that a test can read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// count returns how many lines contain every one of words.
+func (j *journal) count(words ...string) int {
+	n := 0
+lines:
+	for line := range strings.Lines(j.String()) {
+		for _, word := range words {
+			if !strings.Contains(line, word) {
+				continue lines
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// A gateway is a proxy behind a real server.
+type gateway struct {
+	*httptest.Server
+	proxy *proxy.Proxy
+	log   *journal
+}
+
+func (g *gateway) addr() string { return g.Listener.Addr().String() }
+
+func defaults(t *testing.T, backends ...string) (proxy.Config, *journal) {
+	t.Helper()
+	cfg := proxy.Config{BackendTimeout: patience, MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond}
+	for _, text := range backends {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Backends = append(cfg.Backends, u)
+	}
+	log := &journal{}
+	cfg.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	return cfg, log
+}
+
+// start serves a gateway in front of backends; change may adapt its settings.
+func start(t *testing.T, change func(*proxy.Config), backends ...string) *gateway {
+	t.Helper()
+	cfg, log := defaults(t, backends...)
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := proxy.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{proxy: p, log: log}
+	g.Server = httptest.NewUnstartedServer(telemetry.Requests(p, cfg.Logger))
+	g.Config.ErrorLog = slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)
+	g.Start()
+	t.Cleanup(func() {
+		g.CloseClientConnections() // what a failed test left
+		g.Close()
+		p.Close()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	return g
+}
+
+// newBackend serves what a backend says of itself, and handle for the rest.
+func newBackend(t *testing.T, store string, handle http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(asBackend(func() string { return store }, handle))
+	t.Cleanup(func() {
+		server.CloseClientConnections() // what a failed test left
+		server.Close()
+	})
+	return server
+}
+
+func asBackend(store func() string, handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/readyz":
+			fmt.Fprintf(w, `{"status":"ok","store":%q,"version":"test"}`, store())
+		case "/health":
+			fmt.Fprintf(w, `{"status":"ok","backend":{"status":"ok","version":"test","store":%q},"database":{"status":"ok"}}`, store())
+		default:
+			handle(w, r)
+		}
+	}
+}
+
+// rawBackend gives each connection to handle, and closes it after.
+func rawBackend(t *testing.T, handle func(net.Conn, *bufio.Reader)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				defer context.AfterFunc(ctx, func() { conn.Close() })()
+				handle(conn, bufio.NewReader(conn))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		listener.Close()
+		serving.Wait()
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// closedAddress returns the URL of a port that refuses connections.
+func closedAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	return "http://" + listener.Addr().String()
+}
+
+// dial opens a connection to the gateway that fails after a while.
+func (g *gateway) dial(t *testing.T) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("tcp", g.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn, bufio.NewReader(conn)
+}
+
+// send writes raw on a connection of its own and reads one answer.
+func (g *gateway) send(t *testing.T, raw string) (*http.Response, string) {
+	t.Helper()
+	conn, r := g.dial(t)
+	if _, err := io.WriteString(conn, raw); err != nil {
+		t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(raw, " ")
+	return answer(t, r, method)
+}
+
+func answer(t *testing.T, r *bufio.Reader, method string) (*http.Response, string) {
+	t.Helper()
+	response, err := http.ReadResponse(r, &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+func get(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	return do(t, http.MethodGet, url, nil, nil)
+}
+
+func do(t *testing.T, method, url string, header http.Header, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	// A client that announces to close gets a reset when it is answered early.
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(text)
+}
+
+// wantProblem checks an error answer, and the headers that every one has.
+func wantProblem(t *testing.T, response *http.Response, body string, status int, code, detail string) {
+	t.Helper()
+	var got struct {
+		Status       int
+		Code, Detail string
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatalf("%s %q: %v", response.Status, body, err)
+	}
+	if response.StatusCode != status || got.Status != status || got.Code != code || detail != "" && got.Detail != detail {
+		t.Errorf("got %d %+v, want %d %s %q", response.StatusCode, got, status, code, detail)
+	}
+	if kind := response.Header.Get("Content-Type"); kind != "application/problem+json" {
+		t.Errorf("Content-Type: %s", kind)
+	}
+	if ids := response.Header["X-Request-Id"]; len(ids) != 1 || ids[0] == "" {
+		t.Errorf("X-Request-Id: %q", ids)
+	}
+	if retry := response.Header.Get("Retry-After"); (retry == "1") != (status == http.StatusServiceUnavailable) {
+		t.Errorf("Retry-After: %q", retry)
+	}
+}
+
+// eventually polls until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within %s: %s", patience, what)
+		case <-ticker.C:
+		}
+	}
+}
+
+// receive returns what comes over c.
+func receive[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("not within %s: %s", patience, what)
+		panic("unreachable")
+	}
+}
