@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+)
+
+// addresses are where the parts listen.
+type addresses struct {
+	backend, gateway string
+	backends         string // KV_BACKENDS, empty if not set
+	gatewayURL       string // KV_GATEWAY_URL, empty if not set
+}
+
+// The static configuration traefik/traefik.yml fixes these two.
+const (
+	webAddress  = ":8000"
+	pingAddress = "127.0.0.1:8002"
+)
+
+func addressesFrom(getenv func(string) string) addresses {
+	or := func(value, fallback string) string {
+		if value == "" {
+			return fallback
+		}
+		return value
+	}
+	return addresses{
+		backend:    or(getenv("KV_BACKEND_ADDR"), "127.0.0.1:8080"),
+		gateway:    or(getenv("KV_GATEWAY_ADDR"), "127.0.0.1:8001"),
+		backends:   getenv("KV_BACKENDS"),
+		gatewayURL: getenv("KV_GATEWAY_URL"),
+	}
+}
+
+// checkFree returns an error that names every address that cannot be listened
+// on.
+func (a addresses) checkFree(ctx context.Context) error {
+	var errs []error
+	var config net.ListenConfig
+	for _, part := range []struct{ name, address string }{
+		{"traefik", webAddress}, {"traefik", pingAddress}, {"gateway", a.gateway}, {"backend", a.backend},
+	} {
+		listener, err := config.Listen(ctx, "tcp", part.address)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			errs = append(errs, fmt.Errorf("%s cannot listen on %s: the port is taken by another program", part.name, part.address))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s cannot listen on %s: %w", part.name, part.address, err))
+		default:
+			_ = listener.Close()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// forGateway is the environment env with KV_BACKENDS, so that a KV_BACKEND_ADDR
+// alone is enough to move the backend.
+func (a addresses) forGateway(env []string) []string {
+	if a.backends != "" {
+		return env
+	}
+	return append(env, "KV_BACKENDS="+url(a.backend))
+}
+
+// forTraefik does the same for KV_GATEWAY_ADDR.
+func (a addresses) forTraefik(env []string) []string {
+	if a.gatewayURL != "" {
+		return env
+	}
+	return append(env, "KV_GATEWAY_URL="+url(a.gateway))
+}
+
+// url is where a server that listens on address is reached from this machine.
+func url(address string) string {
+	if strings.HasPrefix(address, ":") {
+		return "http://127.0.0.1" + address
+	}
+	return "http://" + address
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// What the tests, which are outside of the package, look at.
+var (
+	Run         = run
+	WaitHealthy = waitHealthy
+)
+
+const HealthPeriod time.Duration = healthPeriod
+
+// CheckFree checks the addresses that the environment asks for.
+func CheckFree(ctx context.Context, getenv func(string) string) error {
+	return addressesFrom(getenv).checkFree(ctx)
+}
+
+// Environments returns what is added to the environment of gateway and Traefik.
+func Environments(getenv func(string) string) (gateway, traefik []string) {
+	a := addressesFrom(getenv)
+	return a.forGateway(nil), a.forTraefik(nil)
+}

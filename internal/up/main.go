@@ -1,0 +1,102 @@
+// Command up builds and runs the whole service on this machine, without
+// containers: backend, gateway, and Traefik with the files in traefik/. Run it
+// in the root of the repository.
+//
+// It ends with 0 after Ctrl-C, SIGTERM or SIGHUP, once all three have ended;
+// with 1 when one of them ended by itself or could not be built, started or
+// stopped; and with 2 when it was called wrongly. A second Ctrl-C ends
+// everything at once.
+//
+// KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to use as
+// they are. All other KV_ settings are passed on.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"kvstore/internal/up/programs"
+	"kvstore/internal/up/supervise"
+)
+
+// How long a part may take to stop before it is killed. Backend and gateway
+// drain for up to 25 s, Traefik for up to 5 s.
+const (
+	drainTimeout   = 30 * time.Second
+	traefikTimeout = 10 * time.Second
+)
+
+func main() {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, restore) // a second Ctrl-C acts as if nobody handled it
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	restore()
+	os.Exit(code)
+}
+
+// run returns the exit code.
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) int {
+	flags := flag.NewFlagSet("up", flag.ContinueOnError)
+	flags.SetOutput(out)
+	buildOnly := flags.Bool("build-only", false, "build all programs, print where they are, and exit")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case flags.NArg() > 0:
+		fmt.Fprintln(out, "up: no arguments are expected:", flags.Args())
+		return 2
+	}
+	if err := up(ctx, *buildOnly, getenv, out); err != nil {
+		fmt.Fprintln(out, "up:", err)
+		return 1
+	}
+	return 0
+}
+
+func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.Writer) error {
+	root, err := programs.Root()
+	if err != nil {
+		return err
+	}
+	addresses := addressesFrom(getenv)
+	if !buildOnly {
+		if err := addresses.checkFree(ctx); err != nil {
+			return err
+		}
+	}
+	paths, err := programs.Build(ctx, root, getenv, out)
+	if err != nil {
+		return err
+	}
+	if buildOnly {
+		fmt.Fprintf(out, "backend %s\ngateway %s\ntraefik %s\n", paths.Backend, paths.Gateway, paths.Traefik)
+		return nil
+	}
+	started := time.Now()
+	group := supervise.Group{
+		Programs: []supervise.Program{
+			{Name: "backend", Path: paths.Backend, Dir: root, StopTimeout: drainTimeout},
+			{Name: "gateway", Path: paths.Gateway, Dir: root, StopTimeout: drainTimeout, Env: addresses.forGateway(os.Environ())},
+			{Name: "traefik", Path: paths.Traefik, Dir: root, StopTimeout: traefikTimeout, Env: addresses.forTraefik(os.Environ()),
+				Args: []string{"--configFile=traefik/traefik.yml"}},
+		},
+		Output: out,
+		Ready: func(ctx context.Context) (string, error) {
+			if err := waitHealthy(ctx, healthURL, healthTimeout); err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("ready in %.1fs: http://localhost:8000  (docs: http://localhost:8000/docs, stop: Ctrl-C)",
+				time.Since(started).Seconds()), nil
+		},
+	}
+	return group.Run(ctx)
+}

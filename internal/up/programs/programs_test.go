@@ -1,0 +1,136 @@
+package programs_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"kvstore/internal/up/programs"
+)
+
+func TestSuits(t *testing.T) {
+	for _, c := range []struct {
+		found string
+		want  bool
+	}{
+		{"v3.6.12", true},
+		{"v3.6.13", true},
+		{"v3.10.0", true},
+		{"v3.6.2", false},
+		{"v2.11.0", false},
+		{"v4.0.0", false},
+		{"v3.6.12-rc1", false},
+		{"vdev", false},
+		{"of unknown version", false},
+	} {
+		if got := programs.Suits(c.found, "v3.6.12"); got != c.want {
+			t.Errorf("Suits(%q) = %t, want %t", c.found, got, c.want)
+		}
+	}
+}
+
+func TestTraefikVersion(t *testing.T) {
+	t.Run("of this repository", func(t *testing.T) {
+		version, err := programs.TraefikVersion("../../../traefik/go.mod")
+		if err != nil || !strings.HasPrefix(version, "v3.") {
+			t.Errorf("TraefikVersion = %q, %v", version, err)
+		}
+	})
+	t.Run("not required", func(t *testing.T) {
+		goMod := filepath.Join(t.TempDir(), "go.mod")
+		write(t, goMod, "module x\n", 0o644)
+		if version, err := programs.TraefikVersion(goMod); err == nil {
+			t.Errorf("TraefikVersion = %q, want an error", version)
+		}
+	})
+}
+
+// repository is a directory that pins v3.6.12, with an empty PATH and a cache
+// that holds that version.
+func repository(t *testing.T) (root, cached string) {
+	t.Helper()
+	root = t.TempDir()
+	write(t, filepath.Join(root, "traefik", "go.mod"), "module x\nrequire github.com/traefik/traefik/v3 v3.6.12\n", 0o644)
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", "")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cached = filepath.Join(cache, "kvstore", fmt.Sprintf("traefik-v3.6.12-%s-%s", runtime.GOOS, runtime.GOARCH))
+	write(t, cached, "", 0o755)
+	return root, cached
+}
+
+func TestTraefik(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		version string // what the one on PATH says
+		onPath  bool   // whether that one is chosen
+	}{
+		{"none on PATH", "", false},
+		{"the pinned one on PATH", "Version:      3.6.12\nCodename:     ramequin", true},
+		{"an old one on PATH", "Version:      2.11.0\nCodename:     mimolette", false},
+		{"something else on PATH", "hello", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root, want := repository(t)
+			if c.version != "" {
+				path := filepath.Join(os.Getenv("PATH"), "traefik")
+				write(t, path, "#!/bin/sh\necho '"+c.version+"'\n", 0o755)
+				if c.onPath {
+					want = path
+				}
+			}
+			var progress strings.Builder
+			got, err := programs.Traefik(t.Context(), root, &progress)
+			if err != nil || got != want {
+				t.Errorf("Traefik = %q, %v, want %q", got, err, want)
+			}
+			if told := strings.Contains(progress.String(), "is not used"); told != (c.version != "" && !c.onPath) {
+				t.Errorf("progress: %q", progress.String())
+			}
+		})
+	}
+}
+
+// A go tool that fails leaves nothing in the cache.
+func TestTraefikThatCannotBeBuilt(t *testing.T) {
+	root, cached := repository(t)
+	if err := os.Remove(cached); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(os.Getenv("PATH"), "go"), "#!/bin/sh\necho no such module\nexit 1\n", 0o755)
+	var progress strings.Builder
+	_, err := programs.Traefik(t.Context(), root, &progress)
+	if err == nil || !strings.Contains(err.Error(), "no such module") {
+		t.Errorf("Traefik: %v, want what the go tool said", err)
+	}
+	left, err := os.ReadDir(filepath.Dir(cached))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestBuildTakesProgramsFromTheEnvironment(t *testing.T) {
+	environment := map[string]string{"KV_BACKEND_BIN": "/b", "KV_GATEWAY_BIN": "/g", "KV_TRAEFIK_BIN": "/t"}
+	getenv := func(name string) string { return environment[name] }
+	paths, err := programs.Build(t.Context(), t.TempDir(), getenv, new(strings.Builder))
+	if want := (programs.Paths{Backend: "/b", Gateway: "/g", Traefik: "/t"}); err != nil || paths != want {
+		t.Errorf("Build = %v, %v, want %v", paths, err, want)
+	}
+}
+
+func write(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}

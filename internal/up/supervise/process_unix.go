@@ -1,0 +1,9 @@
+//go:build unix && !linux
+
+package supervise
+
+import "syscall"
+
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}

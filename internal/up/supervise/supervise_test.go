@@ -1,0 +1,233 @@
+package supervise_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kvstore/internal/up/supervise"
+)
+
+// The test binary is also the child: behaviour comes from the environment.
+const behaviour = "SUPERVISE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch how := os.Getenv(behaviour); how {
+	case "":
+		os.Exit(m.Run())
+	case "polite": // ends on SIGTERM
+		terms := make(chan os.Signal, 1)
+		signal.Notify(terms, syscall.SIGTERM)
+		fmt.Println("started, own group:", syscall.Getpgrp() == os.Getpid())
+		<-terms
+		fmt.Print("bye") // no end of line
+		os.Exit(0)
+	case "stubborn": // ignores SIGTERM
+		terms := make(chan os.Signal, 1)
+		signal.Notify(terms, syscall.SIGTERM)
+		fmt.Println("started")
+		for range terms {
+		}
+	case "dies":
+		fmt.Println("out of luck")
+		os.Exit(3)
+	}
+}
+
+func program(t *testing.T, name, how string) supervise.Program {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return supervise.Program{
+		Name: name, Path: self, StopTimeout: time.Minute,
+		// A child built with the race detector would wait a second before it exits.
+		Env: append(os.Environ(), behaviour+"="+how, "GORACE=atexit_sleep_ms=0"),
+	}
+}
+
+// output collects what a group writes and tells when it holds a text.
+type output struct {
+	mu      sync.Mutex
+	buffer  bytes.Buffer
+	changed chan struct{} // closed and replaced at each write
+}
+
+func newOutput() *output { return &output{changed: make(chan struct{})} }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.changed)
+	o.changed = make(chan struct{})
+	return o.buffer.Write(p)
+}
+
+func (o *output) lines() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Split(strings.TrimSuffix(o.buffer.String(), "\n"), "\n")
+}
+
+// wait returns when every one of texts is in the output.
+func (o *output) wait(ctx context.Context, texts ...string) error {
+	for {
+		o.mu.Lock()
+		all, changed := o.buffer.String(), o.changed
+		o.mu.Unlock()
+		missing := ""
+		for _, text := range texts {
+			if !strings.Contains(all, text) {
+				missing = text
+			}
+		}
+		if missing == "" {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%q not in the output: %w", missing, ctx.Err())
+		}
+	}
+}
+
+func testContext(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
+
+func TestStopsInReverseOrderWhenTheContextEnds(t *testing.T) {
+	ctx, cancel := testContext(t)
+	out := newOutput()
+	group := supervise.Group{
+		Programs: []supervise.Program{program(t, "a", "polite"), program(t, "bbb", "polite"), program(t, "c", "polite")},
+		Output:   out,
+		Ready: func(ctx context.Context) (string, error) {
+			err := out.wait(ctx, "a   | started", "bbb | started", "c   | started")
+			cancel()
+			return "all are up", err
+		},
+	}
+	if err := group.Run(ctx); err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	want := []string{"all are up", "c   | bye", "bbb | bye", "a   | bye"}
+	if diff := cmp.Diff(want, out.lines()[3:]); diff != "" {
+		t.Errorf("output after the start (-want +got):\n%s", diff)
+	}
+}
+
+func TestADyingProgramTakesTheOthersDown(t *testing.T) {
+	ctx, _ := testContext(t)
+	out := newOutput()
+	group := supervise.Group{
+		Programs: []supervise.Program{program(t, "backend", "dies"), program(t, "gateway", "polite"), program(t, "traefik", "polite")},
+		Output:   out,
+		Ready: func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		},
+	}
+	err := group.Run(ctx)
+	var exit *supervise.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("Run: %v, want an ExitError", err)
+	}
+	if diff := cmp.Diff(&supervise.ExitError{Name: "backend", State: "exit status 3"}, exit); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
+	}
+	all := "\n" + strings.Join(out.lines(), "\n") + "\n"
+	for _, line := range []string{"backend exited (exit status 3); stopping gateway and traefik", "backend | out of luck"} {
+		if !strings.Contains(all, "\n"+line+"\n") {
+			t.Errorf("no line %q in:%s", line, all)
+		}
+	}
+}
+
+func TestErrNotStopped(t *testing.T) {
+	ctx, cancel := testContext(t)
+	out := newOutput()
+	stubborn := program(t, "stubborn", "stubborn")
+	stubborn.StopTimeout = 10 * time.Millisecond
+	group := supervise.Group{
+		Programs: []supervise.Program{program(t, "polite", "polite"), stubborn},
+		Output:   out,
+		Ready: func(ctx context.Context) (string, error) {
+			err := out.wait(ctx, "polite   | started", "stubborn | started")
+			cancel()
+			return "", err
+		},
+	}
+	if err := group.Run(ctx); !errors.Is(err, supervise.ErrNotStopped) {
+		t.Errorf("Run: %v, want ErrNotStopped", err)
+	}
+	if err := out.wait(t.Context(), "stubborn did not stop in time: killed after 10ms\n"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnErrorOfReadyStopsAll(t *testing.T) {
+	ctx, _ := testContext(t)
+	out := newOutput()
+	errNotHealthy := errors.New("not healthy")
+	group := supervise.Group{
+		Programs: []supervise.Program{program(t, "a", "polite"), program(t, "b", "polite")},
+		Output:   out,
+		Ready: func(ctx context.Context) (string, error) {
+			if err := out.wait(ctx, "a | started", "b | started"); err != nil {
+				return "", err
+			}
+			return "", errNotHealthy
+		},
+	}
+	if err := group.Run(ctx); !errors.Is(err, errNotHealthy) {
+		t.Errorf("Run: %v, want the error of Ready", err)
+	}
+	if diff := cmp.Diff([]string{"not healthy; stopping a and b", "b | bye", "a | bye"}, out.lines()[2:]); diff != "" {
+		t.Errorf("output after the start (-want +got):\n%s", diff)
+	}
+}
+
+func TestAProgramThatCannotStart(t *testing.T) {
+	ctx, _ := testContext(t)
+	out := newOutput()
+	group := supervise.Group{
+		Programs: []supervise.Program{program(t, "a", "polite"), {Name: "b", Path: "/does/not/exist"}},
+		Output:   out,
+	}
+	err := group.Run(ctx)
+	if err == nil || !strings.Contains(err.Error(), "start b: ") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Run: %v, want that b cannot be started", err)
+	}
+}
+
+// A Ctrl-C at a terminal goes to the process group of the caller.
+func TestEachProgramHasItsOwnProcessGroup(t *testing.T) {
+	ctx, cancel := testContext(t)
+	out := newOutput()
+	group := supervise.Group{
+		Programs: []supervise.Program{program(t, "a", "polite")},
+		Output:   out,
+		Ready: func(ctx context.Context) (string, error) {
+			defer cancel()
+			return "", out.wait(ctx, "a | started, own group: true\n")
+		},
+	}
+	if err := group.Run(ctx); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
