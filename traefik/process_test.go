@@ -1,0 +1,190 @@
+package traefik_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait. It is long, since it is only ever used up by a
+// test that fails.
+const patience = 30 * time.Second
+
+// eventually polls check until it returns nil, and fails the test with its last
+// error after patience.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.After(patience)
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			t.Fatalf("%s: not within %s: %v", what, patience, err)
+		}
+	}
+}
+
+// A process is a program that the test starts, stops and starts again. Its log
+// is printed when the test fails.
+type process struct {
+	name string
+	path string
+	args []string
+	env  []string // added to the environment of the test
+	log  journal
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+// newProcess returns a process that has not been started. Whatever runs at the
+// end of the test is killed.
+func newProcess(t *testing.T, name, path string, args, env []string) *process {
+	t.Helper()
+	p := &process{name: name, path: path, args: args, env: env}
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be a stopped one
+			p.kill(t)
+		}
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", p.name, p.log.String())
+		}
+	})
+	return p
+}
+
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	p.cmd = exec.Command(p.path, p.args...)
+	p.cmd.Dir = root
+	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	p.done = done
+	cmd := p.cmd
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+}
+
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("%s: %s: %v", p.name, s, err)
+	}
+}
+
+// kill ends the process with SIGKILL, if it has not ended already.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Kill()
+	p.wait(t)
+}
+
+// stop ends the process with SIGTERM and returns its exit code.
+func (p *process) stop(t *testing.T) int {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+	return p.wait(t)
+}
+
+// wait waits for the end of the process and returns its exit code, -1 for one
+// that a signal ended.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatalf("%s has not ended within %s", p.name, patience)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// residentBytes is the memory that the process holds (VmRSS).
+func (p *process) residentBytes(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skipf("no /proc: %v", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if text, found := strings.CutPrefix(line, "VmRSS:"); found {
+			kilobytes, err := strconv.Atoi(strings.Fields(text)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kilobytes << 10
+		}
+	}
+	t.Fatalf("no VmRSS in %s", status)
+	return 0
+}
+
+// children returns the processes that pid has started.
+func children(t *testing.T, pid int) []int {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil || len(files) == 0 {
+		t.Skipf("no /proc: %v", err)
+	}
+	var pids []int
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // the thread may have ended
+		for _, field := range strings.Fields(string(text)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+// A journal is a buffer for one writer and any number of readers.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// lines returns the lines that contain text.
+func (j *journal) lines(text string) []string {
+	var found []string
+	for line := range strings.Lines(j.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return found
+}

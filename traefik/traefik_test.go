@@ -1,0 +1,278 @@
+package traefik_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// These tests run Traefik alone, in front of a stand-in for the gateway, to see
+// what arrives there.
+
+// newTraefikFor starts Traefik in front of gateway. That also answers /healthz,
+// for Traefik's health check.
+func newTraefikFor(t *testing.T, gateway http.HandlerFunc, env ...string) *process {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			gateway(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	traefik := newTraefik(t, append([]string{"KV_GATEWAY_URL=" + server.URL}, env...)...)
+	traefik.start(t)
+	t.Cleanup(func() { traefik.kill(t) }) // before the server closes, which waits for connections
+	eventually(t, "Traefik has its routes", func() error {
+		answer, err := tryRequest(webAddress, http.MethodHead, "/", nil, "")
+		if err == nil && answer.header.Get("X-Frame-Options") == "" {
+			err = fmt.Errorf("status %d", answer.status)
+		}
+		return err
+	})
+	return traefik
+}
+
+// What the gateway gets decodes to the same path, and has the same query.
+func TestTargetsPassUntouched(t *testing.T) {
+	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%q %s", r.URL.Path, r.URL.RawQuery)
+	})
+	for _, named := range uglyKeys {
+		for _, spelling := range named.spellings {
+			if got, want := get(t, "/put/"+spelling).body, fmt.Sprintf("%q ", "/put/"+named.key); got != want {
+				t.Errorf("%q arrives as %s, want %s", spelling, got, want)
+			}
+		}
+	}
+	for path, want := range map[string]string{"%00": "\x00", "%FF": "\xff", "%7F": "\x7f", "": ""} {
+		if got, want := get(t, "/put/"+path).body, fmt.Sprintf("%q ", "/put/"+want); got != want {
+			t.Errorf("%q arrives as %s, want %s", path, got, want)
+		}
+	}
+	for query, want := range map[string]string{
+		"version=1":                      "version=1",
+		"version=1;x":                    "version=1%3Bx", // the same text; a bare ; would end the parameter for some readers
+		"a=%zz&b=%2F+c&&=":               "a=%zz&b=%2F+c&&=",
+		"at=2026-01-01T00:00:00%2B01:00": "at=2026-01-01T00:00:00%2B01:00",
+	} {
+		if got, want := get(t, "/get/k?"+query).body, `"/get/k" `+want; got != want {
+			t.Errorf("?%s arrives as %s, want %s", query, got, want)
+		}
+	}
+}
+
+// Each event is written only after the one before it has arrived, so one that
+// is held back anywhere stops the test.
+func TestStreamsAreNotHeldBack(t *testing.T) {
+	for _, kind := range []string{"text/event-stream", "application/octet-stream"} {
+		t.Run(kind, func(t *testing.T) {
+			const events = 20
+			arrived := make(chan struct{})
+			newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/watch" {
+					return
+				}
+				w.Header().Set("Content-Type", kind)
+				for i := range events {
+					fmt.Fprintf(w, "event %d\n", i)
+					_ = http.NewResponseController(w).Flush()
+					select {
+					case <-arrived:
+					case <-r.Context().Done():
+						return
+					}
+				}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+webAddress+"/watch", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			lines := bufio.NewReader(answer.Body)
+			for i := range events {
+				if line, err := lines.ReadString('\n'); err != nil || line != fmt.Sprintf("event %d\n", i) {
+					t.Fatalf("event %d is %q, %v", i, line, err)
+				}
+				arrived <- struct{}{}
+			}
+		})
+	}
+}
+
+// A write whose connection breaks may have been done; it is not sent again.
+func TestWritesAreNotSentTwice(t *testing.T) {
+	var sent atomic.Int32
+	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/put/") {
+			sent.Add(1)
+			panic(http.ErrAbortHandler) // cuts the connection
+		}
+	})
+	for i, method := range []string{http.MethodPut, http.MethodPost} {
+		get(t, "/warm") // leaves an idle connection, which is where net/http would repeat
+		request(t, webAddress, method, "/put/k", nil, `{"value":1}`).wantStatus(t, http.StatusBadGateway)
+		if got := int(sent.Load()); got != i+1 {
+			t.Errorf("%s: the gateway has got %d writes, want %d", method, got, i+1)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	const policy = "sandbox; default-src 'none'"
+	arrived := make(chan http.Header, 1)
+	traefik := newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/get/k" {
+			w.Header().Set("Content-Security-Policy", policy)
+			w.Header().Set("X-Request-Id", "of-the-answer")
+			arrived <- r.Header.Clone()
+		}
+	})
+	answer := request(t, webAddress, http.MethodGet, "/get/k", http.Header{
+		"X-Request-Id":    {"of-the-caller"},
+		"Authorization":   {"Bearer secret-1"},
+		"Cookie":          {"session=secret-2"},
+		"X-Api-Key":       {"secret-3"},
+		"X-Forwarded-For": {"203.0.113.9"}, "X-Real-Ip": {"203.0.113.9"}, "X-Forwarded-Host": {"evil.example"},
+	}, "").wantStatus(t, http.StatusOK)
+
+	t.Run("of the answer", func(t *testing.T) {
+		for name, want := range map[string]string{
+			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
+			"Referrer-Policy": "no-referrer", "X-Request-Id": "of-the-answer", "Strict-Transport-Security": "", "Server": "",
+		} {
+			if got := answer.header.Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		if answer.header.Get("Permissions-Policy") == "" {
+			t.Error("no Permissions-Policy")
+		}
+	})
+	t.Run("of the request", func(t *testing.T) {
+		got := <-arrived
+		for name, want := range map[string]string{
+			"X-Request-Id": "of-the-caller", "Authorization": "Bearer secret-1",
+			"X-Forwarded-For": "127.0.0.1", "X-Real-Ip": "127.0.0.1", "X-Forwarded-Host": webAddress,
+		} {
+			if !slices.Equal(got[name], []string{want}) {
+				t.Errorf("%s: %q, want %q", name, got[name], want)
+			}
+		}
+	})
+	t.Run("in the access log", func(t *testing.T) {
+		eventually(t, "the request is logged", func() error {
+			if len(traefik.log.lines("of-the-caller")) == 0 {
+				return errors.New("no such line")
+			}
+			return nil
+		})
+		line := traefik.log.lines("of-the-caller")[0]
+		for _, want := range []string{`"RequestPath":"/get/k"`, `"DownstreamStatus":200`, `"downstream_X-Request-Id":"of-the-answer"`} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%s is not in %s", want, line)
+			}
+		}
+		if secrets := traefik.log.lines("secret-"); len(secrets) > 0 {
+			t.Errorf("a secret is in the log: %v", secrets)
+		}
+	})
+}
+
+func TestLimits(t *testing.T) {
+	t.Run("rate", func(t *testing.T) {
+		newTraefikFor(t, func(http.ResponseWriter, *http.Request) {}, "KV_RATE_LIMIT=1", "KV_RATE_BURST=5")
+		eventually(t, "a client over its rate gets 429", func() error {
+			if answer := get(t, "/"); answer.status != http.StatusTooManyRequests {
+				return fmt.Errorf("status %d", answer.status)
+			}
+			return nil
+		})
+	})
+	t.Run("in flight", func(t *testing.T) {
+		entered, leave := make(chan struct{}), make(chan struct{})
+		newTraefikFor(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				close(entered)
+				select {
+				case <-leave:
+				case <-r.Context().Done():
+				}
+			}
+		}, "KV_IN_FLIGHT_LIMIT=1")
+		slow := make(chan int, 1)
+		go func() {
+			status := http.StatusTooManyRequests
+			for status == http.StatusTooManyRequests { // the request before may still count
+				answer, _ := tryRequest(webAddress, http.MethodGet, "/slow", nil, "")
+				status = answer.status
+			}
+			slow <- status
+		}()
+		<-entered
+		get(t, "/").wantStatus(t, http.StatusTooManyRequests)
+		close(leave)
+		if status := <-slow; status != http.StatusOK {
+			t.Errorf("the request in flight got %d", status)
+		}
+	})
+	t.Run("header size", func(t *testing.T) {
+		newTraefikFor(t, func(http.ResponseWriter, *http.Request) {})
+		header := http.Header{"X-Large": {strings.Repeat("x", 64<<10)}}
+		request(t, webAddress, http.MethodGet, "/", header, "").wantStatus(t, http.StatusRequestHeaderFieldsTooLarge)
+	})
+}
+
+// "traefik healthcheck" is what the container's health check runs.
+func TestTraefikHealthcheck(t *testing.T) {
+	traefik := newTraefikFor(t, func(http.ResponseWriter, *http.Request) {})
+	check := func() int {
+		p := newProcess(t, "healthcheck", programs.traefik, []string{"healthcheck", "--configFile=traefik/traefik.yml"}, nil)
+		p.start(t)
+		return p.wait(t)
+	}
+	if code := check(); code != 0 {
+		t.Errorf("exit code %d while Traefik runs", code)
+	}
+	traefik.stop(t)
+	if code := check(); code == 0 {
+		t.Error("exit code 0 while Traefik does not run")
+	}
+}
+
+// A stream does not end by itself: Traefik gives it the grace time, cuts it,
+// and still ends with 0.
+func TestTraefikStopsInSpiteOfStreams(t *testing.T) {
+	entered := make(chan struct{})
+	traefik := newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/watch" {
+			_ = http.NewResponseController(w).Flush()
+			close(entered)
+			<-r.Context().Done()
+		}
+	})
+	go func() { _, _ = tryRequest(webAddress, http.MethodGet, "/watch", nil, "") }()
+	<-entered
+	started := time.Now()
+	traefik.signal(t, syscall.SIGTERM)
+	if code := traefik.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(started); took > 9*time.Second {
+		t.Errorf("it took %s; a container is killed after 10 s", took)
+	}
+}
