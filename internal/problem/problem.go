@@ -60,12 +60,18 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 	return marshal(all)
 }
 
-// Write answers with p. Headers that the caller has set stay.
-func (p *Problem) Write(w http.ResponseWriter) {
+// Encode returns the body of the answer.
+func (p *Problem) Encode() []byte {
 	body, err := marshal(p)
 	if err != nil { // a member that cannot be encoded: a mistake of the program
 		body, _ = marshal(New(p.Status, p.Code, p.Detail))
 	}
+	return body
+}
+
+// Write answers with p. Headers that the caller has set stay.
+func (p *Problem) Write(w http.ResponseWriter) {
+	body := p.Encode()
 	header := w.Header()
 	header.Set("Content-Type", ContentType)
 	header.Set("Cache-Control", "no-store")
