@@ -1,0 +1,63 @@
+package store_test
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+const benchKeys = 1000
+
+var benchValue = `"` + strings.Repeat("v", 98) + `"`
+
+// BenchmarkPut writes durably; callers is how many wait for their answers at once.
+func BenchmarkPut(b *testing.B) {
+	for _, callers := range []int{1, 16, 64} {
+		b.Run("callers="+strconv.Itoa(callers), func(b *testing.B) {
+			s := open(b, options{})
+			var next atomic.Int64
+			b.SetParallelism(callers) // times GOMAXPROCS; run with -cpu 1 for the exact number
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					put(b, s, "key"+strconv.FormatInt(next.Add(1)%benchKeys, 10), benchValue)
+				}
+			})
+			b.StopTimer()
+			stats, err := s.DatabaseStats(b.Context())
+			if err != nil || stats.Versions != int64(b.N) {
+				b.Fatalf("%d versions are stored, %v, want %d", stats.Versions, err, b.N)
+			}
+		})
+	}
+}
+
+// BenchmarkGet reads keys that are all in the cache, and keys that never are.
+func BenchmarkGet(b *testing.B) {
+	for name, maxKeys := range map[string]int{"hit": benchKeys, "miss": 1} {
+		b.Run(name, func(b *testing.B) {
+			s := open(b, options{maxKeys: maxKeys})
+			for i := range benchKeys {
+				put(b, s, "key"+strconv.Itoa(i), strconv.Itoa(i))
+			}
+			before := s.CacheStats()
+			var next atomic.Int64
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					i := strconv.FormatInt(next.Add(1)%benchKeys, 10)
+					if entry, _ := get(b, s, "key"+i); string(entry.Value) != i {
+						b.Errorf("key%s holds %s", i, entry.Value)
+						return
+					}
+				}
+			})
+			b.StopTimer()
+			after := s.CacheStats()
+			if name == "hit" && after.Misses != before.Misses {
+				b.Errorf("%d misses", after.Misses-before.Misses)
+			}
+		})
+	}
+}
