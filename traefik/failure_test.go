@@ -162,6 +162,9 @@ func halfAWrite(t *testing.T, address string) (finish func() response) {
 			t.Fatal(err)
 		}
 		answer, err := http.ReadResponse(reader, nil)
+		for err == nil && answer.StatusCode == http.StatusContinue { // each hop may say so
+			answer, err = http.ReadResponse(reader, nil)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ func eventually(t *testing.T, what string, check func() error) {
 }
 
 // A process is a program that the test starts, stops and starts again. Its log
-// is printed when the test fails.
+// is printed when the test fails; a panic in it is a failure.
 type process struct {
 	name string
 	path string
@@ -60,6 +60,9 @@ func newProcess(t *testing.T, name, path string, args, env []string) *process {
 		if p.cmd != nil {
 			_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be a stopped one
 			p.kill(t)
+		}
+		for _, line := range p.log.lines("panic") {
+			t.Errorf("%s: %.500s", p.name, line)
 		}
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", p.name, p.log.String())

@@ -19,6 +19,7 @@ func TestHeadWorksWhereverGetDoes(t *testing.T) {
 		"/cache/stats":     http.StatusOK,
 		"/db/stats":        http.StatusOK,
 		"/openapi.json":    http.StatusOK,
+		"/docs/index.html": http.StatusOK,
 		"/health":          http.StatusOK,
 		"/get/none":        http.StatusNotFound,
 		"/nothing":         http.StatusNotFound,

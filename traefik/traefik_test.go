@@ -193,6 +193,22 @@ func TestHeaders(t *testing.T) {
 	})
 }
 
+// KV_GATEWAY_URL may name several gateways.
+func TestSeveralGatewaysShareTheLoad(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "other") }))
+	t.Cleanup(other.Close)
+	one := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "one") }))
+	t.Cleanup(one.Close)
+	newTraefikFor(t, http.NotFound, "KV_GATEWAY_URL="+one.URL+", "+other.URL)
+	seen := map[string]bool{}
+	for range 4 {
+		seen[get(t, "/get/k").body] = true
+	}
+	if !seen["one"] || !seen["other"] {
+		t.Errorf("answers of %v", seen)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	t.Run("rate", func(t *testing.T) {
 		newTraefikFor(t, func(http.ResponseWriter, *http.Request) {}, "KV_RATE_LIMIT=1", "KV_RATE_BURST=5")

@@ -199,7 +199,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "/get/k?version=1.0", "", 422, "invalid_version", ""},
 		{"GET", "/get/k?version=", "", 422, "invalid_version", ""},
 		{"GET", "/get/k?version=9223372036854775808", "", 422, "invalid_version", ""},
-		{"GET", "/get/k?version=1;x", "", 400, "malformed_query", ""},
+		{"GET", "/get/k?version=1;x", "", 422, "invalid_version", ""},
 		{"GET", "/get/k?version=%zz", "", 400, "malformed_query", ""},
 		{"GET", "/get/", "", 400, "invalid_key", "key: must not be empty"},
 		{"GET", "/get/a%00", "", 400, "invalid_key", "key: has the control character U+0000 at byte 1"},

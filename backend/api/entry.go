@@ -97,7 +97,9 @@ func versionOf(c *gin.Context) (version int64, latest bool, err error) {
 	if c.Request.URL.RawQuery == "" {
 		return 0, true, nil
 	}
-	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	// A semicolon is a character like any other, as it is behind Traefik, which
+	// escapes it; net/url refuses it.
+	query, err := url.ParseQuery(strings.ReplaceAll(c.Request.URL.RawQuery, ";", "%3B"))
 	if err != nil {
 		return 0, false, problem.New(http.StatusBadRequest, "malformed_query", "query: "+err.Error())
 	}

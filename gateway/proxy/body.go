@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -12,8 +13,9 @@ import (
 type clientBody struct {
 	io.ReadCloser
 
-	mu  sync.Mutex // guards err; the transport reads in its own goroutine
-	err error
+	mu    sync.Mutex // guards what follows; the transport reads in its own goroutine
+	err   error
+	ended bool
 }
 
 // newClientBody limits r's body to size bytes, and the time until its last byte
@@ -33,12 +35,24 @@ func newClientBody(w http.ResponseWriter, r *http.Request, size int64, timeout t
 
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.mu.Lock()
+	if err == nil {
+		return n, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(err, io.EOF) {
+		b.ended = true
+	} else {
 		b.err = err
-		b.mu.Unlock()
 	}
 	return n, err
+}
+
+// atEnd reports whether the body was read to its end.
+func (b *clientBody) atEnd() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
 }
 
 // failure returns why the body could not be read to its end, nil when it could

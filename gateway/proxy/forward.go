@@ -66,6 +66,14 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request) {
 	// when it passes on a 100 Continue, so it would be lost here.
 	w.Header().Del(telemetry.RequestIDHeader)
 	p.reverse.ServeHTTP(w, r)
+	if x.body != nil && !x.body.atEnd() {
+		// The transport may still read what is left of the body, and net/http panics
+		// when it does so after the handler returned (golang/go#68560). The answer
+		// goes out first, since Close waits for a read in progress. A handler that
+		// panics does not come here: its connection ends.
+		_ = http.NewResponseController(w).Flush()
+		_ = x.body.Close()
+	}
 }
 
 func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {

@@ -62,7 +62,7 @@ func TestMalformedRequests(t *testing.T) {
 		}
 	}
 	answer, body := exchange(t, listener.Addr().String(), "GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-	if answer.StatusCode != 400 || body != "of a handler" {
+	if answer.StatusCode != http.StatusBadRequest || body != "of a handler" {
 		t.Errorf("an answer of the handler became %d %q", answer.StatusCode, body)
 	}
 }
