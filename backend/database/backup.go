@@ -12,7 +12,7 @@ import (
 )
 
 // Backup writes a consistent copy of the database that url names to the file at
-// target, which must not exist. It may run while another process has the
+// target, which must not exist; its directory is made when missing. It may run while another process has the
 // database open and writes to it; the copy is the state at one moment. The copy is
 // complete, synced and checked when Backup returns nil, and absent otherwise.
 func Backup(ctx context.Context, url, target string) (err error) {
@@ -24,7 +24,7 @@ func Backup(ctx context.Context, url, target string) (err error) {
 		return fmt.Errorf("backup: %s exists already; name a new file", target)
 	}
 	partial := target + ".partial"
-	if err := os.Remove(partial); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := createEmpty(partial); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	defer func() {

@@ -36,7 +36,7 @@ func TestBackupUnderWrites(t *testing.T) {
 	}()
 	copies := make([]string, 5)
 	for i := range copies {
-		copies[i] = filepath.Join(t.TempDir(), fmt.Sprintf("copy%d.db", i))
+		copies[i] = filepath.Join(t.TempDir(), "new", fmt.Sprintf("copy%d.db", i))
 		if err := database.Backup(t.Context(), url, copies[i]); err != nil {
 			t.Error(err)
 		}
@@ -44,6 +44,9 @@ func TestBackupUnderWrites(t *testing.T) {
 	close(stop)
 	last := <-stopped
 	for _, name := range copies {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: %v, %v, want the mode 0640", name, info.Mode(), err)
+		}
 		restored := databasetest.Open(t, "sqlite:"+name)
 		stats, err := restored.Stats(t.Context())
 		if err != nil {

@@ -21,6 +21,19 @@ func publish(partial, name string) error {
 	return syncPath(filepath.Dir(name))
 }
 
+// createEmpty makes an empty file that only its owner and group can read, and its
+// directory. SQLite writes a copy into an empty file, with the file's mode.
+func createEmpty(name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
 func syncPath(path string) error {
 	file, err := os.Open(path)
 	if err != nil {

@@ -3,20 +3,18 @@
 // Package composetest_test starts the system as its users do, with docker-compose and with docker run, and checks what
 // the containers promise: one published port, a backend that nothing but the gateway reaches, no privileges, and data
 // that outlives every container. It needs root on a Linux machine with an engine, the images that the files of the
-// repository name (.ci/docker-images assembles them), and the ports 8000 and 18080. It replaces the images kv-store and
+// repository name (.ci/docker-images assembles them), and the port 8000. It replaces the images kv-store and
 // kv-store-gateway.
 //
 //	go test -tags compose -count=1 -timeout 30m -v ./internal/composetest
 package composetest_test
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +23,6 @@ import (
 
 const (
 	service    = "http://127.0.0.1:8000"
-	standalone = "http://127.0.0.1:18080"
 	probeKey   = "persistent/key"
 	probeValue = `"written before down"`
 )
@@ -42,7 +39,7 @@ func TestContainers(t *testing.T) {
 		t.Fatal("entering the network of a container needs root")
 	}
 	run(t, "docker", "info", "--format", "engine {{.ServerVersion}}, {{.Driver}}")
-	requireFree(t, ":8000", ":18080")
+	requireFree(t, ":8000")
 	p := newProject(t)
 	start := time.Now()
 	p.compose(t, "up", "--build", "-d")
@@ -58,7 +55,7 @@ func TestContainers(t *testing.T) {
 
 	p.compose(t, "stop")
 	t.Run("CleanExits", func(t *testing.T) { testExits(t, p) })
-	p.compose(t, "down")
+	p.down(t)
 	p.environment = append(p.environment, "KV_CACHE_MAX_KEYS=7")
 	p.compose(t, "up", "-d")
 	waitHealthy(t, service)
@@ -67,7 +64,7 @@ func TestContainers(t *testing.T) {
 		put(t, service, probeKey, `"written after up"`, 2)
 	})
 	t.Run("SettingsOfTheHost", func(t *testing.T) { expectMaxSize(t, 7) })
-	p.compose(t, "down")
+	p.down(t)
 
 	t.Run("RunWithDirectory", testRunDirectory)
 	t.Run("RunWithPreparedDirectory", testRunPrepared)
@@ -193,19 +190,19 @@ func testRunVolume(t *testing.T) {
 // testOutlives writes in one container, removes it, and reads in another.
 func testOutlives(t *testing.T, options ...string) {
 	t.Helper()
-	remove := runBackend(t, options)
+	standalone, remove := runBackend(t, options)
 	put(t, standalone, "kept", `{"n": 12345678901234567890}`, 1)
 	remove()
-	remove = runBackend(t, options)
+	standalone, remove = runBackend(t, options)
 	expectValue(t, standalone, "kept", `{"n": 12345678901234567890}`, 1)
 	remove()
 }
 
-// runBackend starts a container of the backend alone and waits until it serves. The function that it returns stops and
-// removes it; the end of the test does too.
-func runBackend(t *testing.T, options []string) (remove func()) {
+// runBackend starts a container of the backend alone and waits until it serves at base, a free port. The function that
+// it returns stops and removes it; the end of the test does too.
+func runBackend(t *testing.T, options []string) (base string, remove func()) {
 	t.Helper()
-	arguments := slices.Concat([]string{"run", "-d", "-p", "127.0.0.1:18080:8080"}, options, []string{"kv-store"})
+	arguments := slices.Concat([]string{"run", "-d", "-p", "127.0.0.1::8080"}, options, []string{"kv-store"})
 	id := output(t, "docker", arguments...)
 	removed := false
 	remove = func() {
@@ -220,8 +217,9 @@ func runBackend(t *testing.T, options []string) (remove func()) {
 		runCleanup(t, "docker", "rm", "-f", id)
 	}
 	t.Cleanup(remove)
-	waitHealthy(t, standalone)
-	return remove
+	base = "http://" + output(t, "docker", "port", id, "8080/tcp")
+	waitHealthy(t, base)
+	return base, remove
 }
 
 // waitHealthy polls until the whole chain behind base answers.
@@ -240,18 +238,13 @@ func waitHealthy(t *testing.T, base string) {
 	}
 }
 
-func requireFree(t *testing.T, addresses ...string) {
+func requireFree(t *testing.T, address string) {
 	t.Helper()
-	var errs []error
-	for _, address := range addresses {
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, listener.Close())
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("the test needs this port: %v", err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		t.Fatalf("the test needs its ports free: %v", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -53,18 +53,22 @@ func newProject(t *testing.T) *project {
 		t.Fatal(err)
 	}
 	copyCheckout(t, root, p.directory)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
-		if t.Failed() {
-			_ = p.execute(ctx, t, "ps", "-a")
-			_ = p.execute(ctx, t, "logs", "--no-color", "--timestamps")
-		}
-		if err := p.execute(ctx, t, "down", "--volumes", "--remove-orphans"); err != nil {
-			t.Errorf("containers may be left over: %v", err)
-		}
-	})
+	t.Cleanup(func() { p.down(t) })
 	return p
+}
+
+// down removes the containers, after their logs if the test has failed so far.
+func (p *project) down(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+	defer cancel()
+	if t.Failed() {
+		_ = p.execute(ctx, t, "ps", "-a")
+		_ = p.execute(ctx, t, "logs", "--no-color", "--timestamps")
+	}
+	if err := p.execute(ctx, t, "down", "--volumes", "--remove-orphans"); err != nil {
+		t.Errorf("containers may be left over: %v", err)
+	}
 }
 
 func copyCheckout(t *testing.T, root, directory string) {
