@@ -67,8 +67,8 @@ func detailOf(err error, fallback string) string {
 	return fallback
 }
 
-func noRoute(c *gin.Context) error {
-	return problem.New(http.StatusNotFound, "not_found", fmt.Sprintf("No endpoint at %s; /docs lists them", c.Request.URL.Path))
+func noRoute(*gin.Context) error {
+	return problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them")
 }
 
 // noMethod runs after gin has set Allow.

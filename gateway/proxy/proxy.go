@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -111,7 +110,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/health":
 		readOnly(w, r, p.serveHealth)
 	case "/readyz", "/metrics": // of the backend, and not for the outside
-		problem.New(http.StatusNotFound, "not_found", fmt.Sprintf("No endpoint at %s; /docs lists them", r.URL.Path)).Write(w)
+		problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them").Write(w)
 	default:
 		p.forward(w, r)
 	}
