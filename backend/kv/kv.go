@@ -4,7 +4,7 @@
 package kv
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -38,7 +38,11 @@ func NewTimestamp(t time.Time) Timestamp { return Timestamp(t.UnixMicro()) }
 // in which every answer tells it.
 func (t Timestamp) AppendJSON(b []byte) []byte {
 	const micros = 1_000_000
-	return fmt.Appendf(b, "%d.%06d", int64(t)/micros, int64(t)%micros)
+	b = strconv.AppendInt(b, int64(t)/micros, 10)
+	point := len(b)
+	b = strconv.AppendInt(b, micros+int64(t)%micros, 10) // a 1 and six digits
+	b[point] = '.'
+	return b
 }
 
 // MarshalJSON encodes as AppendJSON does.
