@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"io"
+	"math"
 	"net"
+	"time"
 
 	"kvstore/backend/database"
 	"kvstore/internal/settings"
@@ -17,6 +19,8 @@ type config struct {
 	cacheMaxKeys  int
 	cacheMaxBytes int64
 	maxValueBytes int64
+	maxVersions   int
+	maxVersionAge time.Duration
 	logLevel      string
 	logFormat     string
 	version       bool
@@ -49,6 +53,8 @@ func (c *config) define(set *settings.Set) {
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "most keys in the cache")
 	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "most bytes of keys and values in the cache")
 	set.Size(&c.maxValueBytes, "max-value-bytes", "1MiB", 1, maxMaxValueBytes, "size of the largest value; over it a write gets 413")
+	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "newest versions of each key that are kept; 0 keeps all")
+	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always; 0 keeps all")
 	set.Choice(&c.logLevel, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")
 	set.Choice(&c.logFormat, "log-format", "json", "form of the log", "json", "text")
 	set.Bool(&c.version, "version", "print the version and exit")

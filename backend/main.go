@@ -92,7 +92,10 @@ func serve(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	}
 	defer entries.Close()
 
-	st, err := store.New(store.Config{Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes, Logger: logger})
+	st, err := store.New(store.Config{
+		Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes,
+		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, Logger: logger,
+	})
 	if err != nil {
 		return err
 	}

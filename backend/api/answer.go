@@ -22,7 +22,7 @@ type putAnswer struct {
 	TotalVersions   int64        `json:"total_versions" example:"2"`
 	Timestamp       kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
 	Revision        int64        `json:"revision" example:"42"`
-}
+} //	@name	PutAnswer
 
 func newPutAnswer(w kv.Written) putAnswer {
 	answer := putAnswer{
@@ -44,7 +44,7 @@ func newPutAnswer(w kv.Written) putAnswer {
 type putRequest struct { //nolint:unused // for the annotations
 	// any JSON value, null included
 	Value any `json:"value" binding:"required" swaggertype:"string" example:"hello world"`
-}
+} //	@name	PutRequest
 
 // entryAnswer documents what writeEntry writes.
 type entryAnswer struct { //nolint:unused // for the annotations
@@ -55,7 +55,7 @@ type entryAnswer struct { //nolint:unused // for the annotations
 	Timestamp kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
 	Revision  int64        `json:"revision" example:"42"`
 	Source    string       `json:"source" enums:"cache,database" example:"cache"`
-}
+} //	@name	Entry
 
 // writeEntry answers 200 with an entry. It writes the JSON by hand, since an encoder
 // would rewrite the value, which must come back as it went in.

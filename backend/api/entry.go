@@ -63,6 +63,7 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
 //	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
 //	@Failure		404		{object}	problem.Problem	"There is no such key or version (code key_not_found, version_not_found)"
+//	@Failure		410		{object}	problem.Problem	"Retention has removed the version (code version_gone)"
 //	@Failure		422		{object}	problem.Problem	"version is not a positive integer (code invalid_version)"
 //	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"

@@ -22,6 +22,7 @@ var statuses = []struct {
 	{kv.ErrInvalidKey, http.StatusBadRequest, "invalid_key", ""},
 	{kv.ErrKeyNotFound, http.StatusNotFound, "key_not_found", ""},
 	{kv.ErrVersionNotFound, http.StatusNotFound, "version_not_found", ""},
+	{kv.ErrVersionGone, http.StatusGone, "version_gone", ""},
 	{kv.ErrValueTooLarge, http.StatusRequestEntityTooLarge, "value_too_large", ""},
 	{kv.ErrStorageFull, http.StatusInsufficientStorage, "storage_full", "The disk is full; nothing was written"},
 	{kv.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The store cannot serve the request now"},

@@ -20,7 +20,7 @@ type part struct {
 	Version string `json:"version,omitempty" example:"1.0.0"`
 	Store   string `json:"store,omitempty" example:"0b0f7a52-6f0e-4d6e-9c0b-3f1f3c1d2a11"`
 	Detail  string `json:"detail,omitempty"`
-}
+} //	@name	Part
 
 // healthAnswer has a member for each part. The gateway adds itself.
 type healthAnswer struct {
@@ -28,7 +28,7 @@ type healthAnswer struct {
 	Gateway  *part  `json:"gateway,omitempty"`
 	Backend  part   `json:"backend"`
 	Database part   `json:"database"`
-}
+} //	@name	Health
 
 // health reports on every part.
 //

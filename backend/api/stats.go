@@ -23,7 +23,7 @@ type cacheStatsAnswer struct {
 	Bytes int64 `json:"bytes" example:"1204"`
 	// the most bytes it may hold (KV_CACHE_MAX_BYTES)
 	MaxBytes int64 `json:"max_bytes" example:"67108864"`
-}
+} //	@name	CacheStats
 
 // cacheStats describes the cache.
 //
@@ -65,7 +65,7 @@ type databaseStatsAnswer struct {
 	DatabaseSizeBytes int64 `json:"database_size_bytes" example:"40960"`
 	// revision of the last write
 	Revision int64 `json:"revision" example:"7"`
-}
+} //	@name	DatabaseStats
 
 // databaseStats describes the database.
 //

@@ -22,8 +22,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// A DB is an open database. Its methods may be called from many goroutines,
-// Update from one at a time.
+// A DB is an open database. Its methods may be called from many goroutines; those
+// that write run one after the other.
 type DB struct {
 	writer  *gorm.DB
 	readers *gorm.DB

@@ -25,13 +25,27 @@ func (db *DB) Latest(ctx context.Context, key string) (kv.Entry, error) {
 	return entry, err
 }
 
-// Version returns that version of key, or kv.ErrVersionNotFound.
+// Version returns that version of key, kv.ErrVersionGone when it was removed, or
+// kv.ErrVersionNotFound.
 func (db *DB) Version(ctx context.Context, key string, version int64) (kv.Entry, error) {
 	entry, found, err := db.entry(ctx, versionSQL, key, version)
-	if err == nil && !found {
-		err = kv.VersionNotFound(key, version)
+	if err != nil || found {
+		return entry, err
 	}
-	return entry, err
+	return kv.Entry{}, db.whyNoVersion(ctx, key, version)
+}
+
+func (db *DB) whyNoVersion(ctx context.Context, key string, version int64) error {
+	var latest int64
+	err := db.readers.WithContext(ctx).Raw("SELECT version FROM keys WHERE keys.key = ?", key).Scan(&latest).Error
+	switch {
+	case err != nil:
+		return translate(ctx, "read the latest version", err)
+	case version <= latest:
+		return kv.VersionGone(key, version)
+	default:
+		return kv.VersionNotFound(key, version)
+	}
 }
 
 func (db *DB) entry(ctx context.Context, query string, args ...any) (kv.Entry, bool, error) {

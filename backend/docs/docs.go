@@ -31,7 +31,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.cacheStatsAnswer"
+                            "$ref": "#/definitions/CacheStats"
                         }
                     }
                 }
@@ -48,7 +48,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.cacheStatsAnswer"
+                            "$ref": "#/definitions/CacheStats"
                         }
                     }
                 }
@@ -68,13 +68,13 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.databaseStatsAnswer"
+                            "$ref": "#/definitions/DatabaseStats"
                         }
                     },
                     "503": {
                         "description": "The backend or the database cannot be reached",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -92,13 +92,13 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.databaseStatsAnswer"
+                            "$ref": "#/definitions/DatabaseStats"
                         }
                     },
                     "503": {
                         "description": "The backend or the database cannot be reached",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -136,7 +136,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.entryAnswer"
+                            "$ref": "#/definitions/Entry"
                         },
                         "headers": {
                             "X-Request-Id": {
@@ -148,31 +148,37 @@ const docTemplate = `{
                     "400": {
                         "description": "The key or the query is invalid (code invalid_key, malformed_query)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "404": {
                         "description": "There is no such key or version (code key_not_found, version_not_found)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
+                        }
+                    },
+                    "410": {
+                        "description": "Retention has removed the version (code version_gone)",
+                        "schema": {
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "422": {
                         "description": "version is not a positive integer (code invalid_version)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "503": {
                         "description": "The backend or the database cannot be reached (code backend_unavailable, store_unavailable)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "504": {
                         "description": "The backend did not answer in time (code backend_timeout)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -208,7 +214,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.entryAnswer"
+                            "$ref": "#/definitions/Entry"
                         },
                         "headers": {
                             "X-Request-Id": {
@@ -220,31 +226,37 @@ const docTemplate = `{
                     "400": {
                         "description": "The key or the query is invalid (code invalid_key, malformed_query)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "404": {
                         "description": "There is no such key or version (code key_not_found, version_not_found)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
+                        }
+                    },
+                    "410": {
+                        "description": "Retention has removed the version (code version_gone)",
+                        "schema": {
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "422": {
                         "description": "version is not a positive integer (code invalid_version)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "503": {
                         "description": "The backend or the database cannot be reached (code backend_unavailable, store_unavailable)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "504": {
                         "description": "The backend did not answer in time (code backend_timeout)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -264,13 +276,13 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.healthAnswer"
+                            "$ref": "#/definitions/Health"
                         }
                     },
                     "503": {
                         "description": "A part does not work (code unhealthy)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -288,13 +300,13 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.healthAnswer"
+                            "$ref": "#/definitions/Health"
                         }
                     },
                     "503": {
                         "description": "A part does not work (code unhealthy)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -314,7 +326,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.part"
+                            "$ref": "#/definitions/Part"
                         }
                     }
                 }
@@ -332,7 +344,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.part"
+                            "$ref": "#/definitions/Part"
                         }
                     }
                 }
@@ -402,7 +414,7 @@ const docTemplate = `{
                         "in": "body",
                         "required": true,
                         "schema": {
-                            "$ref": "#/definitions/api.putRequest"
+                            "$ref": "#/definitions/PutRequest"
                         }
                     }
                 ],
@@ -410,7 +422,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.putAnswer"
+                            "$ref": "#/definitions/PutAnswer"
                         },
                         "headers": {
                             "X-Request-Id": {
@@ -422,43 +434,43 @@ const docTemplate = `{
                     "400": {
                         "description": "The key is invalid, or the body is not JSON (code invalid_key, malformed_json)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "413": {
                         "description": "The value is over the limit (code value_too_large)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "415": {
                         "description": "The body is of another type than JSON (code unsupported_media_type)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "422": {
                         "description": "The body has no member value (code missing_value)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "503": {
                         "description": "The backend or the database cannot be reached (code backend_unavailable, store_unavailable)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "504": {
                         "description": "The backend did not answer in time; whether the write was made is not known (code backend_timeout)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "507": {
                         "description": "The disk is full; nothing was written (code storage_full)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -490,7 +502,7 @@ const docTemplate = `{
                         "in": "body",
                         "required": true,
                         "schema": {
-                            "$ref": "#/definitions/api.putRequest"
+                            "$ref": "#/definitions/PutRequest"
                         }
                     }
                 ],
@@ -498,7 +510,7 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.putAnswer"
+                            "$ref": "#/definitions/PutAnswer"
                         },
                         "headers": {
                             "X-Request-Id": {
@@ -510,43 +522,43 @@ const docTemplate = `{
                     "400": {
                         "description": "The key is invalid, or the body is not JSON (code invalid_key, malformed_json)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "413": {
                         "description": "The value is over the limit (code value_too_large)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "415": {
                         "description": "The body is of another type than JSON (code unsupported_media_type)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "422": {
                         "description": "The body has no member value (code missing_value)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "503": {
                         "description": "The backend or the database cannot be reached (code backend_unavailable, store_unavailable)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "504": {
                         "description": "The backend did not answer in time; whether the write was made is not known (code backend_timeout)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     },
                     "507": {
                         "description": "The disk is full; nothing was written (code storage_full)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -566,13 +578,13 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.part"
+                            "$ref": "#/definitions/Part"
                         }
                     },
                     "503": {
                         "description": "The database does not answer (code store_unavailable)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -590,13 +602,13 @@ const docTemplate = `{
                     "200": {
                         "description": "OK",
                         "schema": {
-                            "$ref": "#/definitions/api.part"
+                            "$ref": "#/definitions/Part"
                         }
                     },
                     "503": {
                         "description": "The database does not answer (code store_unavailable)",
                         "schema": {
-                            "$ref": "#/definitions/problem.Problem"
+                            "$ref": "#/definitions/Problem"
                         }
                     }
                 }
@@ -604,7 +616,7 @@ const docTemplate = `{
         }
     },
     "definitions": {
-        "api.cacheStatsAnswer": {
+        "CacheStats": {
             "type": "object",
             "properties": {
                 "bytes": {
@@ -652,7 +664,7 @@ const docTemplate = `{
                 }
             }
         },
-        "api.databaseStatsAnswer": {
+        "DatabaseStats": {
             "type": "object",
             "properties": {
                 "database_size_bytes": {
@@ -676,7 +688,7 @@ const docTemplate = `{
                 }
             }
         },
-        "api.entryAnswer": {
+        "Entry": {
             "type": "object",
             "properties": {
                 "key": {
@@ -710,17 +722,17 @@ const docTemplate = `{
                 }
             }
         },
-        "api.healthAnswer": {
+        "Health": {
             "type": "object",
             "properties": {
                 "backend": {
-                    "$ref": "#/definitions/api.part"
+                    "$ref": "#/definitions/Part"
                 },
                 "database": {
-                    "$ref": "#/definitions/api.part"
+                    "$ref": "#/definitions/Part"
                 },
                 "gateway": {
-                    "$ref": "#/definitions/api.part"
+                    "$ref": "#/definitions/Part"
                 },
                 "status": {
                     "type": "string",
@@ -728,7 +740,7 @@ const docTemplate = `{
                 }
             }
         },
-        "api.part": {
+        "Part": {
             "type": "object",
             "properties": {
                 "detail": {
@@ -752,7 +764,37 @@ const docTemplate = `{
                 }
             }
         },
-        "api.putAnswer": {
+        "Problem": {
+            "type": "object",
+            "properties": {
+                "code": {
+                    "description": "Code is stable and for machines.",
+                    "type": "string",
+                    "example": "key_not_found"
+                },
+                "detail": {
+                    "description": "Detail says what is wrong, for people. Its wording is kept where clients\nof the predecessor read it.",
+                    "type": "string",
+                    "example": "Key 'k' not found"
+                },
+                "status": {
+                    "description": "Status repeats the HTTP status.",
+                    "type": "integer",
+                    "example": 404
+                },
+                "title": {
+                    "description": "Title is the standard phrase of the status.",
+                    "type": "string",
+                    "example": "Not Found"
+                },
+                "type": {
+                    "description": "Type is a URI that names the kind of problem; about:blank says that\nstatus and code tell all.",
+                    "type": "string",
+                    "example": "about:blank"
+                }
+            }
+        },
+        "PutAnswer": {
             "type": "object",
             "properties": {
                 "key": {
@@ -795,7 +837,7 @@ const docTemplate = `{
                 }
             }
         },
-        "api.putRequest": {
+        "PutRequest": {
             "type": "object",
             "required": [
                 "value"
@@ -805,36 +847,6 @@ const docTemplate = `{
                     "description": "any JSON value, null included",
                     "type": "string",
                     "example": "hello world"
-                }
-            }
-        },
-        "problem.Problem": {
-            "type": "object",
-            "properties": {
-                "code": {
-                    "description": "Code is stable and for machines.",
-                    "type": "string",
-                    "example": "key_not_found"
-                },
-                "detail": {
-                    "description": "Detail says what is wrong, for people. Its wording is kept where clients\nof the predecessor read it.",
-                    "type": "string",
-                    "example": "Key 'k' not found"
-                },
-                "status": {
-                    "description": "Status repeats the HTTP status.",
-                    "type": "integer",
-                    "example": 404
-                },
-                "title": {
-                    "description": "Title is the standard phrase of the status.",
-                    "type": "string",
-                    "example": "Not Found"
-                },
-                "type": {
-                    "description": "Type is a URI that names the kind of problem; about:blank says that\nstatus and code tell all.",
-                    "type": "string",
-                    "example": "about:blank"
                 }
             }
         }

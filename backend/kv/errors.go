@@ -14,6 +14,8 @@ var (
 	ErrKeyNotFound = errors.New("key not found")
 	// ErrVersionNotFound: the key has no such version.
 	ErrVersionNotFound = errors.New("version not found")
+	// ErrVersionGone: the key had that version, and it was removed.
+	ErrVersionGone = errors.New("version is gone")
 	// ErrValueTooLarge: the value has more bytes than the store accepts.
 	ErrValueTooLarge = errors.New("value too large")
 	// ErrStorageFull: the disk has no room for the write; nothing was written.
@@ -46,6 +48,11 @@ func KeyNotFound(key string) error {
 // VersionNotFound says that key has no such version, in the predecessor's words.
 func VersionNotFound(key string, version int64) error {
 	return &Error{ErrVersionNotFound, fmt.Sprintf("Key '%s' version %d not found", key, version)}
+}
+
+// VersionGone says that a version of key was removed.
+func VersionGone(key string, version int64) error {
+	return &Error{ErrVersionGone, fmt.Sprintf("Key '%s' version %d was removed", key, version)}
 }
 
 // ValueTooLarge says which limit a value is over, and the option to change it.

@@ -40,4 +40,13 @@
 // A read of a version by number is served from the cache when that version is the
 // cached one, and from the database otherwise; it never changes which version the
 // cache holds for the key.
+//
+// # Retention
+//
+// By default every version is kept. With a limit of number or age, a goroutine of
+// its own deletes the oldest versions, a few hundred in a transaction, so that
+// writes wait for it only as for one another. The latest version of a key stays
+// whatever its age; a deleted version's number is not used again, and reading it
+// says that it is gone. The cache holds latest versions alone, so nothing of what is
+// deleted is in it.
 package store

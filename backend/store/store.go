@@ -21,6 +21,14 @@ type Config struct {
 	Cache *cache.Cache[kv.Entry]
 	// MaxValueBytes is the size of the largest value.
 	MaxValueBytes int64
+	// MaxVersions is how many of the newest versions of a key are kept, and
+	// MaxVersionAge how long a version is kept after it was written; 0 means all
+	// and for ever. The latest version of a key is always kept.
+	MaxVersions   int
+	MaxVersionAge time.Duration
+	// SweepInterval is the time between two searches for versions that grew old;
+	// 0 means a minute.
+	SweepInterval time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger is told of failed transactions.
@@ -33,6 +41,7 @@ type Store struct {
 	cache         *cache.Cache[kv.Entry]
 	maxValueBytes int64
 	writer        *writer
+	retention     *retention // nil when everything is kept
 
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
@@ -69,13 +78,17 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes}
 	s.published.Store(totals.Revision)
+	s.retention = startRetention(cfg)
 	s.writer = startWriter(s, cfg)
 	return s, nil
 }
 
 // Close refuses new writes, finishes those that were accepted, and returns when
-// the writer has ended.
-func (s *Store) Close() { s.writer.close() }
+// everything that New started has ended.
+func (s *Store) Close() {
+	s.writer.close()
+	s.retention.close()
+}
 
 // ID identifies the store for as long as its database exists.
 func (s *Store) ID() string { return s.db.StoreID() }
@@ -123,7 +136,7 @@ func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 }
 
 // GetVersion returns that version of key and where it was read, or
-// kv.ErrVersionNotFound.
+// kv.ErrVersionNotFound, or kv.ErrVersionGone when it was removed.
 func (s *Store) GetVersion(ctx context.Context, key string, version int64) (kv.Entry, Source, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return kv.Entry{}, "", err

@@ -31,6 +31,9 @@ type options struct {
 	maxKeys  int
 	maxBytes int64
 	now      func() time.Time
+	keep     int
+	age      time.Duration
+	sweep    time.Duration
 	hooks    store.Hooks
 }
 
@@ -59,7 +62,8 @@ func over(t testing.TB, db *database.DB, o options) *store.Store {
 		t.Fatal(err)
 	}
 	s, err := store.New(store.Config{
-		Database: db, Cache: entries, MaxValueBytes: 1 << 20, Now: o.now, Logger: slog.New(slog.DiscardHandler),
+		Database: db, Cache: entries, MaxValueBytes: 1 << 20, Now: o.now,
+		MaxVersions: o.keep, MaxVersionAge: o.age, SweepInterval: o.sweep, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -180,6 +180,9 @@ func (w *writer) transact(batch []*write) (applied bool, err error) {
 		s.cache.Put(wish.key, wish.written.Entry)
 	}
 	s.published.Store(revision)
+	for _, wish := range batch {
+		s.retention.written(wish.written)
+	}
 	return true, nil
 }
 

@@ -30,7 +30,7 @@ type Problem struct { //nolint:errname // the RFC's own term
 	Code string `json:"code" example:"key_not_found"`
 	// Members are added to the answer beside the five above.
 	Members map[string]any `json:"-"`
-}
+} //	@name	Problem
 
 // New returns a problem with the title that belongs to status.
 func New(status int, code, detail string) *Problem {
