@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 		"kvstore/backend/kv", "gorm.io/", "github.com/go-gormigrate/", "github.com/mattn/go-sqlite3",
 		"github.com/gofrs/flock", "github.com/google/uuid",
 	},
-	"kvstore/backend/database/databasetest": {"kvstore/backend/database"},
+	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},
 	"kvstore/backend/store":                 {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
 	"kvstore/backend/api": {
 		"kvstore/backend/kv", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,9 @@ type Config struct {
 	// Readers is how many reads may run at once; 0 means two for each processor,
 	// and at least four.
 	Readers int
+	// ConnectHook, when set, is called with the driver's connection that writes,
+	// each time it is opened. Tests inject faults there.
+	ConnectHook func(driver.Conn) error
 	// Logger is told what an operator should know of the start.
 	Logger *slog.Logger
 }
@@ -69,7 +73,7 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if !found.whole {
 		cfg.Logger.Info("the database is large and is not read whole at the start; the command \"check\" does that", "path", path)
 	}
-	if db.writer, err = openWriter(path, found.isNew); err != nil {
+	if db.writer, err = openWriter(path, found.isNew, cfg.ConnectHook); err != nil {
 		return err
 	}
 	if err := migrate(db.writer.WithContext(ctx)); err != nil {

@@ -47,7 +47,7 @@ func sharedPragmas() url.Values {
 
 // openWriter opens the one connection that writes. A file that is new is made so
 // that its free pages can be given back to the disk later.
-func openWriter(path string, isNew bool) (*gorm.DB, error) {
+func openWriter(path string, isNew bool, hook func(driver.Conn) error) (*gorm.DB, error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_journal_mode", "WAL")
 	pragmas.Set("_synchronous", "FULL")
@@ -55,15 +55,20 @@ func openWriter(path string, isNew bool) (*gorm.DB, error) {
 	if isNew { // on a file that has it already the pragma is a write
 		pragmas.Set("_auto_vacuum", "incremental")
 	}
-	// Fewer, larger checkpoints: the 99th percentile of a commit falls to a fifth.
-	return openPool(path, pragmas, 1, "PRAGMA wal_autocheckpoint = 4000")
+	return openPool(path, pragmas, 1, func(conn *sqlite3.SQLiteConn) error {
+		// Fewer, larger checkpoints: the 99th percentile of a commit falls to a fifth.
+		if _, err := conn.Exec("PRAGMA wal_autocheckpoint = 4000", nil); err != nil || hook == nil {
+			return err
+		}
+		return hook(conn)
+	})
 }
 
 // openReaders opens a pool of n connections that cannot write.
 func openReaders(path string, n int) (*gorm.DB, error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_query_only", "on")
-	return openPool(path, pragmas, n, "")
+	return openPool(path, pragmas, n, nil)
 }
 
 // withReader calls fn with a connection of its own that cannot write.
@@ -74,7 +79,7 @@ func withReader(path string, fn func(*gorm.DB) error) error {
 }
 
 func withConnection(path string, pragmas url.Values, fn func(*gorm.DB) error) error {
-	db, err := openPool(path, pragmas, 1, "")
+	db, err := openPool(path, pragmas, 1, nil)
 	if err != nil {
 		return fmt.Errorf("the database file is damaged or cannot be read: %w", err)
 	}
@@ -85,7 +90,7 @@ func withConnection(path string, pragmas url.Values, fn func(*gorm.DB) error) er
 	return errors.Join(fn(db), conns.Close())
 }
 
-func openPool(path string, pragmas url.Values, n int, onConnect string) (*gorm.DB, error) {
+func openPool(path string, pragmas url.Values, n int, onConnect func(*sqlite3.SQLiteConn) error) (*gorm.DB, error) {
 	pool := sql.OpenDB(newConnector(path, pragmas, onConnect))
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n)
@@ -107,16 +112,9 @@ type connector struct {
 	dsn    string
 }
 
-func newConnector(path string, pragmas url.Values, onConnect string) *connector {
+func newConnector(path string, pragmas url.Values, onConnect func(*sqlite3.SQLiteConn) error) *connector {
 	location := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}
-	hook := func(conn *sqlite3.SQLiteConn) error {
-		if onConnect == "" {
-			return nil
-		}
-		_, err := conn.Exec(onConnect, nil)
-		return err
-	}
-	return &connector{driver: &sqlite3.SQLiteDriver{ConnectHook: hook}, dsn: location.String()}
+	return &connector{driver: &sqlite3.SQLiteDriver{ConnectHook: onConnect}, dsn: location.String()}
 }
 
 func (c *connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }

@@ -1,0 +1,115 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+)
+
+// TestCommitFails: every caller of the transaction gets an error, the cache and the
+// database stay as they were, and the next write works without a gap.
+func TestCommitFails(t *testing.T) {
+	hold, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
+	s := over(t, db, options{maxKeys: 10, maxBytes: 1000, hooks: store.Hooks{AfterCommit: func() {
+		once.Do(func() { close(hold); <-release })
+	}}})
+	var wg sync.WaitGroup
+	wg.Go(func() { put(t, s, "k", "1") })
+	<-hold
+	results := make([]error, 20)
+	for i := range results {
+		wg.Go(func() { _, results[i] = s.Put(context.Background(), "k", []byte("2")) })
+	}
+	waitFor(t, func() bool { return s.QueueLength() == len(results) })
+	before := s.CacheStats()
+	faults.FailCommits(1)
+	close(release)
+	wg.Wait()
+	for i, err := range results {
+		if !errors.Is(err, kv.ErrUnavailable) {
+			t.Errorf("caller %d got %v, want ErrUnavailable", i, err)
+		}
+	}
+	if entry, source := get(t, s, "k"); entry.Version != 1 || source != store.FromCache {
+		t.Errorf("the cache answers version %d from the %s, want 1 from the cache", entry.Version, source)
+	}
+	if after := s.CacheStats(); after.Keys != before.Keys+1 { // k of the first write, which was held before the cache
+		t.Errorf("the cache has %d keys, want %d", after.Keys, before.Keys+1)
+	}
+	if stats, err := s.DatabaseStats(t.Context()); err != nil || !cmp.Equal(stats.Totals, kv.Totals{Revision: 1, Keys: 1, Versions: 1}) {
+		t.Errorf("after the failure: %+v, %v", stats, err)
+	}
+	if written := put(t, s, "k", "3"); written.Entry.Version != 2 || written.Entry.Revision != 2 {
+		t.Errorf("the next write is %+v, want version 2 and revision 2", written)
+	}
+}
+
+// TestDiskFull: writes are refused and say so, reads go on, and it recovers by
+// itself when there is room again.
+func TestDiskFull(t *testing.T) {
+	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
+	s := over(t, db, options{maxKeys: 1, maxBytes: 1 << 20})
+	large := strconv.Quote(strings.Repeat("x", 100_000))
+	put(t, s, "a", large)
+	put(t, s, "b", "1")
+	faults.FillDisk(t)
+	for range 3 {
+		if _, err := s.Put(t.Context(), "a", []byte(large)); !errors.Is(err, kv.ErrStorageFull) {
+			t.Fatalf("Put on a full disk = %v, want ErrStorageFull", err)
+		}
+	}
+	for key, want := range map[string]string{"a": large, "b": "1"} {
+		if entry, _ := get(t, s, key); string(entry.Value) != want || entry.Version != 1 {
+			t.Errorf("%s on a full disk has version %d", key, entry.Version)
+		}
+	}
+	faults.EmptyDisk(t)
+	if written := put(t, s, "a", large); written.Entry.Version != 2 || written.Entry.Revision != 3 {
+		t.Errorf("with room again: version %d, revision %d, want 2 and 3", written.Entry.Version, written.Entry.Revision)
+	}
+}
+
+// TestBigWriteOnFullDiskFailsAlone: small writes in the batch of one for which the
+// disk has no room are made.
+func TestBigWriteOnFullDiskFailsAlone(t *testing.T) {
+	hold, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
+	s := over(t, db, options{maxKeys: 10, maxBytes: 1 << 20, hooks: store.Hooks{AfterCommit: func() {
+		once.Do(func() { close(hold); <-release })
+	}}})
+	var wg sync.WaitGroup
+	wg.Go(func() { put(t, s, "k", "1") })
+	<-hold
+	results := make([]error, 5)
+	for i := range results {
+		value := "2"
+		if i == 2 {
+			value = strconv.Quote(strings.Repeat("x", 100_000))
+		}
+		wg.Go(func() { _, results[i] = s.Put(context.Background(), "k", []byte(value)) })
+	}
+	waitFor(t, func() bool { return s.QueueLength() == len(results) })
+	faults.FillDisk(t)
+	close(release)
+	wg.Wait()
+	for i, err := range results {
+		if i == 2 && !errors.Is(err, kv.ErrStorageFull) || i != 2 && err != nil {
+			t.Errorf("write %d: %v", i, err)
+		}
+	}
+	if entry, _ := get(t, s, "k"); entry.Version != 5 {
+		t.Errorf("k has version %d, want 5", entry.Version)
+	}
+}
