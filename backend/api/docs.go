@@ -31,6 +31,13 @@ func (a *API) openAPI(c *gin.Context) error {
 }
 
 // docsIndex leads to the page of the Swagger UI.
+//
+//	@Summary	The Swagger UI of this document
+//	@Tags		operation
+//	@Produce	html
+//	@Success	307	{string}	string	"The page is /docs/index.html"
+//	@Router		/docs [get]
+//	@Router		/docs [head]
 func (a *API) docsIndex(c *gin.Context) error {
 	c.Redirect(http.StatusTemporaryRedirect, "/docs/index.html")
 	return nil

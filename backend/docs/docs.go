@@ -104,6 +104,42 @@ const docTemplate = `{
                 }
             }
         },
+        "/docs": {
+            "get": {
+                "produces": [
+                    "text/html"
+                ],
+                "tags": [
+                    "operation"
+                ],
+                "summary": "The Swagger UI of this document",
+                "responses": {
+                    "307": {
+                        "description": "The page is /docs/index.html",
+                        "schema": {
+                            "type": "string"
+                        }
+                    }
+                }
+            },
+            "head": {
+                "produces": [
+                    "text/html"
+                ],
+                "tags": [
+                    "operation"
+                ],
+                "summary": "The Swagger UI of this document",
+                "responses": {
+                    "307": {
+                        "description": "The page is /docs/index.html",
+                        "schema": {
+                            "type": "string"
+                        }
+                    }
+                }
+            }
+        },
         "/get/{key}": {
             "get": {
                 "description": "Returns the latest version, or the one that ` + "`" + `version` + "`" + ` names. ` + "`" + `source` + "`" + ` says where the value really came from.",
