@@ -1,0 +1,201 @@
+package main_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait. It is long, since it is only ever used up by a test
+// that fails.
+const patience = 30 * time.Second
+
+// builds is the directory of the program that the tests start as a process of its
+// own, so that it can be killed. It outlives the test that built it first.
+var builds string
+
+func TestMain(m *testing.M) {
+	m.Run() // the exit code is that of m, once this function returns
+	if builds != "" {
+		os.RemoveAll(builds)
+	}
+}
+
+// binary builds the program once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "kvstore-backend-test")
+	if err != nil {
+		return "", err
+	}
+	builds = dir
+	path := filepath.Join(dir, "backend")
+	args := []string{"build", "-buildvcs=false", "-o", path}
+	if raceEnabled() { // else the C code would have to be compiled a second time
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// raceEnabled says whether the test itself has the race detector.
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return false
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "-race" {
+			return setting.Value == "true"
+		}
+	}
+	return false
+}
+
+// childLog keeps what a process writes, and sends its address once it listens.
+type childLog struct {
+	logBuffer
+	address chan string
+	sent    bool // used by Write alone, which one goroutine calls
+}
+
+func (l *childLog) Write(p []byte) (int, error) {
+	n, err := l.logBuffer.Write(p)
+	if !l.sent {
+		var address string
+		if address, l.sent = listening(l.String()); l.sent {
+			l.address <- address
+		}
+	}
+	return n, err
+}
+
+// process is a backend that runs as a process of its own.
+type process struct {
+	url    string
+	log    *childLog
+	cmd    *exec.Cmd
+	client *http.Client
+	ended  chan struct{}
+}
+
+// environment is that of a backend on a database, without what the caller of the
+// tests may have set.
+func environment(database, cacheMaxKeys string) []string {
+	var env []string
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "KV_") {
+			env = append(env, variable)
+		}
+	}
+	return append(env,
+		"KV_BACKEND_ADDR=127.0.0.1:0", "KV_LOG_FORMAT=json", "KV_LOG_LEVEL=info",
+		"KV_DATABASE_URL=sqlite:"+database, "KV_CACHE_MAX_KEYS="+cacheMaxKeys)
+}
+
+// spawn starts a backend and waits until it listens. At the end of the test it is
+// killed, and its log is printed when the test has failed.
+func spawn(t *testing.T, env []string) *process {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{
+		log: &childLog{address: make(chan string, 1)}, ended: make(chan struct{}),
+		cmd:    exec.Command(path),
+		client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+	// Both in one writer: exec then calls it from one goroutine.
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() { p.cleanup(t) })
+	select {
+	case address := <-p.log.address:
+		p.url = "http://" + address
+	case <-p.ended:
+		t.Fatalf("the program ended: %v", p.cmd.ProcessState)
+	case <-time.After(patience):
+		t.Fatal("the program does not listen")
+	}
+	return p
+}
+
+func (p *process) cleanup(t *testing.T) {
+	p.kill(t)
+	for _, sign := range []string{"DATA RACE", "panic", `"level":"ERROR"`} {
+		if strings.Contains(p.log.String(), sign) {
+			t.Errorf("the log of process %d has %q", p.cmd.Process.Pid, sign)
+		}
+	}
+	if t.Failed() {
+		t.Logf("log of process %d:\n%s", p.cmd.Process.Pid, p.log.String())
+	}
+}
+
+// kill sends SIGKILL, unless the process has ended, and waits for its end.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Kill()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatalf("process %d has not ended", p.cmd.Process.Pid)
+	}
+	p.client.CloseIdleConnections()
+}
+
+// exchange makes a request. After an error it is not known what the process did,
+// unless unsent says so.
+func (p *process) exchange(ctx context.Context, method, path, body string) (int, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	response, err := p.client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	return response.StatusCode, data, err
+}
+
+// unsent says of an error of exchange that there was not even a connection.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// check runs the command that checks the database file.
+func (p *process) check(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, p.cmd.Path, "check")
+	// At its end a program with the race detector sleeps for a second by default.
+	command.Env = append(slices.Clip(p.cmd.Env), "GORACE=atexit_sleep_ms=0")
+	if out, err := command.CombinedOutput(); err != nil || !strings.Contains(string(out), "is sound") {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+}
