@@ -1,0 +1,188 @@
+package generator_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kvstore/bench/generator"
+)
+
+func TestHistogram(t *testing.T) {
+	var h generator.Histogram
+	if got := h.Quantile(0.5); got != 0 {
+		t.Errorf("the median of nothing is %s", got)
+	}
+	for i := 1; i <= 10_000; i++ {
+		h.Add(time.Duration(i) * time.Microsecond)
+	}
+	for q, want := range map[float64]time.Duration{0.5: 5 * time.Millisecond, 0.99: 9900 * time.Microsecond} {
+		if got := h.Quantile(q); got < want || got > want*104/100 {
+			t.Errorf("quantile %v is %s, want %s and up to 4 %% more", q, got, want)
+		}
+	}
+}
+
+func TestSequence(t *testing.T) {
+	value := generator.AppendValue(nil, "a/1", 77)
+	if sequence, ok := generator.Sequence(value, "a/1"); len(value) != 100 || sequence != 77 || !ok {
+		t.Errorf("%s of %d bytes: %d, %v", value, len(value), sequence, ok)
+	}
+	if _, ok := generator.Sequence(value, "a/2"); ok {
+		t.Error("a value of another key is accepted")
+	}
+	value[90] = 'w'
+	if _, ok := generator.Sequence(value, "a/1"); ok {
+		t.Error("a damaged value is accepted")
+	}
+}
+
+func TestParse(t *testing.T) {
+	tests := []struct {
+		name    string
+		codec   generator.Codec
+		put     bool
+		text    string
+		version int64
+		value   string
+	}{
+		{"KVPut", generator.KV{}, true, "HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + `{"key":"k","version":12}`, 12, ""},
+		{"KVGet", generator.KV{}, false, "HTTP/1.1 200 OK\r\ncontent-length: 25\r\n\r\n" + `{"value":"v","version":7}`, 7, `"v"`},
+		{"EtcdPut", &generator.Etcd{}, true, "HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n" + `{"header":{"revision":"12"}}`, 12, ""},
+		{"EtcdGet", &generator.Etcd{}, false, "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n" + `{"kvs":[{"mod_revision":"3","value":"eA=="}]} `, 3, "x"},
+		{"RedisPut", generator.Redis{}, true, "+OK\r\n", generator.NoVersion, ""},
+		{"RedisGet", generator.Redis{}, false, "$3\r\nabc\r\n", generator.NoVersion, "abc"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for n := range len(test.text) {
+				if _, length, err := test.codec.Parse([]byte(test.text[:n]), test.put); length != 0 || err != nil {
+					t.Fatalf("the first %d bytes: length %d, %v", n, length, err)
+				}
+			}
+			answer, length, err := test.codec.Parse([]byte(test.text), test.put)
+			if length != len(test.text) || err != nil || answer.Version != test.version || string(answer.Value) != test.value {
+				t.Errorf("%d %q, length %d, %v", answer.Version, answer.Value, length, err)
+			}
+		})
+	}
+}
+
+func TestParseWrong(t *testing.T) {
+	var wrong *generator.WrongError
+	text := "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
+	if _, length, err := (generator.KV{}).Parse([]byte(text), true); !errors.As(err, &wrong) || length != len(text) {
+		t.Errorf("a 503: length %d, %v", length, err)
+	}
+	if _, _, err := (generator.Redis{}).Parse([]byte("$-1\r\n"), false); !errors.As(err, &wrong) {
+		t.Errorf("a missing key: %v", err)
+	}
+	if _, _, err := (generator.KV{}).Parse([]byte("SSH-2.0-OpenSSH\r\n\r\n"), false); err == nil || errors.As(err, &wrong) {
+		t.Errorf("another protocol: %v", err)
+	}
+}
+
+// A fake answers as the service does, and can lie.
+type fake struct {
+	mu       sync.Mutex
+	values   map[string]string
+	versions map[string]int
+	stale    bool // repeats versions
+	mixUp    bool // answers reads with the value of another key
+	breakAt  int  // breaks the connection at that request
+	requests int
+}
+
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests++
+	if f.requests == f.breakAt {
+		panic(http.ErrAbortHandler)
+	}
+	if key, put := strings.CutPrefix(r.URL.Path, "/put/"); put {
+		body, _ := io.ReadAll(r.Body)
+		f.values[key] = strings.TrimSuffix(strings.TrimPrefix(string(body), `{"value":`), "}")
+		if !f.stale || f.versions[key] == 0 {
+			f.versions[key]++
+		}
+		fmt.Fprintf(w, `{"key":"%s","version":%d}`, key, f.versions[key])
+		return
+	}
+	key := strings.TrimPrefix(r.URL.Path, "/get/")
+	value := f.values[key]
+	if f.mixUp {
+		value = f.values["bench/get/0"]
+	}
+	fmt.Fprintf(w, `{"key":"%s","value":%s,"version":%d}`, key, value, f.versions[key])
+}
+
+// serve runs the load for a moment with 8 connections.
+func serve(t *testing.T, f *fake, load generator.Load) generator.Result {
+	t.Helper()
+	f.values, f.versions = map[string]string{}, map[string]int{}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: f}
+	go server.Serve(listener)
+	defer server.Close()
+	client, err := generator.Open(listener.Addr().String(), generator.KV{Host: "x"}, generator.NewKeys(load), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	result, err := client.Run(50*time.Millisecond, load.NewPicker(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func TestRun(t *testing.T) {
+	for _, load := range generator.Loads {
+		t.Run(load.Name, func(t *testing.T) {
+			load.Keys = min(load.Keys, 1000)
+			result := serve(t, &fake{}, load)
+			if result.Errors > 0 || result.Requests == 0 || result.Latency.Total != result.Requests {
+				t.Errorf("%d requests, %d in the histogram, %d errors: %s", result.Requests, result.Latency.Total, result.Errors, result.Error)
+			}
+		})
+	}
+}
+
+func TestRunFindsLies(t *testing.T) {
+	put, get := generator.Loads[0], generator.Loads[1]
+	t.Run("a version twice", func(t *testing.T) {
+		if result := serve(t, &fake{stale: true}, put); result.Errors == 0 || result.Requests > 0 {
+			t.Errorf("%d requests, %d errors", result.Requests, result.Errors)
+		}
+	})
+	t.Run("the value of another key", func(t *testing.T) {
+		if result := serve(t, &fake{mixUp: true}, get); result.Errors == 0 {
+			t.Error("not found")
+		}
+	})
+}
+
+// A connection that breaks is counted, and made anew.
+func TestRunBrokenConnection(t *testing.T) {
+	result := serve(t, &fake{breakAt: 300}, generator.Loads[1])
+	if result.Broken != 1 || result.Errors > 0 || result.Requests == 0 {
+		t.Errorf("%d requests, %d errors, %d broken: %s", result.Requests, result.Errors, result.Broken, result.Error)
+	}
+	result = serve(t, &fake{breakAt: 50}, generator.Loads[1])
+	if result.Broken != 1 || result.Errors > 0 {
+		t.Errorf("in the fill: %d errors, %d broken: %s", result.Errors, result.Broken, result.Error)
+	}
+}

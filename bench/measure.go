@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"kvstore/bench/generator"
+)
+
+// A plan is what to measure.
+type plan struct {
+	sides       []side
+	loads       []generator.Load
+	connections []int
+	duration    time.Duration // of one measurement
+	rounds      int
+	dir         string // for the data of the sides
+}
+
+// A row is one load with one number of connections on one side.
+type row struct {
+	load        generator.Load
+	connections int
+	side        string
+
+	rates  []float64 // requests per second, one for each round
+	result generator.Result
+	cpu    []usage // each process of the side, then the generator
+	unfit  bool    // the side does not have that load
+}
+
+// usage is processor time of one process over all rounds.
+type usage struct {
+	name string
+	time time.Duration
+}
+
+// perRequest returns microseconds.
+func (r *row) perRequest(d time.Duration) float64 {
+	if r.result.Requests == 0 {
+		return 0
+	}
+	return float64(d.Nanoseconds()) / 1000 / float64(r.result.Requests)
+}
+
+// measure measures everything and returns what it has even when it fails.
+func (p *plan) measure(ctx context.Context, progress io.Writer) ([]*row, error) {
+	var rows []*row
+	for i := 0; i < len(p.loads); {
+		group := p.loads[i:]
+		for n, load := range group {
+			if load.CacheKeys != group[0].CacheKeys {
+				group = group[:n]
+				break
+			}
+		}
+		i += len(group)
+		measured, err := p.measureGroup(ctx, group, progress)
+		rows = append(rows, measured...)
+		if err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
+}
+
+// measureGroup starts all sides anew and measures those loads.
+func (p *plan) measureGroup(ctx context.Context, loads []generator.Load, progress io.Writer) (rows []*row, err error) {
+	stores := make([]*store, 0, len(p.sides))
+	defer func() {
+		for _, s := range stores {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	for _, s := range p.sides {
+		dir := filepath.Join(p.dir, loads[0].Name, s.name())
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the workers of nginx run as another user
+			return nil, err
+		}
+		started, err := s.start(ctx, place{dir: dir, cacheKeys: loads[0].CacheKeys})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name(), err)
+		}
+		stores = append(stores, started)
+	}
+	for _, load := range loads {
+		for _, connections := range p.connections {
+			fmt.Fprintf(progress, "%s, %d connections\n", load.Name, connections)
+			measured, err := p.interleave(ctx, stores, load, connections)
+			rows = append(rows, measured...)
+			if err != nil {
+				return rows, err
+			}
+		}
+	}
+	return rows, nil
+}
+
+// interleave measures one load on all sides, a short time each and then all
+// again, so that what else the machine does meets all of them. Each round
+// begins with another side.
+func (p *plan) interleave(ctx context.Context, stores []*store, load generator.Load, connections int) ([]*row, error) {
+	rows := make([]*row, len(p.sides))
+	for i, s := range p.sides {
+		rows[i] = &row{load: load, connections: connections, side: s.name()}
+	}
+	for round := range p.rounds {
+		for i := range p.sides {
+			i = (i + round) % len(p.sides)
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if rows[i].unfit {
+				continue
+			}
+			err := p.once(stores[i], rows[i], uint64(round))
+			if errors.Is(err, errUnfit) {
+				rows[i].unfit = true
+			} else if err != nil {
+				return nil, fmt.Errorf("%s: %s, %d connections: %w", rows[i].side, load.Name, connections, err)
+			}
+		}
+	}
+	return slices.DeleteFunc(rows, func(r *row) bool { return r.unfit }), nil
+}
+
+// warmUp is the part of a measurement's time that is spent before it, on the
+// same connections.
+const warmUp = 5
+
+// once makes one measurement and adds it to the row.
+func (p *plan) once(s *store, r *row, round uint64) error {
+	session, err := s.session(r.load, r.connections)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	pick := r.load.NewPicker(round)
+	warm, err := session.Run(p.duration/warmUp, pick)
+	if err != nil {
+		return err
+	}
+	before, err := cpuTimes(s)
+	if err != nil {
+		return err
+	}
+	result, err := session.Run(p.duration, pick)
+	if err != nil {
+		return err
+	}
+	after, err := cpuTimes(s)
+	if err != nil {
+		return err
+	}
+	r.rates = append(r.rates, float64(result.Requests)/result.Elapsed.Seconds())
+	r.result.Merge(&result)
+	// A wrong answer and a broken connection are such whenever they come.
+	r.result.Errors += warm.Errors
+	r.result.Broken += warm.Broken
+	if r.result.Error == "" {
+		r.result.Error = warm.Error
+	}
+	if r.cpu == nil {
+		r.cpu = make([]usage, len(after))
+	}
+	for i := range after {
+		r.cpu[i].name = after[i].name
+		r.cpu[i].time += after[i].time - before[i].time
+	}
+	return nil
+}
+
+// cpuTimes returns the processor time so far of each process of the side, the
+// last to be started first, as a request meets them, and of the generator.
+func cpuTimes(s *store) ([]usage, error) {
+	var times []usage
+	for _, p := range slices.Backward(s.processes) {
+		used, err := p.cpu()
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, usage{p.name, used})
+	}
+	own, err := ownCPU()
+	return append(times, usage{"generator", own}), err
+}
+
+// median returns the median, and 0 of nothing.
+func median(numbers []float64) float64 {
+	if len(numbers) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(numbers))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
