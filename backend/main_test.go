@@ -10,36 +10,18 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	main "kvstore/backend"
 	"kvstore/internal/settings"
+	"kvstore/internal/telemetry/telemetrytest"
 )
-
-// logBuffer is written by the program and read by the test.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 // program is a whole backend that runs inside the test.
 type program struct {
 	url    string
-	log    *logBuffer
+	log    *telemetrytest.Journal
 	stop   context.CancelFunc
 	result chan error
 }
@@ -47,7 +29,7 @@ type program struct {
 func boot(t *testing.T, env map[string]string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	p := &program{log: &logBuffer{}, stop: stop, result: make(chan error, 1)}
+	p := &program{log: &telemetrytest.Journal{}, stop: stop, result: make(chan error, 1)}
 	go func() {
 		p.result <- main.Run(ctx, []string{"--backend-addr", "127.0.0.1:0"}, func(name string) string { return env[name] }, p.log)
 	}()

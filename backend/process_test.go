@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"kvstore/internal/telemetry/telemetrytest"
 )
 
 // patience bounds every wait. It is long, since it is only ever used up by a test
@@ -68,13 +70,13 @@ func raceEnabled() bool {
 
 // childLog keeps what a process writes, and sends its address once it listens.
 type childLog struct {
-	logBuffer
+	telemetrytest.Journal
 	address chan string
 	sent    bool // used by Write alone, which one goroutine calls
 }
 
 func (l *childLog) Write(p []byte) (int, error) {
-	n, err := l.logBuffer.Write(p)
+	n, err := l.Journal.Write(p)
 	if !l.sent {
 		var address string
 		if address, l.sent = listening(l.String()); l.sent {

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,29 +20,15 @@ import (
 
 	"kvstore/gateway/proxy"
 	"kvstore/internal/telemetry"
+	"kvstore/internal/telemetry/telemetrytest"
 )
 
 const patience = 10 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A journal is a log that a test can read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
+// A journal is a log that a test asks questions.
+type journal struct{ telemetrytest.Journal }
 
 // count returns how many lines contain every one of words.
 func (j *journal) count(words ...string) int {
