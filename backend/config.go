@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"math"
-	"net"
 	"time"
 
 	"kvstore/backend/database"
@@ -29,9 +27,6 @@ type config struct {
 const (
 	maxCacheKeys  = 100_000_000
 	maxCacheBytes = 1 << 40
-	// maxMaxValueBytes keeps a value with its envelope far below what SQLite
-	// stores in a row (1 GB).
-	maxMaxValueBytes = 256 << 20
 )
 
 const usage = `backend keeps every version of every key in SQLite and answers HTTP.
@@ -45,26 +40,18 @@ Usage:
   backend prepare --owner UID:GID make the directory of the database and give it to that user (needs root)`
 
 func (c *config) define(set *settings.Set) {
-	set.String(&c.addr, "backend-addr", "host:port", "127.0.0.1:8080", "address to listen on", checkAddr)
+	set.Address(&c.addr, "backend-addr", "127.0.0.1:8080")
 	set.String(&c.databaseURL, "database-url", "url", "sqlite:data/kv_store.db", "the database, as sqlite:PATH", func(text string) error {
 		_, err := database.ParseURL(text)
 		return err
 	})
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "most keys in the cache")
 	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "most bytes of keys and values in the cache")
-	set.Size(&c.maxValueBytes, "max-value-bytes", "1MiB", 1, maxMaxValueBytes, "size of the largest value; over it a write gets 413")
+	set.MaxValueBytes(&c.maxValueBytes)
 	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "newest versions of each key that are kept; 0 keeps all")
 	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always; 0 keeps all")
-	set.Choice(&c.logLevel, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")
-	set.Choice(&c.logFormat, "log-format", "json", "form of the log", "json", "text")
+	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")
-}
-
-func checkAddr(text string) error {
-	if _, _, err := net.SplitHostPort(text); err != nil {
-		return errors.New("must be HOST:PORT or :PORT")
-	}
-	return nil
 }
 
 // parseConfig reads the settings and returns what stands beside the flags: a

@@ -11,8 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"kvstore/backend/api"
 	"kvstore/backend/cache"
@@ -23,26 +21,7 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-const (
-	exitFailed        = 1
-	exitConfiguration = 2
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
-	stop()
-	var configuration *settings.Error
-	switch {
-	case err == nil:
-	case errors.As(err, &configuration):
-		fmt.Fprintln(os.Stderr, "backend:", err)
-		os.Exit(exitConfiguration)
-	default:
-		fmt.Fprintln(os.Stderr, "backend:", err)
-		os.Exit(exitFailed)
-	}
-}
+func main() { os.Exit(telemetry.Main("backend", run)) }
 
 // run is the program: it serves, or does what the command in args says, and
 // returns when that is done or ctx ends.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -12,9 +11,6 @@ import (
 
 	"kvstore/internal/settings"
 )
-
-// maxMaxValueBytes is the backend's bound of the same setting.
-const maxMaxValueBytes = 256 << 20
 
 const usage = `gateway forwards the requests of the key-value store to its backends.
 
@@ -40,7 +36,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	var cfg config
 	set := settings.New("gateway", usage, out)
 	var backends string
-	set.String(&cfg.addr, "gateway-addr", "host:port", "127.0.0.1:8001", "address to listen on", checkAddress)
+	set.Address(&cfg.addr, "gateway-addr", "127.0.0.1:8001")
 	set.String(&backends, "backends", "urls", "http://127.0.0.1:8080",
 		"base URLs of the backends, comma-separated; several must serve the same store",
 		func(text string) (err error) {
@@ -49,10 +45,8 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		})
 	set.Duration(&cfg.backendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
 		"how long a backend may take to begin its answer; /watch may take longer")
-	set.Size(&cfg.maxValueBytes, "max-value-bytes", "1MiB", 1, maxMaxValueBytes,
-		"size of the largest value, as the backend has it; a request body may be 64 KiB larger")
-	set.Choice(&cfg.logLevel, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")
-	set.Choice(&cfg.logFormat, "log-format", "json", "form of the log", "json", "text")
+	set.MaxValueBytes(&cfg.maxValueBytes)
+	set.Logging(&cfg.logLevel, &cfg.logFormat)
 	set.Bool(&cfg.version, "version", "print the version and exit")
 
 	rest, err := set.Parse(args, getenv)
@@ -81,19 +75,6 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		return cfg, &settings.Error{Mistakes: mistakes}
 	}
 	return cfg, nil
-}
-
-// checkAddress accepts host:port. The host may be empty, for every interface, and
-// the port 0, for any that is free.
-func checkAddress(text string) error {
-	_, port, err := net.SplitHostPort(text)
-	if err != nil {
-		return errors.New("must be host:port")
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return errors.New("must end in a port from 0 to 65535")
-	}
-	return nil
 }
 
 // parseBackends reads a list of base URLs; the error names every bad one.

@@ -2,7 +2,6 @@ package main
 
 // What the tests, which are outside of the package, need of it.
 var (
-	Main     = main
-	Run      = run
-	ExitCode = exitCode
+	Main = main
+	Run  = run
 )

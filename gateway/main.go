@@ -10,42 +10,13 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"kvstore/gateway/proxy"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
 )
 
-// The exit codes: 0 after a clean stop, and these.
-const (
-	exitFailure = 1
-	exitConfig  = 2 // the settings have mistakes
-)
-
-func main() {
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, restore) // a second signal ends the program at once
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
-	restore()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "gateway:", err)
-	}
-	os.Exit(exitCode(err))
-}
-
-func exitCode(err error) int {
-	var mistakes *settings.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &mistakes):
-		return exitConfig
-	default:
-		return exitFailure
-	}
-}
+func main() { os.Exit(telemetry.Main("gateway", run)) }
 
 // run is the whole program: it serves until ctx ends and then returns nil when
 // every request in flight was answered. The log goes to stdout.

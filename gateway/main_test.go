@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	main "kvstore/gateway"
+	"kvstore/internal/telemetry"
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
@@ -112,7 +113,7 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 	err := main.Run(t.Context(), []string{"healthcheck", "--gateway-addr", address}, env(nil), io.Discard)
-	if err == nil || main.ExitCode(err) != 1 {
+	if err == nil || telemetry.ExitCode(err) != 1 {
 		t.Errorf("healthcheck of nothing: %v", err)
 	}
 }
@@ -142,7 +143,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		"KV_BACKENDS":        "http://a:1/x,https://b:2, http://c:3,http://C:3,http://d,,http://u@e:4,http://f:0,http://g:5?q",
 		"KV_MAX_VALUE_BYTES": "0", "KV_LOG_LEVEL": "loud", "KV_LOG_FORMAT": "xml",
 	}), io.Discard)
-	if main.ExitCode(err) != 2 {
+	if telemetry.ExitCode(err) != 2 {
 		t.Fatal(err)
 	}
 	const only = " must be http://host:port and nothing more: no path, query or user; "
@@ -177,7 +178,7 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := main.Run(t.Context(), test.args, env(nil), io.Discard)
-			if main.ExitCode(err) != 2 || !strings.Contains(err.Error(), test.want) {
+			if telemetry.ExitCode(err) != 2 || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -190,7 +191,7 @@ func TestRefusesToStart(t *testing.T) {
 		a, b := backend(t, "s1", silent), backend(t, "s2", silent)
 		err := main.Run(t.Context(), []string{"--gateway-addr=127.0.0.1:0", "--backends", a + "," + b}, env(nil), io.Discard)
 		want := "KV_BACKENDS names backends of different stores: " + a + " serves store s1, " + b + " serves store s2"
-		if main.ExitCode(err) != 1 || err.Error() != want {
+		if telemetry.ExitCode(err) != 1 || err.Error() != want {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -201,7 +202,7 @@ func TestRefusesToStart(t *testing.T) {
 		}
 		defer listener.Close()
 		err = main.Run(t.Context(), []string{"--gateway-addr", listener.Addr().String(), "--backends", backend(t, "s", silent)}, env(nil), io.Discard)
-		if main.ExitCode(err) != 1 || !strings.Contains(err.Error(), "address already in use") {
+		if telemetry.ExitCode(err) != 1 || !strings.Contains(err.Error(), "address already in use") {
 			t.Errorf("got %v", err)
 		}
 	})

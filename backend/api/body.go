@@ -13,10 +13,8 @@ import (
 
 	"kvstore/backend/kv"
 	"kvstore/internal/problem"
+	"kvstore/internal/settings"
 )
-
-// envelopeBytes is how much a body may have around its value.
-const envelopeBytes = 64 << 10
 
 // readValue returns the JSON text of the body's member value, as it was sent.
 func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
@@ -48,7 +46,7 @@ func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 // readBody returns the body, or kv.ErrValueTooLarge when it is longer than any
 // value's envelope.
 func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	limit := maxValueBytes + envelopeBytes
+	limit := maxValueBytes + settings.EnvelopeBytes
 	if c.Request.ContentLength > limit {
 		return nil, kv.ValueTooLarge(maxValueBytes)
 	}

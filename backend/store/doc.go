@@ -9,7 +9,7 @@
 // then, in this order:
 //
 //  1. commits: the transaction is on disk;
-//  2. publishes: puts each new latest version into the cache;
+//  2. publishes: puts each new version into the cache, in their order;
 //  3. answers each caller.
 //
 // So a write is answered only after it is on disk, and a read that begins after

@@ -176,30 +176,12 @@ func (w *writer) transact(batch []*write) (applied bool, err error) {
 	if s.hooks.afterCommit != nil {
 		s.hooks.afterCommit()
 	}
-	for _, wish := range latest(batch) {
-		s.cache.Put(wish.key, wish.written.Entry)
-	}
-	s.published.Store(revision)
 	for _, wish := range batch {
+		s.cache.Put(wish.key, wish.written.Entry)
 		s.retention.written(wish.written)
 	}
+	s.published.Store(revision)
 	return true, nil
-}
-
-// latest returns the last write of each key, in the order of the batch, since only
-// that one is the key's latest version.
-func latest(batch []*write) []*write {
-	last := make(map[string]int, len(batch))
-	for i, wish := range batch {
-		last[wish.key] = i
-	}
-	kept := make([]*write, 0, len(last))
-	for i, wish := range batch {
-		if last[wish.key] == i {
-			kept = append(kept, wish)
-		}
-	}
-	return kept
 }
 
 // apply numbers the writes in their order and appends them.

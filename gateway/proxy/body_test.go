@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"kvstore/gateway/proxy"
+	"kvstore/internal/settings"
 )
 
-const limit = 1000 + proxy.EnvelopeBytes
+const limit = 1000 + settings.EnvelopeBytes
 
 func smallBodies(c *proxy.Config) { c.MaxValueBytes = 1000 }
 

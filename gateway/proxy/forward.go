@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"kvstore/internal/problem"
+	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
 )
 
@@ -205,7 +206,7 @@ func cut() {
 
 func (p *Proxy) writeTooLarge(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
-	detail := fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", p.maxBody, EnvelopeBytes)
+	detail := fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", p.maxBody, settings.EnvelopeBytes)
 	problem.New(http.StatusRequestEntityTooLarge, "value_too_large", detail).Write(w)
 }
 

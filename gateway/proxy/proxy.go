@@ -10,13 +10,10 @@ import (
 	"time"
 
 	"kvstore/internal/problem"
+	"kvstore/internal/settings"
 )
 
 const (
-	// EnvelopeBytes is how much larger than the largest value a request body may
-	// be: the JSON around the value.
-	EnvelopeBytes = 64 << 10
-
 	defaultProbeInterval = time.Second
 	// A client has this long for its body, and a second more for every
 	// slowestBody bytes that a body may have.
@@ -33,7 +30,7 @@ type Config struct {
 	// the moment when the request was sent whole, and the wait for a backend to
 	// take the next part of a body. Streams (/watch) may begin as late as they like.
 	BackendTimeout time.Duration
-	// MaxValueBytes bounds a request body, together with EnvelopeBytes.
+	// MaxValueBytes bounds a request body, together with settings.EnvelopeBytes.
 	MaxValueBytes int64
 	// BodyTimeout bounds how long a client may take to send its body. 0 means a
 	// minute, and more where MaxValueBytes allows bodies over a mebibyte.
@@ -71,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		pool:        newPool(cfg.Backends, cfg.Logger),
 		logger:      cfg.Logger,
-		maxBody:     cfg.MaxValueBytes + EnvelopeBytes,
+		maxBody:     cfg.MaxValueBytes + settings.EnvelopeBytes,
 		bodyTimeout: cfg.BodyTimeout,
 	}
 	if p.bodyTimeout == 0 {
