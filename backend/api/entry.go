@@ -1,15 +1,12 @@
 package api
 
 import (
-	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
-	"kvstore/internal/problem"
+	"kvstore/backend/store"
 )
 
 // putEntry writes the next version of a key.
@@ -44,7 +41,7 @@ func (a *API) putEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	written, err := a.store.Put(c.Request.Context(), key, value)
+	written, err := a.store.Write(c.Request.Context(), store.Change{Operation: kv.OpPut, Key: key, Value: value})
 	if err != nil {
 		return err
 	}
@@ -71,12 +68,16 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Router			/get/{key} [head]
 func (a *API) getEntry(c *gin.Context) error {
 	key := keyOf(c)
-	version, latest, err := versionOf(c)
+	q, err := queryOf(c)
+	if err != nil {
+		return err
+	}
+	version, err := q.positive("version")
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	if latest {
+	if version == 0 {
 		entry, source, err := a.store.Get(ctx, key)
 		if err != nil {
 			return err
@@ -92,25 +93,3 @@ func (a *API) getEntry(c *gin.Context) error {
 
 // keyOf returns what follows the verb in the decoded path.
 func keyOf(c *gin.Context) string { return strings.TrimPrefix(c.Param("key"), "/") }
-
-// versionOf reads the parameter version; latest is true when there is none.
-func versionOf(c *gin.Context) (version int64, latest bool, err error) {
-	if c.Request.URL.RawQuery == "" {
-		return 0, true, nil
-	}
-	// A semicolon is a character like any other, as it is behind Traefik, which
-	// escapes it; net/url refuses it.
-	query, err := url.ParseQuery(strings.ReplaceAll(c.Request.URL.RawQuery, ";", "%3B"))
-	if err != nil {
-		return 0, false, problem.New(http.StatusBadRequest, "malformed_query", "query: "+err.Error())
-	}
-	if !query.Has("version") {
-		return 0, true, nil
-	}
-	version, err = strconv.ParseInt(query.Get("version"), 10, 64)
-	if err != nil || version < 1 {
-		return 0, false, problem.New(http.StatusUnprocessableEntity, "invalid_version",
-			"version: must be a positive integer of at most 9223372036854775807")
-	}
-	return version, false, nil
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
+	"kvstore/backend/store"
 	"kvstore/internal/problem"
 )
 
@@ -21,8 +22,11 @@ var statuses = []struct {
 }{
 	{kv.ErrInvalidKey, http.StatusBadRequest, "invalid_key", ""},
 	{kv.ErrKeyNotFound, http.StatusNotFound, "key_not_found", ""},
+	{kv.ErrKeyDeleted, http.StatusNotFound, "key_deleted", ""},
+	{kv.ErrVersionRequired, http.StatusUnprocessableEntity, "invalid_version", ""},
 	{kv.ErrVersionNotFound, http.StatusNotFound, "version_not_found", ""},
 	{kv.ErrVersionGone, http.StatusGone, "version_gone", ""},
+	{kv.ErrPreconditionFailed, http.StatusPreconditionFailed, "precondition_failed", ""},
 	{kv.ErrValueTooLarge, http.StatusRequestEntityTooLarge, "value_too_large", ""},
 	{kv.ErrStorageFull, http.StatusInsufficientStorage, "storage_full", "The disk is full; nothing was written"},
 	{kv.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The store cannot serve the request now"},
@@ -54,10 +58,29 @@ func problemOf(err error) *problem.Problem {
 	}
 	for _, row := range statuses {
 		if errors.Is(err, row.err) {
-			return problem.New(row.status, row.code, detailOf(err, row.detail))
+			return withMembers(problem.New(row.status, row.code, detailOf(err, row.detail)), err)
 		}
 	}
 	return problem.New(http.StatusInternalServerError, "internal", "Internal error; the log has the request id")
+}
+
+// withMembers adds what a program can act on: the version that a condition found,
+// and which condition or operation of a batch failed.
+func withMembers(p *problem.Problem, err error) *problem.Problem {
+	var precondition *kv.PreconditionError
+	if errors.As(err, &precondition) {
+		p.Detail = precondition.Error()
+		p.With("key", precondition.Key).With("current_version", precondition.Current)
+		if precondition.Index >= 0 {
+			p.With("condition", precondition.Index)
+		}
+	}
+	var operation *store.OperationError
+	if errors.As(err, &operation) {
+		p.Detail = fmt.Sprintf("operations[%d]: %s", operation.Index, p.Detail)
+		p.With("operation", operation.Index)
+	}
+	return p
 }
 
 func detailOf(err error, fallback string) string {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 )
@@ -33,6 +34,7 @@ type DB struct {
 	readers *gorm.DB
 	lock    *Lock
 	storeID string
+	erased  atomic.Bool // some key was erased: new keys must be looked up among them
 }
 
 // Open locks the database, checks it, brings its schema up to date and returns it.
@@ -84,6 +86,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	}
 	if db.storeID == "" {
 		return errors.New("the database file is damaged: it has no store id")
+	}
+	if err := db.noteErased(ctx); err != nil {
+		return err
 	}
 	db.readers, err = openReaders(path, readerCount(cfg.Readers))
 	return err

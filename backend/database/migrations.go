@@ -32,6 +32,7 @@ func migrate(db *gorm.DB) error {
 func migrations() []*gormigrate.Migration {
 	return []*gormigrate.Migration{
 		{ID: "0001_keys_and_versions", Migrate: createKeysAndVersions},
+		{ID: "0002_operations", Migrate: addOperations},
 	}
 }
 
@@ -72,4 +73,60 @@ func createKeysAndVersions(tx *gorm.DB) error {
 		return fmt.Errorf("stamp the file: %w", err)
 	}
 	return tx.Table("store").Create(&store{ID: storeRowID, UUID: uuid.NewString(), CreatedAt: time.Now().UnixMicro()}).Error
+}
+
+// addOperations adds what a version is besides a value, deletion, expiry and
+// erasure. The table versions is made anew: an added column would stand behind the
+// value, and reading it would follow the value's overflow pages.
+func addOperations(tx *gorm.DB) error {
+	type erased struct {
+		Digest  []byte `gorm:"type:blob;primaryKey"`
+		Version int64  `gorm:"not null"`
+	}
+	type key struct {
+		ID int64 `gorm:"primaryKey;autoIncrement:false"`
+	}
+	type version struct {
+		Revision    int64  `gorm:"primaryKey;autoIncrement:false"`
+		KeyID       int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
+		Version     int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
+		Timestamp   int64  `gorm:"not null"`
+		Operation   string `gorm:"type:text;not null"`
+		ContentType string `gorm:"type:text;not null"`
+		Author      string `gorm:"type:text;not null"`
+		ExpiresAt   int64  `gorm:"not null"`
+		Destroyed   bool   `gorm:"not null"`
+		Value       []byte `gorm:"type:blob;not null"`
+		Key         key    `gorm:"foreignKey:KeyID;references:ID"`
+	}
+	if err := execAll(tx,
+		"ALTER TABLE store ADD COLUMN compacted integer NOT NULL DEFAULT 0",
+		"ALTER TABLE keys ADD COLUMN deleted numeric NOT NULL DEFAULT false",
+		"ALTER TABLE keys ADD COLUMN expires_at integer NOT NULL DEFAULT 0",
+		"CREATE INDEX keys_expires_at ON keys(expires_at) WHERE expires_at > 0",
+		"DROP INDEX versions_key_version",
+		"ALTER TABLE versions RENAME TO versions_before",
+	); err != nil {
+		return err
+	}
+	if err := tx.Table("erased").Migrator().CreateTable(&erased{}); err != nil {
+		return fmt.Errorf("create table erased: %w", err)
+	}
+	if err := tx.Migrator().CreateTable(&version{}); err != nil {
+		return fmt.Errorf("create table versions: %w", err)
+	}
+	return execAll(tx,
+		`INSERT INTO versions SELECT revision, key_id, version, timestamp, 'put', '', '', 0, false, value
+			FROM versions_before ORDER BY revision`,
+		"DROP TABLE versions_before",
+	)
+}
+
+func execAll(tx *gorm.DB, statements ...string) error {
+	for _, statement := range statements {
+		if err := tx.Exec(statement).Error; err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
 }

@@ -28,9 +28,8 @@ const candidatesSQL = `SELECT keys.id, keys.key FROM keys JOIN versions ON versi
 		AND (versions.version <= keys.version - ? OR versions.timestamp < ?)
 	ORDER BY keys.id LIMIT ?`
 
-const pruneSQL = `DELETE FROM versions WHERE revision IN (
-		SELECT revision FROM versions WHERE key_id = ? AND version < ? AND (version <= ? OR timestamp < ?)
-		ORDER BY version LIMIT ?)`
+const prunableSQL = `SELECT revision, version, destroyed FROM versions
+	WHERE key_id = ? AND version < ? AND (version <= ? OR timestamp < ?) ORDER BY version LIMIT ?`
 
 // keepAll is more versions than a key can have.
 const keepAll = 1 << 62
@@ -59,14 +58,32 @@ func (db *DB) Prune(ctx context.Context, key string, r Retention, limit int) (pr
 			return err
 		}
 		head := heads[key]
-		result := tx.tx.Exec(pruneSQL, head.ID, head.Version, head.Version-r.maxVersions(), int64(r.Before), limit)
-		if result.Error != nil {
-			return translate(ctx, "delete versions", result.Error)
+		var rows []versionRow
+		err = tx.tx.Raw(prunableSQL, head.ID, head.Version, head.Version-r.maxVersions(), int64(r.Before), limit).Scan(&rows).Error
+		if err != nil || len(rows) == 0 {
+			return translate(ctx, "find versions that may go", err)
 		}
-		pruned = int(result.RowsAffected)
-		tx.Totals.Versions -= int64(pruned)
-		err = tx.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", pruned, head.ID).Error
-		return translate(ctx, "save the number of versions", err)
+		pruned = len(rows)
+		return tx.remove(head.ID, rows)
 	})
 	return pruned, err
+}
+
+// remove deletes versions of a key, the oldest, in their order, and counts them out.
+func (t *Tx) remove(keyID int64, rows []versionRow) error {
+	readable := 0
+	for _, row := range rows {
+		if !row.Destroyed {
+			readable++
+		}
+	}
+	last := rows[len(rows)-1]
+	err := t.tx.Exec("DELETE FROM versions WHERE key_id = ? AND version <= ?", keyID, last.Version).Error
+	if err != nil {
+		return translate(t.tx.Statement.Context, "delete versions", err)
+	}
+	t.Totals.Versions -= int64(readable)
+	t.Totals.Compacted = max(t.Totals.Compacted, last.Revision)
+	err = t.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", readable, keyID).Error
+	return translate(t.tx.Statement.Context, "save the number of versions", err)
 }

@@ -7,16 +7,17 @@ import (
 )
 
 const (
-	latestSQL = `SELECT keys.key, versions.version, versions.revision, versions.timestamp, versions.value
-		FROM keys JOIN versions ON versions.revision = keys.revision
+	latestSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.revision = keys.revision
 		WHERE keys.key = ?`
-	versionSQL = `SELECT keys.key, versions.version, versions.revision, versions.timestamp, versions.value
-		FROM keys JOIN versions ON versions.key_id = keys.id
+	versionSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.key_id = keys.id
 		WHERE keys.key = ? AND versions.version = ?`
-	totalsSQL = `SELECT revision, total_keys AS keys, total_versions AS versions, ` + sizeSQL + ` AS bytes FROM store`
+	totalsSQL = "SELECT " + totalsColumns + ", " + sizeSQL + " AS bytes FROM store"
+	// totalsColumns are those of kv.Totals.
+	totalsColumns = "revision, total_keys AS keys, total_versions AS versions, compacted"
 )
 
-// Latest returns the latest version of key, or kv.ErrKeyNotFound.
+// Latest returns the latest version of key, which may be a tombstone, or
+// kv.ErrKeyNotFound.
 func (db *DB) Latest(ctx context.Context, key string) (kv.Entry, error) {
 	entry, found, err := db.entry(ctx, latestSQL, key)
 	if err == nil && !found {
@@ -25,8 +26,8 @@ func (db *DB) Latest(ctx context.Context, key string) (kv.Entry, error) {
 	return entry, err
 }
 
-// Version returns that version of key, kv.ErrVersionGone when it was removed, or
-// kv.ErrVersionNotFound.
+// Version returns that version of key, which may be a tombstone or destroyed,
+// kv.ErrVersionGone when it was removed, or kv.ErrVersionNotFound.
 func (db *DB) Version(ctx context.Context, key string, version int64) (kv.Entry, error) {
 	entry, found, err := db.entry(ctx, versionSQL, key, version)
 	if err != nil || found {
@@ -62,4 +63,12 @@ func (db *DB) Stats(ctx context.Context) (kv.DatabaseStats, error) {
 	var stats kv.DatabaseStats
 	err := db.readers.WithContext(ctx).Raw(totalsSQL).Scan(&stats).Error
 	return stats, translate(ctx, "read statistics", err)
+}
+
+// LastWrite returns the time of the last version that was written, 0 for an empty
+// store.
+func (db *DB) LastWrite(ctx context.Context) (kv.Timestamp, error) {
+	var last int64
+	err := db.readers.WithContext(ctx).Raw("SELECT timestamp FROM versions ORDER BY revision DESC LIMIT 1").Scan(&last).Error
+	return kv.Timestamp(last), translate(ctx, "read the time of the last write", err)
 }

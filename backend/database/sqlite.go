@@ -52,7 +52,8 @@ func openWriter(path string, isNew bool, hook func(driver.Conn) error) (*gorm.DB
 	pragmas.Set("_journal_mode", "WAL")
 	pragmas.Set("_synchronous", "FULL")
 	pragmas.Set("_txlock", "immediate")
-	if isNew { // on a file that has it already the pragma is a write
+	pragmas.Set("_secure_delete", "on") // what is freed is overwritten
+	if isNew {                          // on a file that has it already the pragma is a write
 		pragmas.Set("_auto_vacuum", "incremental")
 	}
 	return openPool(path, pragmas, 1, func(conn *sqlite3.SQLiteConn) error {

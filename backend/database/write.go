@@ -12,20 +12,40 @@ import (
 
 // A Head is what a writer must know of a key to append its next version.
 type Head struct {
-	// ID is the key's row; 0 for a key that is not stored yet.
+	// ID is the key's row; 0 for a key that is not stored yet, or was erased.
 	ID int64
-	// Version, Revision and Time are those of the latest version.
-	Version  int64
+	// Version is the latest, or the last that an erased key had.
+	Version int64
+	// Revision and Time are those of the latest version.
 	Revision int64
 	Time     kv.Timestamp
-	// TotalVersions counts the versions that can be read.
+	// TotalVersions counts the versions in the history that are not destroyed.
 	TotalVersions int64
+	// Deleted: the latest version is a tombstone.
+	Deleted bool
+	// Expires is that of the latest version; 0 is never.
+	Expires kv.Timestamp
+}
+
+// Current returns the latest version of a key that exists at that time, else 0.
+func (h Head) Current(now kv.Timestamp) int64 {
+	if h.ID == 0 || h.Deleted || h.Expired(now) {
+		return 0
+	}
+	return h.Version
+}
+
+// Expired reports whether the key has expired and its tombstone is still to be
+// written.
+func (h Head) Expired(now kv.Timestamp) bool {
+	return h.ID != 0 && !h.Deleted && h.Expires != 0 && h.Expires <= now
 }
 
 // A Tx is a transaction that writes. It is valid inside the function that Update
 // calls, and only there.
 type Tx struct {
-	tx *gorm.DB
+	tx     *gorm.DB
+	erased bool // some key was erased
 	// Totals are the store's counters. The caller advances them; they are saved
 	// with the transaction.
 	Totals kv.Totals
@@ -40,8 +60,8 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		return translate(ctx, "begin", tx.Error)
 	}
 	defer tx.Rollback() // after a commit it does nothing
-	update := &Tx{tx: tx}
-	if err := tx.Raw("SELECT revision, total_keys AS keys, total_versions AS versions FROM store").Scan(&update.Totals).Error; err != nil {
+	update := &Tx{tx: tx, erased: db.erased.Load()}
+	if err := tx.Raw("SELECT " + totalsColumns + " FROM store").Scan(&update.Totals).Error; err != nil {
 		return translate(ctx, "read the counters", err)
 	}
 	before := update.Totals
@@ -54,36 +74,43 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := update.saveTotals(); err != nil {
 		return translate(ctx, "save the counters", err)
 	}
-	return translate(ctx, "commit", tx.Commit().Error)
+	if err := tx.Commit().Error; err != nil {
+		return translate(ctx, "commit", err)
+	}
+	if update.erased {
+		db.erased.Store(true)
+	}
+	return nil
 }
 
 func (t *Tx) saveTotals() error {
-	return t.tx.Exec("UPDATE store SET revision = ?, total_keys = ?, total_versions = ?",
-		t.Totals.Revision, t.Totals.Keys, t.Totals.Versions).Error
+	return t.tx.Exec("UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?",
+		t.Totals.Revision, t.Totals.Keys, t.Totals.Versions, t.Totals.Compacted).Error
 }
 
 // statementRows are the numbers of rows that one statement takes. They are few, so
 // that the driver finds each statement prepared, whatever the size of a batch.
 var statementRows = [...]int{64, 16, 4, 1}
 
-// Heads returns the heads of those of keys that are stored.
+// Heads returns the heads of those of keys that are stored or were erased.
 func (t *Tx) Heads(keys []string) (map[string]Head, error) {
 	heads := make(map[string]Head, len(keys))
-	for len(keys) > 0 {
-		n := min(len(keys), statementRows[0])
+	for rest := keys; len(rest) > 0; {
+		n := min(len(rest), statementRows[0])
 		var rows []keyRow
-		if err := t.tx.Raw("SELECT * FROM keys WHERE key IN ?", padded(keys[:n])).Scan(&rows).Error; err != nil {
+		if err := t.tx.Raw("SELECT * FROM keys WHERE key IN ?", padded(rest[:n])).Scan(&rows).Error; err != nil {
 			return nil, translate(t.tx.Statement.Context, "read heads", err)
 		}
 		for _, row := range rows {
 			heads[row.Key] = Head{
 				ID: row.ID, Version: row.Version, Revision: row.Revision,
 				Time: kv.Timestamp(row.Timestamp), TotalVersions: row.TotalVersions,
+				Deleted: row.Deleted, Expires: kv.Timestamp(row.ExpiresAt),
 			}
 		}
-		keys = keys[n:]
+		rest = rest[n:]
 	}
-	return heads, nil
+	return heads, t.addErased(heads, keys)
 }
 
 // padded repeats the last key until a statement of that length exists.
@@ -108,13 +135,15 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 		keys = append(keys, keyRow{
 			ID: head.ID, Key: key, Version: head.Version, Revision: head.Revision,
 			Timestamp: int64(head.Time), TotalVersions: head.TotalVersions,
+			Deleted: head.Deleted, ExpiresAt: int64(head.Expires),
 		})
 	}
 	versions := make([]versionRow, 0, len(entries))
 	for _, e := range entries {
 		versions = append(versions, versionRow{
 			Revision: e.Revision, KeyID: heads[e.Key].ID, Version: e.Version,
-			Timestamp: int64(e.Time), Value: e.Value,
+			Timestamp: int64(e.Time), Operation: string(e.Operation), ContentType: e.ContentType,
+			Author: e.Author, ExpiresAt: int64(e.Expires), Destroyed: e.Destroyed, Value: bytesOf(e.Value),
 		})
 	}
 	if err := inStatements(keys, t.upsertKeys); err != nil {
@@ -128,9 +157,19 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 
 func (t *Tx) upsertKeys(rows []keyRow) error {
 	return t.tx.Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "id"}},
-		DoUpdates: clause.AssignmentColumns([]string{"version", "revision", "timestamp", "total_versions"}),
+		Columns: []clause.Column{{Name: "id"}},
+		DoUpdates: clause.AssignmentColumns([]string{
+			"version", "revision", "timestamp", "total_versions", "deleted", "expires_at",
+		}),
 	}).Create(&rows).Error
+}
+
+// bytesOf keeps an empty value from being stored as NULL.
+func bytesOf(value []byte) []byte {
+	if value == nil {
+		return []byte{}
+	}
+	return value
 }
 
 func (t *Tx) insertVersions(rows []versionRow) error {

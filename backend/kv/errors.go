@@ -12,9 +12,13 @@ var (
 	ErrInvalidKey = errors.New("invalid key")
 	// ErrKeyNotFound: no such key.
 	ErrKeyNotFound = errors.New("key not found")
+	// ErrKeyDeleted: the key was deleted or has expired; it does not exist now.
+	ErrKeyDeleted = errors.New("key is deleted")
 	// ErrVersionNotFound: the key has no such version.
 	ErrVersionNotFound = errors.New("version not found")
-	// ErrVersionGone: the key had that version, and it was removed.
+	// ErrVersionRequired: the write must name a version.
+	ErrVersionRequired = errors.New("version required")
+	// ErrVersionGone: the key had that version, and it was removed or destroyed.
 	ErrVersionGone = errors.New("version is gone")
 	// ErrValueTooLarge: the value has more bytes than the store accepts.
 	ErrValueTooLarge = errors.New("value too large")
@@ -45,6 +49,11 @@ func KeyNotFound(key string) error {
 	return &Error{ErrKeyNotFound, fmt.Sprintf("Key '%s' not found", key)}
 }
 
+// KeyDeleted says that the key has ended, and with which version.
+func KeyDeleted(key string, version int64) error {
+	return &Error{ErrKeyDeleted, fmt.Sprintf("Key '%s' was deleted at version %d", key, version)}
+}
+
 // VersionNotFound says that key has no such version, in the predecessor's words.
 func VersionNotFound(key string, version int64) error {
 	return &Error{ErrVersionNotFound, fmt.Sprintf("Key '%s' version %d not found", key, version)}
@@ -53,6 +62,11 @@ func VersionNotFound(key string, version int64) error {
 // VersionGone says that a version of key was removed.
 func VersionGone(key string, version int64) error {
 	return &Error{ErrVersionGone, fmt.Sprintf("Key '%s' version %d was removed", key, version)}
+}
+
+// VersionDestroyed says that the bytes of a version of key were erased for good.
+func VersionDestroyed(key string, version int64) error {
+	return &Error{ErrVersionGone, fmt.Sprintf("Key '%s' version %d was destroyed", key, version)}
 }
 
 // ValueTooLarge says which limit a value is over, and the option to change it.

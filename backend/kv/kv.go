@@ -13,19 +13,59 @@ import (
 type Entry struct {
 	// Key is the decoded key; CheckKey accepts it.
 	Key string
-	// Value is a JSON text, kept byte for byte as the client sent it.
+	// Value is what the client sent, byte for byte: a JSON text, or bytes of
+	// ContentType. A tombstone has none, and neither has a destroyed version.
 	Value []byte
+	// ContentType is that of the value; "" means that it is a JSON text.
+	ContentType string
 	// Version counts the writes of Key: 1, 2, 3 and so on without a gap.
 	Version int64
 	// Revision counts the writes of the whole store in commit order.
 	Revision int64
 	// Time is when the entry was written. It never runs backwards within a key.
 	Time Timestamp
+	// Operation is what made the version.
+	Operation Operation
+	// Author is the name of who made it, "" when that is not known.
+	Author string
+	// Expires is when the key counts as deleted, unless another version follows
+	// before; 0 means never.
+	Expires Timestamp
+	// Destroyed: the value was erased for good.
+	Destroyed bool
 }
 
-// Size is the number of bytes that an entry counts for in a cache: its key and
-// its value.
-func (e Entry) Size() int64 { return int64(len(e.Key) + len(e.Value)) }
+// Size is the number of bytes that an entry counts for in a cache: its key, its
+// value and the texts that describe it.
+func (e Entry) Size() int64 {
+	return int64(len(e.Key) + len(e.Value) + len(e.ContentType) + len(e.Author))
+}
+
+// Expired reports whether the entry has expired at that time.
+func (e Entry) Expired(now Timestamp) bool { return e.Expires != 0 && e.Expires <= now }
+
+// Readable returns nil when the version has a value, else why it has none:
+// ErrKeyDeleted or ErrVersionGone. An expired version goes on being readable by its
+// number, as those before a deletion do.
+func (e Entry) Readable() error {
+	switch {
+	case e.Operation.Tombstone():
+		return KeyDeleted(e.Key, e.Version)
+	case e.Destroyed:
+		return VersionDestroyed(e.Key, e.Version)
+	default:
+		return nil
+	}
+}
+
+// Live is Readable of a latest version at that time: one that has expired is
+// ErrKeyDeleted, whether its tombstone is there yet or not.
+func (e Entry) Live(now Timestamp) error {
+	if !e.Operation.Tombstone() && e.Expired(now) {
+		return KeyDeleted(e.Key, e.Version+1) // the tombstone that is to come
+	}
+	return e.Readable()
+}
 
 // A Timestamp is a point in time in microseconds since the Unix epoch; it is not
 // negative.
@@ -52,24 +92,30 @@ func (t Timestamp) MarshalJSON() ([]byte, error) { return t.AppendJSON(nil), nil
 type Written struct {
 	// Entry is the version that was written.
 	Entry Entry
-	// Previous is the version that was the latest before, 0 when the key is new.
+	// Previous is the version that was the latest before, 0 when the key did not
+	// exist, or was deleted.
 	Previous int64
-	// TotalVersions counts the versions of the key that can be read, this one
-	// included.
+	// TotalVersions counts the versions of the key that are in its history and not
+	// destroyed, this one included.
 	TotalVersions int64
 }
 
-// Created reports whether the write made the key.
+// Created reports whether the key did not exist before the write.
 func (w Written) Created() bool { return w.Previous == 0 }
 
 // Totals are the counters of a whole store.
 type Totals struct {
 	// Revision is that of the last write, 0 for an empty store.
 	Revision int64
-	// Keys counts the keys.
+	// Keys counts the keys that exist. One that has expired counts until its
+	// tombstone is written.
 	Keys int64
-	// Versions counts the versions that can be read, over all keys.
+	// Versions counts the versions that are in a history and not destroyed, over
+	// all keys.
 	Versions int64
+	// Compacted is the highest revision that was removed from a history. What
+	// happened after it is known without a gap.
+	Compacted int64
 }
 
 // DatabaseStats describe a database.

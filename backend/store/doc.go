@@ -4,13 +4,20 @@
 //
 // # Writes
 //
-// One goroutine, the writer, makes every write. It takes the writes that are
+// One goroutine, the writer, makes every write. It takes the units that are
 // waiting (it never waits for more to come), applies them in one transaction, and
 // then, in this order:
 //
 //  1. commits: the transaction is on disk;
-//  2. publishes: puts each new version into the cache, in their order;
+//  2. publishes: puts each new version into the cache, in their order, and takes a
+//     key out of it that has got a tombstone;
 //  3. answers each caller.
+//
+// A unit is one change or a batch of them, and is written whole or not at all. Its
+// conditions are evaluated by the writer, against the state that the units before it
+// left, so of two writers with the same condition on a key one wins. A condition
+// that does not hold, like a version to go back to that is not there, is an answer
+// to its caller and no failure of the transaction.
 //
 // So a write is answered only after it is on disk, and a read that begins after
 // the answer sees that version or a later one. Within a key, versions are numbered
@@ -21,6 +28,20 @@
 //
 // A caller that goes away before its write was taken makes no version. A write
 // that was taken is finished whether or not its caller still waits.
+//
+// # The end of a key
+//
+// A tombstone is a version: the key does not exist after it, and goes on counting
+// when it is written again. A key with a time to live ends at that time: reads look
+// at the clock and do not depend on the tombstone, which a sweeper writes soon
+// after, or the next write of the key before its own version. The clock never runs
+// backwards (see clock), so a key that has ended stays so.
+//
+// Destroy erases the values of versions, DestroyAll a key with its history. Each
+// has a transaction of its own. What SQLite frees it overwrites (secure_delete), and
+// the write-ahead log is emptied before the answer. A revert reads the version to go
+// back to within its transaction, and a patch is only made of a version that still
+// has its value, so that no destroyed bytes come back.
 //
 // # Reads
 //

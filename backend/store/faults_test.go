@@ -29,7 +29,7 @@ func TestCommitFails(t *testing.T) {
 	<-hold
 	results := make([]error, 20)
 	for i := range results {
-		wg.Go(func() { _, results[i] = s.Put(context.Background(), "k", []byte("2")) })
+		wg.Go(func() { _, results[i] = tryPut(context.Background(), s, "k", "2") })
 	}
 	waitFor(t, func() bool { return s.QueueLength() == len(results) })
 	before := s.CacheStats()
@@ -65,7 +65,7 @@ func TestDiskFull(t *testing.T) {
 	put(t, s, "b", "1")
 	faults.FillDisk(t)
 	for range 3 {
-		if _, err := s.Put(t.Context(), "a", []byte(large)); !errors.Is(err, kv.ErrStorageFull) {
+		if _, err := tryPut(t.Context(), s, "a", large); !errors.Is(err, kv.ErrStorageFull) {
 			t.Fatalf("Put on a full disk = %v, want ErrStorageFull", err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestBigWriteOnFullDiskFailsAlone(t *testing.T) {
 		if i == 2 {
 			value = strconv.Quote(strings.Repeat("x", 100_000))
 		}
-		wg.Go(func() { _, results[i] = s.Put(context.Background(), "k", []byte(value)) })
+		wg.Go(func() { _, results[i] = tryPut(context.Background(), s, "k", value) })
 	}
 	waitFor(t, func() bool { return s.QueueLength() == len(results) })
 	faults.FillDisk(t)

@@ -67,7 +67,7 @@ func TestRetentionByNumber(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(kv.Totals{Revision: 602, Keys: 2, Versions: 4}, stats.Totals); diff != "" {
+	if diff := cmp.Diff(kv.Totals{Revision: 602, Keys: 2, Versions: 4, Compacted: 598}, stats.Totals); diff != "" {
 		t.Error(diff)
 	}
 }

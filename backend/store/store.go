@@ -42,6 +42,8 @@ type Store struct {
 	maxValueBytes int64
 	writer        *writer
 	retention     *retention // nil when everything is kept
+	expiry        *expiry
+	clock         *clock
 
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
@@ -76,16 +78,25 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes}
+	lastWrite, err := cfg.Database.LastWrite(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{
+		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes,
+		clock: newClock(cfg.Now, lastWrite),
+	}
 	s.published.Store(totals.Revision)
 	s.retention = startRetention(cfg)
-	s.writer = startWriter(s, cfg)
+	s.writer = startWriter(s, cfg.Logger)
+	s.expiry = startExpiry(s, cfg.Logger)
 	return s, nil
 }
 
 // Close refuses new writes, finishes those that were accepted, and returns when
 // everything that New started has ended.
 func (s *Store) Close() {
+	s.expiry.close()
 	s.writer.close()
 	s.retention.close()
 }
@@ -96,77 +107,8 @@ func (s *Store) ID() string { return s.db.StoreID() }
 // Ping returns nil when the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
-// MaxValueBytes is the size of the largest value that Put accepts.
+// MaxValueBytes is the size of the largest value that a write accepts.
 func (s *Store) MaxValueBytes() int64 { return s.maxValueBytes }
-
-// Put makes value, a JSON text, the next version of key. When it returns nil the
-// version is on disk. The bytes of value must not change afterwards.
-//
-// Errors: kv.ErrInvalidKey, kv.ErrValueTooLarge, kv.ErrStorageFull,
-// kv.ErrUnavailable (in all of these nothing was written), or that of ctx, when
-// the caller stopped waiting and the outcome is unknown.
-func (s *Store) Put(ctx context.Context, key string, value []byte) (kv.Written, error) {
-	if err := kv.CheckKey(key); err != nil {
-		return kv.Written{}, err
-	}
-	if int64(len(value)) > s.maxValueBytes {
-		return kv.Written{}, kv.ValueTooLarge(s.maxValueBytes)
-	}
-	return s.writer.submit(ctx, key, value)
-}
-
-// Get returns the latest version of key and where it was read, or
-// kv.ErrKeyNotFound.
-func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
-	if err := kv.CheckKey(key); err != nil {
-		return kv.Entry{}, "", err
-	}
-	if entry, ok := s.cache.Get(key); ok {
-		return entry, FromCache, nil
-	}
-	lease := s.cache.Lease(key)
-	entry, err := s.db.Latest(ctx, key)
-	if err != nil {
-		s.cache.Release(lease)
-		return kv.Entry{}, "", err
-	}
-	s.awaitPublished(entry)
-	s.cache.Fill(lease, entry)
-	return entry, FromDatabase, nil
-}
-
-// GetVersion returns that version of key and where it was read, or
-// kv.ErrVersionNotFound, or kv.ErrVersionGone when it was removed.
-func (s *Store) GetVersion(ctx context.Context, key string, version int64) (kv.Entry, Source, error) {
-	if err := kv.CheckKey(key); err != nil {
-		return kv.Entry{}, "", err
-	}
-	isIt := func(e kv.Entry) bool { return e.Version == version }
-	if entry, ok := s.cache.GetIf(key, isIt); ok {
-		return entry, FromCache, nil
-	}
-	entry, err := s.db.Version(ctx, key, version)
-	if err != nil {
-		return kv.Entry{}, "", err
-	}
-	s.awaitPublished(entry)
-	return entry, FromDatabase, nil
-}
-
-// awaitPublished returns once the cache knows the write that made an entry which
-// the database has answered. A committed entry that is not published is being
-// published now, by a writer that holds the lock; so the lock is all there is to
-// wait for.
-func (s *Store) awaitPublished(entry kv.Entry) {
-	if s.hooks.afterRead != nil {
-		s.hooks.afterRead(entry)
-	}
-	if entry.Revision <= s.published.Load() {
-		return
-	}
-	s.publishing.RLock()
-	defer s.publishing.RUnlock()
-}
 
 // CacheStats describes the cache.
 func (s *Store) CacheStats() cache.Stats { return s.cache.Stats() }

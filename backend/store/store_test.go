@@ -76,9 +76,14 @@ func over(t testing.TB, db *database.DB, o options) *store.Store {
 	return s
 }
 
+// tryPut writes a JSON text.
+func tryPut(ctx context.Context, s *store.Store, key, value string) (kv.Written, error) {
+	return s.Write(ctx, store.Change{Operation: kv.OpPut, Key: key, Value: []byte(value)})
+}
+
 func put(t testing.TB, s *store.Store, key, value string) kv.Written {
 	t.Helper()
-	written, err := s.Put(t.Context(), key, []byte(value))
+	written, err := tryPut(t.Context(), s, key, value)
 	if err != nil {
 		t.Fatalf("Put(%q): %v", key, err)
 	}
@@ -99,7 +104,7 @@ func TestPutAndGet(t *testing.T) {
 	s := open(t, options{now: func() time.Time { return clock }})
 	first := put(t, s, "k", "1")
 	want := kv.Written{
-		Entry:         kv.Entry{Key: "k", Value: []byte("1"), Version: 1, Revision: 1, Time: 1764000000123456},
+		Entry:         kv.Entry{Key: "k", Value: []byte("1"), Version: 1, Revision: 1, Time: 1764000000123456, Operation: kv.OpPut},
 		TotalVersions: 1,
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
@@ -112,7 +117,7 @@ func TestPutAndGet(t *testing.T) {
 	clock = clock.Add(-time.Hour) // the clock is set back
 	second := put(t, s, "k", "2")
 	want = kv.Written{
-		Entry:         kv.Entry{Key: "k", Value: []byte("2"), Version: 2, Revision: 3, Time: 1764000000123456},
+		Entry:         kv.Entry{Key: "k", Value: []byte("2"), Version: 2, Revision: 3, Time: 1764000000123456, Operation: kv.OpPut},
 		Previous:      1,
 		TotalVersions: 2,
 	}
@@ -140,15 +145,15 @@ func TestErrors(t *testing.T) {
 		do   func() error
 		want error
 	}{
-		"ErrInvalidKey put": {func() error { _, err := s.Put(t.Context(), "a\x00", []byte("1")); return err }, kv.ErrInvalidKey},
+		"ErrInvalidKey put": {func() error { _, err := tryPut(t.Context(), s, "a\x00", "1"); return err }, kv.ErrInvalidKey},
 		"ErrInvalidKey get": {func() error { _, _, err := s.Get(t.Context(), ""); return err }, kv.ErrInvalidKey},
 		"ErrValueTooLarge": {func() error {
-			_, err := s.Put(t.Context(), "k", []byte(strings.Repeat("1", 1<<20+1)))
+			_, err := tryPut(t.Context(), s, "k", strings.Repeat("1", 1<<20+1))
 			return err
 		}, kv.ErrValueTooLarge},
 		"ErrKeyNotFound":     {func() error { _, _, err := s.Get(t.Context(), "none"); return err }, kv.ErrKeyNotFound},
 		"ErrVersionNotFound": {func() error { _, _, err := s.GetVersion(t.Context(), "k", 2); return err }, kv.ErrVersionNotFound},
-		"canceled put":       {func() error { _, err := s.Put(canceled, "k", []byte("2")); return err }, context.Canceled},
+		"canceled put":       {func() error { _, err := tryPut(canceled, s, "k", "2"); return err }, context.Canceled},
 		"canceled get":       {func() error { _, _, err := s.Get(canceled, "not cached"); return err }, context.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,7 +164,7 @@ func TestErrors(t *testing.T) {
 	}
 	t.Run("closed", func(t *testing.T) {
 		s.Close()
-		if _, err := s.Put(t.Context(), "k", []byte("2")); !errors.Is(err, kv.ErrUnavailable) {
+		if _, err := tryPut(t.Context(), s, "k", "2"); !errors.Is(err, kv.ErrUnavailable) {
 			t.Errorf("Put after Close = %v, want ErrUnavailable", err)
 		}
 	})
@@ -294,7 +299,7 @@ func TestBadWriteFailsAlone(t *testing.T) {
 		if i == 4 {
 			key = "bad"
 		}
-		wg.Go(func() { _, results[i] = s.Put(context.Background(), key, []byte("1")) })
+		wg.Go(func() { _, results[i] = tryPut(context.Background(), s, key, "1") })
 	}
 	waitFor(t, func() bool { return s.QueueLength() == len(results) })
 	close(release)
@@ -504,7 +509,7 @@ func TestCloseFinishesWrites(t *testing.T) {
 	for range 32 {
 		wg.Go(func() {
 			for {
-				_, err := s.Put(context.Background(), "k", []byte("1"))
+				_, err := tryPut(context.Background(), s, "k", "1")
 				if errors.Is(err, kv.ErrUnavailable) {
 					return
 				}

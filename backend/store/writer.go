@@ -2,9 +2,10 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
-	"time"
 
 	"kvstore/backend/database"
 	"kvstore/backend/kv"
@@ -19,37 +20,62 @@ const (
 	queueLength = 256
 )
 
-// A write is one caller's wish and, when done is closed, its outcome.
-type write struct {
-	ctx   context.Context //nolint:containedctx // belongs to the caller that waits for the outcome
-	key   string
-	value []byte
+// A unit is what is written whole or not at all: one change, or those of a batch;
+// or, with alone set, something that needs a transaction of its own. Its outcome is
+// there when done is closed.
+type unit struct {
+	ctx          context.Context //nolint:containedctx // belongs to the caller that waits for the outcome
+	requirements []Requirement
+	changes      []Change
+	batch        bool // an error names the index of its change
+	alone        func(*stage) error
 
-	written kv.Written
+	results []Result
 	err     error
 	done    chan struct{}
+}
+
+// keys returns those whose heads the unit needs.
+func (u *unit) keys(add func(string)) {
+	for _, r := range u.requirements {
+		add(r.Key)
+	}
+	for _, c := range u.changes {
+		add(c.Key)
+	}
+}
+
+func (u *unit) bytes() (n int) {
+	for _, c := range u.changes {
+		n += len(c.Value)
+	}
+	return n
+}
+
+func (u *unit) answer(err error) {
+	u.err = err
+	close(u.done)
 }
 
 // writer is the goroutine that makes every write, and its queue.
 type writer struct {
 	store  *Store
-	now    func() time.Time
 	logger *slog.Logger
-	queue  chan *write
+	queue  chan *unit
+	next   *unit // taken, but for the next batch
 	ended  chan struct{}
 
-	// mu is held for reading while a caller puts a write into the queue, so that
+	// mu is held for reading while a caller puts a unit into the queue, so that
 	// the queue is not closed under it.
 	mu     sync.RWMutex
 	closed bool
 }
 
-func startWriter(s *Store, cfg Config) *writer {
+func startWriter(s *Store, logger *slog.Logger) *writer {
 	w := &writer{
 		store:  s,
-		now:    cfg.Now,
-		logger: cfg.Logger,
-		queue:  make(chan *write, queueLength),
+		logger: logger,
+		queue:  make(chan *unit, queueLength),
 		ended:  make(chan struct{}),
 	}
 	go w.run()
@@ -66,56 +92,67 @@ func (w *writer) close() {
 	<-w.ended
 }
 
-// submit hands a write to the writer and waits for its outcome.
-func (w *writer) submit(ctx context.Context, key string, value []byte) (kv.Written, error) {
-	wish := &write{ctx: ctx, key: key, value: value, done: make(chan struct{})}
-	if err := w.enqueue(wish); err != nil {
-		return kv.Written{}, err
+// submit hands a unit to the writer and waits for its outcome.
+func (w *writer) submit(u *unit) error {
+	if err := w.enqueue(u); err != nil {
+		return err
 	}
 	select {
-	case <-wish.done:
-		return wish.written, wish.err
-	case <-ctx.Done():
-		return kv.Written{}, ctx.Err()
+	case <-u.done:
+		return u.err
+	case <-u.ctx.Done():
+		return u.ctx.Err()
 	}
 }
 
-func (w *writer) enqueue(wish *write) error {
+func (w *writer) enqueue(u *unit) error {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.closed {
 		return errClosed
 	}
 	select {
-	case w.queue <- wish:
+	case w.queue <- u:
 		return nil
-	case <-wish.ctx.Done():
-		return wish.ctx.Err()
+	case <-u.ctx.Done():
+		return u.ctx.Err()
 	}
 }
 
 // run applies batches until the queue is closed and empty.
 func (w *writer) run() {
 	defer close(w.ended)
-	for first := range w.queue {
+	for {
+		first := w.next
+		if w.next = nil; first == nil {
+			queued, ok := <-w.queue
+			if !ok {
+				return
+			}
+			first = queued
+		}
 		w.commit(w.take(first))
 	}
 }
 
-// take returns first and what waits behind it, within the bounds of a batch. A
-// write whose caller has gone is left out.
-func (w *writer) take(first *write) []*write {
-	var batch []*write
-	bytes := 0
+// take returns first and what waits behind it, within the bounds of a transaction.
+// A unit whose caller has gone is left out; one that must be alone ends the batch.
+func (w *writer) take(first *unit) []*unit {
+	var batch []*unit
+	writes, bytes := 0, 0
 	for next := first; ; {
-		if err := next.ctx.Err(); err != nil {
-			next.err = err
-			close(next.done)
-		} else {
+		switch err := next.ctx.Err(); {
+		case err != nil:
+			next.answer(err)
+		case next.alone != nil && len(batch) > 0:
+			w.next = next
+			return batch
+		default:
 			batch = append(batch, next)
-			bytes += len(next.value)
+			writes += len(next.changes)
+			bytes += next.bytes()
 		}
-		if len(batch) >= maxBatchWrites || bytes >= maxBatchBytes {
+		if len(batch) > 0 && batch[0].alone != nil || writes >= maxBatchWrites || bytes >= maxBatchBytes {
 			return batch
 		}
 		select {
@@ -131,9 +168,9 @@ func (w *writer) take(first *write) []*write {
 }
 
 // commit applies a batch in one transaction, publishes it and answers it. When a
-// write cannot be applied, each is tried in a transaction of its own, so that only
-// the cause fails. When the commit fails, all fail.
-func (w *writer) commit(batch []*write) {
+// write cannot be applied, each unit is tried in a transaction of its own, so that
+// only the cause fails. When the commit fails, all fail.
+func (w *writer) commit(batch []*unit) {
 	if len(batch) == 0 {
 		return
 	}
@@ -145,29 +182,36 @@ func (w *writer) commit(batch []*write) {
 		}
 		return
 	}
-	if err != nil {
-		w.logger.Error("writes failed", "writes", len(batch), "first_key", batch[0].key, "error", err)
+	if err != nil && !isAnswer(err) {
+		w.logger.Error("writes failed", "writes", len(batch), "error", err)
 	}
-	for _, wish := range batch {
-		wish.err = err
-		close(wish.done)
+	for _, u := range batch {
+		if err != nil {
+			u.err = err
+		}
+		close(u.done)
 	}
 }
 
 // transact commits a batch and publishes it, or returns why nothing of it was
 // written. It reports whether every write could be applied, so that an error is
 // that of the commit.
-func (w *writer) transact(batch []*write) (applied bool, err error) {
+func (w *writer) transact(batch []*unit) (applied bool, err error) {
 	s := w.store
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	var revision int64
-	// The transaction belongs to all its writes, so no single caller can end it.
-	err = s.db.Update(context.Background(), func(tx *database.Tx) error {
-		if err := w.apply(tx, batch); err != nil {
+	defer func() { // a defect must not end the only writer, nor the process
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%w: panic: %v\n%s", kv.ErrUnavailable, cause, debug.Stack())
+		}
+	}()
+	var st *stage
+	// The transaction belongs to all its units, so no single caller can end it.
+	err = s.db.Update(context.Background(), func(tx *database.Tx) (err error) {
+		if st, err = w.apply(tx, batch); err != nil {
 			return err
 		}
-		applied, revision = true, tx.Totals.Revision
+		applied = true
 		return nil
 	})
 	if err != nil {
@@ -176,64 +220,56 @@ func (w *writer) transact(batch []*write) (applied bool, err error) {
 	if s.hooks.afterCommit != nil {
 		s.hooks.afterCommit()
 	}
-	for _, wish := range batch {
-		s.cache.Put(wish.key, wish.written.Entry)
-		s.retention.written(wish.written)
-	}
-	s.published.Store(revision)
+	s.publish(st)
 	return true, nil
 }
 
-// apply numbers the writes in their order and appends them.
-func (w *writer) apply(tx *database.Tx, batch []*write) error {
-	heads, err := tx.Heads(keysOf(batch))
-	if err != nil {
-		return err
+// publish tells the cache, in the order of the commits, and then who else wants to
+// know.
+func (s *Store) publish(st *stage) {
+	for _, w := range st.written {
+		if w.Entry.Operation.Tombstone() {
+			s.cache.Remove(w.Entry.Key)
+		} else {
+			s.cache.Put(w.Entry.Key, w.Entry)
+		}
+		s.retention.written(w)
 	}
-	now := kv.NewTimestamp(w.now())
-	entries := make([]kv.Entry, 0, len(batch))
-	for _, wish := range batch {
-		head := heads[wish.key]
-		wish.written = next(tx, &head, wish, now)
-		heads[wish.key] = head
-		entries = append(entries, wish.written.Entry)
+	for _, key := range st.uncached {
+		s.cache.Remove(key)
 	}
-	return tx.Append(heads, entries)
+	s.published.Store(st.tx.Totals.Revision)
 }
 
-// next makes the entry that follows head, and moves head and the store's counters
-// on to it.
-func next(tx *database.Tx, head *database.Head, wish *write, now kv.Timestamp) kv.Written {
-	previous := head.Version
-	tx.Totals.Revision++
-	tx.Totals.Versions++
-	if head.ID == 0 {
-		head.ID = tx.Totals.Revision
-		tx.Totals.Keys++
+// apply applies the units in their order.
+func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
+	heads, err := tx.Heads(keysOf(batch))
+	if err != nil {
+		return nil, err
 	}
-	head.Version++
-	head.TotalVersions++
-	head.Revision = tx.Totals.Revision
-	head.Time = max(head.Time, now) // a clock that was set back must not turn time back
-	return kv.Written{
-		Entry: kv.Entry{
-			Key: wish.key, Value: wish.value,
-			Version: head.Version, Revision: head.Revision, Time: head.Time,
-		},
-		Previous:      previous,
-		TotalVersions: head.TotalVersions,
+	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads}
+	for _, u := range batch {
+		if u.alone != nil {
+			return st, u.alone(st)
+		}
+		if err := st.apply(u); err != nil {
+			return nil, err
+		}
 	}
+	return st, st.save()
 }
 
 // keysOf returns each key of the batch once.
-func keysOf(batch []*write) []string {
+func keysOf(batch []*unit) []string {
 	seen := make(map[string]bool, len(batch))
 	keys := make([]string, 0, len(batch))
-	for _, wish := range batch {
-		if !seen[wish.key] {
-			seen[wish.key] = true
-			keys = append(keys, wish.key)
-		}
+	for _, u := range batch {
+		u.keys(func(key string) {
+			if !seen[key] {
+				seen[key] = true
+				keys = append(keys, key)
+			}
+		})
 	}
 	return keys
 }

@@ -1,0 +1,130 @@
+package database
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"kvstore/backend/kv"
+)
+
+// Destroy erases the values of those versions of a key for good and returns how
+// many had one. Versions that are not there are left out. The bytes are out of the
+// write-ahead log only after Scrub.
+func (t *Tx) Destroy(keyID int64, versions []int64) (int64, error) {
+	var destroyed int64
+	for _, version := range versions {
+		result := t.tx.Exec(`UPDATE versions SET value = x'', destroyed = true
+			WHERE key_id = ? AND version = ? AND NOT destroyed AND operation NOT IN ?`, keyID, version, tombstones)
+		if result.Error != nil {
+			return 0, translate(t.tx.Statement.Context, "destroy a version", result.Error)
+		}
+		destroyed += result.RowsAffected
+	}
+	t.Totals.Versions -= destroyed
+	err := t.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", destroyed, keyID).Error
+	return destroyed, translate(t.tx.Statement.Context, "save the number of versions", err)
+}
+
+// tombstones are the operations that leave no value.
+var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
+
+// Erase removes a key that is deleted and its whole history, and remembers nothing
+// but a digest of its name and how far it had counted. The bytes are out of the
+// write-ahead log only after Scrub.
+func (t *Tx) Erase(key string, head Head) error {
+	ctx := t.tx.Statement.Context
+	err := t.tx.Exec("DELETE FROM versions WHERE key_id = ?", head.ID).Error
+	if err == nil {
+		err = t.tx.Exec("DELETE FROM keys WHERE id = ?", head.ID).Error
+	}
+	if err == nil {
+		err = t.tx.Exec(`INSERT INTO erased (digest, version) VALUES (?, ?)
+			ON CONFLICT (digest) DO UPDATE SET version = excluded.version`, digest(key), head.Version).Error
+	}
+	if err != nil {
+		return translate(ctx, "erase a key", err)
+	}
+	t.erased = true
+	t.Totals.Versions -= head.TotalVersions
+	t.Totals.Compacted = max(t.Totals.Compacted, head.Revision)
+	return nil
+}
+
+// digest is what is left of the name of an erased key.
+func digest(key string) []byte {
+	sum := sha256.Sum256([]byte(key))
+	return sum[:]
+}
+
+// addErased adds to heads those of keys that are not stored because they were
+// erased.
+func (t *Tx) addErased(heads map[string]Head, keys []string) error {
+	if !t.erased {
+		return nil
+	}
+	for _, key := range keys {
+		if _, stored := heads[key]; stored {
+			continue
+		}
+		var version int64
+		err := t.tx.Raw("SELECT version FROM erased WHERE digest = ?", digest(key)).Scan(&version).Error
+		if err != nil {
+			return translate(t.tx.Statement.Context, "look for an erased key", err)
+		}
+		if version > 0 {
+			heads[key] = Head{Version: version}
+		}
+	}
+	return nil
+}
+
+// noteErased learns whether any key was erased.
+func (db *DB) noteErased(ctx context.Context) error {
+	var some bool
+	err := db.writer.WithContext(ctx).Raw("SELECT EXISTS (SELECT 1 FROM erased)").Scan(&some).Error
+	if some {
+		db.erased.Store(true)
+	}
+	return translate(ctx, "look for erased keys", err)
+}
+
+const (
+	scrubAttempts = 20
+	scrubPause    = 100 * time.Millisecond
+)
+
+// Scrub moves the whole write-ahead log into the file and empties it, so that
+// nothing of what was overwritten or deleted before is left on disk. It waits for
+// readers that began before; when they take longer than some seconds, it returns
+// kv.ErrUnavailable.
+func (db *DB) Scrub(ctx context.Context) error {
+	for range scrubAttempts {
+		done, err := truncateLog(db.writer.WithContext(ctx))
+		if err != nil {
+			return translate(ctx, "empty the write-ahead log", err)
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(scrubPause):
+		}
+	}
+	return &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but a long read (a backup, perhaps) " +
+		"still needs the log that has them; repeat the request when it has ended"}
+}
+
+// truncateLog reports whether the log is empty now.
+func truncateLog(db *gorm.DB) (bool, error) {
+	var busy, frames, moved int64
+	if err := db.Raw("PRAGMA wal_checkpoint(TRUNCATE)").Row().Scan(&busy, &frames, &moved); err != nil {
+		return false, fmt.Errorf("checkpoint: %w", err)
+	}
+	return busy == 0, nil
+}

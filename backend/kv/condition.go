@@ -1,0 +1,69 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// A Condition is what must hold of a key for a write to be made. The zero Condition
+// holds always; of several demands all must hold.
+type Condition struct {
+	// Exists: the key must exist.
+	Exists bool
+	// Absent: the key must not exist, or be deleted.
+	Absent bool
+	// OneOf, when not nil, demands that the key exists and its latest version is
+	// one of these.
+	OneOf []int64
+	// NoneOf demands that the latest version is none of these, if the key exists.
+	NoneOf []int64
+}
+
+// Holds reports whether the condition holds for a key whose latest version is
+// current, 0 for a key that does not exist or is deleted.
+func (c Condition) Holds(current int64) bool {
+	switch exists := current != 0; {
+	case c.Exists && !exists, c.Absent && exists:
+		return false
+	case c.OneOf != nil && (!exists || !slices.Contains(c.OneOf, current)):
+		return false
+	default:
+		return !exists || !slices.Contains(c.NoneOf, current)
+	}
+}
+
+// Check returns nil when the condition holds, else a *PreconditionError.
+func (c Condition) Check(key string, current int64) error {
+	if c.Holds(current) {
+		return nil
+	}
+	return &PreconditionError{Index: -1, Key: key, Current: current}
+}
+
+// ErrPreconditionFailed: a condition of the write does not hold; nothing was
+// written. It comes as a *PreconditionError.
+var ErrPreconditionFailed = errors.New("precondition failed")
+
+// A PreconditionError says which condition does not hold, and what was found.
+type PreconditionError struct {
+	// Index is that of the condition in a batch, -1 outside of one.
+	Index int
+	Key   string
+	// Current is the key's latest version, 0 when the key does not exist.
+	Current int64
+}
+
+func (e *PreconditionError) Error() string {
+	found := fmt.Sprintf("Key '%s' is at version %d", e.Key, e.Current)
+	if e.Current == 0 {
+		found = fmt.Sprintf("Key '%s' does not exist", e.Key)
+	}
+	if e.Index >= 0 {
+		return fmt.Sprintf("conditions[%d]: %s", e.Index, found)
+	}
+	return "Precondition failed: " + found
+}
+
+// Is makes errors.Is find ErrPreconditionFailed.
+func (e *PreconditionError) Is(target error) bool { return target == ErrPreconditionFailed }

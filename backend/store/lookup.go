@@ -1,0 +1,128 @@
+package store
+
+import (
+	"errors"
+
+	"kvstore/backend/kv"
+)
+
+// What a change needs to know of versions, those of its own transaction included.
+
+// errNotExpired is for the sweeper: somebody else wrote meanwhile.
+var errNotExpired = &kv.Error{Kind: kv.ErrKeyNotFound, Detail: "The key has not expired"}
+
+// isAnswer tells what a caller did wrong from a database that failed.
+func isAnswer(err error) bool {
+	var known *kv.Error
+	if errors.As(err, &known) || errors.Is(err, kv.ErrPreconditionFailed) {
+		return !errors.Is(err, kv.ErrUnavailable) && !errors.Is(err, kv.ErrStorageFull) && !errors.Is(err, kv.ErrCorrupt)
+	}
+	return false
+}
+
+// exists returns why a key does not exist.
+func (s *stage) exists(key string) error {
+	switch head := s.heads[key]; {
+	case head.ID == 0:
+		return kv.KeyNotFound(key)
+	case head.Deleted:
+		return kv.KeyDeleted(key, head.Version)
+	default:
+		return nil
+	}
+}
+
+// entry returns that version of a key, or why there is none.
+func (s *stage) entry(key string, version int64) (kv.Entry, error) {
+	for i := len(s.written) - 1; i >= 0; i-- {
+		if e := s.written[i].Entry; e.Key == key && e.Version == version {
+			return e, nil
+		}
+	}
+	head := s.heads[key]
+	if head.ID == 0 {
+		return kv.Entry{}, kv.KeyNotFound(key)
+	}
+	entry, found, err := s.tx.Entry(head.ID, version)
+	switch {
+	case err != nil || found:
+		return entry, err
+	case version < head.Version:
+		return kv.Entry{}, kv.VersionGone(key, version)
+	default:
+		return kv.Entry{}, kv.VersionNotFound(key, version)
+	}
+}
+
+// source returns the version that a revert goes back to.
+func (s *stage) source(key string, version int64) (kv.Entry, error) {
+	if version == 0 {
+		return s.lastValue(key)
+	}
+	entry, err := s.entry(key, version)
+	if err != nil {
+		return kv.Entry{}, err
+	}
+	return entry, entry.Readable()
+}
+
+// lastValue returns the last version before the tombstone of a deleted key.
+func (s *stage) lastValue(key string) (kv.Entry, error) {
+	head := s.heads[key]
+	switch {
+	case head.ID == 0:
+		return kv.Entry{}, kv.KeyNotFound(key)
+	case !head.Deleted:
+		return kv.Entry{}, &kv.Error{Kind: kv.ErrVersionRequired,
+			Detail: "version: must be given, since the key is not deleted: the version to go back to"}
+	}
+	for i := len(s.written) - 1; i >= 0; i-- {
+		if e := s.written[i].Entry; e.Key == key && !e.Operation.Tombstone() {
+			return e, nil
+		}
+	}
+	entry, found, err := s.tx.LastValue(head.ID, head.Version)
+	switch {
+	case err != nil:
+		return kv.Entry{}, err
+	case !found:
+		return kv.Entry{}, kv.VersionGone(key, head.Version-1)
+	default:
+		return entry, entry.Readable()
+	}
+}
+
+// patchable returns nil while the version that was patched is the latest and has
+// its value still.
+func (s *stage) patchable(c Change) error {
+	if err := s.exists(c.Key); err != nil {
+		return err
+	}
+	if current := s.current(c.Key); current != c.Version {
+		return &kv.PreconditionError{Index: -1, Key: c.Key, Current: current}
+	}
+	entry, err := s.entry(c.Key, c.Version)
+	if err != nil {
+		return err
+	}
+	return entry.Readable()
+}
+
+// get reads the latest version of a key within a batch.
+func (s *stage) get(key string) (Result, error) {
+	head := s.heads[key]
+	if head.Expired(s.now) {
+		return Result{Err: kv.KeyDeleted(key, head.Version+1)}, nil
+	}
+	if err := s.exists(key); err != nil {
+		return Result{Err: err}, nil //nolint:nilerr // that there is nothing is what was read
+	}
+	entry, err := s.entry(key, head.Version)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := entry.Readable(); err != nil {
+		return Result{Err: err}, nil //nolint:nilerr // as above
+	}
+	return Result{Entry: entry}, nil
+}

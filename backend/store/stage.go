@@ -1,0 +1,154 @@
+package store
+
+import (
+	"maps"
+
+	"kvstore/backend/database"
+	"kvstore/backend/kv"
+)
+
+// A stage is what a transaction will append: the heads as they are so far, and the
+// new versions in their order. A unit is applied to it whole or not at all.
+type stage struct {
+	tx      *database.Tx
+	now     kv.Timestamp
+	heads   map[string]database.Head
+	written []kv.Written
+	// uncached are keys whose cached value must go although no version follows it.
+	uncached []string
+}
+
+// apply adds what u wants, or sets u.err and leaves the stage as it was. It returns
+// an error when the database failed.
+func (s *stage) apply(u *unit) error {
+	mark, totals := len(s.written), s.tx.Totals
+	heads := s.headsOf(u)
+	u.results, u.err = nil, nil
+	err := s.tryApply(u)
+	if err == nil {
+		return nil
+	}
+	s.written, s.tx.Totals = s.written[:mark], totals
+	maps.Copy(s.heads, heads)
+	if !isAnswer(err) {
+		return err
+	}
+	u.err = err
+	return nil
+}
+
+// headsOf copies the heads of the keys that u changes.
+func (s *stage) headsOf(u *unit) map[string]database.Head {
+	heads := make(map[string]database.Head, len(u.changes))
+	for _, c := range u.changes {
+		heads[c.Key] = s.heads[c.Key]
+	}
+	return heads
+}
+
+func (s *stage) tryApply(u *unit) error {
+	for i, r := range u.requirements {
+		if current := s.current(r.Key); !r.If.Holds(current) {
+			return &kv.PreconditionError{Index: i, Key: r.Key, Current: current}
+		}
+	}
+	u.results = make([]Result, 0, len(u.changes))
+	for i, c := range u.changes {
+		result, err := s.change(c)
+		switch {
+		case err != nil && u.batch && isAnswer(err):
+			return &OperationError{i, err}
+		case err != nil:
+			return err
+		}
+		u.results = append(u.results, result)
+	}
+	return nil
+}
+
+// current is the latest version of a key that exists, else 0.
+func (s *stage) current(key string) int64 { return s.heads[key].Current(s.now) }
+
+func (s *stage) change(c Change) (Result, error) {
+	if c.Operation == OpGet {
+		return s.get(c.Key)
+	}
+	if s.heads[c.Key].Expired(s.now) {
+		s.append(kv.Entry{Key: c.Key, Operation: kv.OpExpire})
+		if c.Operation == kv.OpExpire {
+			return Result{Written: s.written[len(s.written)-1]}, nil
+		}
+	}
+	if err := c.If.Check(c.Key, s.current(c.Key)); err != nil {
+		return Result{}, err
+	}
+	entry := kv.Entry{Key: c.Key, Operation: c.Operation, Author: c.Author}
+	var err error
+	switch c.Operation {
+	case kv.OpRevert:
+		var from kv.Entry
+		from, err = s.source(c.Key, c.Version)
+		entry.Value, entry.ContentType = from.Value, from.ContentType
+	case kv.OpDelete:
+		err = s.exists(c.Key)
+	case kv.OpPatch:
+		err = s.patchable(c)
+		entry.Value, entry.ContentType = c.Value, c.ContentType
+	case kv.OpExpire:
+		return Result{}, errNotExpired
+	default:
+		entry.Value, entry.ContentType = c.Value, c.ContentType
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if c.TTL > 0 {
+		entry.Expires = s.now + kv.Timestamp(c.TTL.Microseconds())
+	}
+	return Result{Written: s.append(entry)}, nil
+}
+
+// append numbers an entry, and moves its key's head and the store's counters on to
+// it.
+func (s *stage) append(entry kv.Entry) kv.Written {
+	head, totals := s.heads[entry.Key], &s.tx.Totals
+	previous, existed := head.Version, head.ID != 0 && !head.Deleted
+	totals.Revision++
+	totals.Versions++
+	if head.ID == 0 {
+		head.ID = totals.Revision
+	}
+	head.Version++
+	head.TotalVersions++
+	head.Revision = totals.Revision
+	head.Time = max(head.Time, s.now) // the time of the last start may have been ahead
+	head.Deleted, head.Expires = entry.Operation.Tombstone(), entry.Expires
+	switch {
+	case existed && head.Deleted:
+		totals.Keys--
+	case !existed && !head.Deleted:
+		totals.Keys++
+	}
+	s.heads[entry.Key] = head
+	entry.Version, entry.Revision, entry.Time = head.Version, head.Revision, head.Time
+	if !existed {
+		previous = 0
+	}
+	written := kv.Written{Entry: entry, Previous: previous, TotalVersions: head.TotalVersions}
+	s.written = append(s.written, written)
+	return written
+}
+
+// save appends all to the database.
+func (s *stage) save() error {
+	if len(s.written) == 0 {
+		return nil
+	}
+	changed := make(map[string]database.Head)
+	entries := make([]kv.Entry, 0, len(s.written))
+	for _, w := range s.written {
+		changed[w.Entry.Key] = s.heads[w.Entry.Key]
+		entries = append(entries, w.Entry)
+	}
+	return s.tx.Append(changed, entries)
+}
