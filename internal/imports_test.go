@@ -27,14 +27,14 @@ var allowed = map[string][]string{
 		"kvstore/backend/kv", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",
 		"github.com/gin-gonic/", "github.com/swaggo/",
 	},
-	"kvstore/backend/docs": {"github.com/swaggo/swag"},
+	"kvstore/backend/docs": {},
 	"kvstore/backend": {
 		"kvstore/backend/", "kvstore/internal/settings", "kvstore/internal/telemetry",
 	},
 	"kvstore/gateway": {"kvstore/gateway/", "kvstore/internal/"},
 	"kvstore/internal": {
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
-		"golang.org/x/sync/", "golang.org/x/mod/",
+		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",
 	},
 }
 

@@ -60,7 +60,14 @@ func setUpAndRun(m *testing.M) (code int, err error) {
 	if err := buildPrograms(); err != nil {
 		return 0, err
 	}
-	return m.Run(), nil
+	if err := startRecording(scratch); err != nil {
+		return 0, err
+	}
+	code = m.Run()
+	if err := checkExchanges(); err != nil {
+		return 0, fmt.Errorf("answers differ from the OpenAPI document: %w", err)
+	}
+	return code, nil
 }
 
 // buildPrograms lets the launcher build, or find, the three programs.

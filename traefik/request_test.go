@@ -49,7 +49,11 @@ func tryRequest(address, method, target string, header http.Header, body string)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
-	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
+	got := response{status: answer.StatusCode, header: answer.Header, body: string(text)}
+	if err == nil && address == webAddress {
+		record(method, target, got)
+	}
+	return got, err
 }
 
 // head is everything of a request in front of its body.

@@ -37,6 +37,8 @@ func newStack(t *testing.T, env ...string) *stack {
 		p.start(t)
 	}
 	s.waitHealthy(t)
+	exchanges.stacks.Add(1)
+	t.Cleanup(func() { exchanges.stacks.Add(-1) })
 	s.startTime = time.Since(started)
 	return s
 }

@@ -43,14 +43,14 @@ func newPutAnswer(w kv.Written) putAnswer {
 // putRequest is the body of a write.
 type putRequest struct { //nolint:unused // for the annotations
 	// any JSON value, null included
-	Value any `json:"value" binding:"required" swaggertype:"string" example:"hello world"`
+	Value any `json:"value" binding:"required" swaggertype:"string" extensions:"x-any" example:"hello world"`
 } //	@name	PutRequest
 
 // entryAnswer documents what writeEntry writes.
 type entryAnswer struct { //nolint:unused // for the annotations
 	Key string `json:"key" example:"app/db/host"`
 	// the JSON value, as it was written
-	Value     any          `json:"value" swaggertype:"string" example:"hello world"`
+	Value     any          `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	Version   int64        `json:"version" example:"2"`
 	Timestamp kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
 	Revision  int64        `json:"revision" example:"42"`

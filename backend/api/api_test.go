@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,8 +19,10 @@ import (
 	"kvstore/backend/cache"
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/docs"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/openapi/contract"
 )
 
 const maxValueBytes = 1000
@@ -85,8 +88,22 @@ func (s *server) do(t *testing.T, method, target, body string, header ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := theContract().Check(contract.Exchange{
+		Method: method, Target: target, Status: response.StatusCode, Header: response.Header, Body: data,
+	}); err != nil {
+		t.Errorf("the answer is not what the document says: %v; body %.300s", err, data)
+	}
 	return answer{response.StatusCode, response.Header, string(data)}
 }
+
+// theContract is that of the document which the server serves.
+var theContract = sync.OnceValue(func() *contract.Contract {
+	c, err := contract.New(docs.OpenAPI)
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
 
 func (a answer) problem(t *testing.T) map[string]any {
 	t.Helper()
@@ -339,6 +356,11 @@ func TestDocs(t *testing.T) {
 	for target, want := range map[string]string{"/docs/index.html": "swagger-initializer.js", "/docs/swagger-initializer.js": `"/openapi.json"`} {
 		if got := s.do(t, "GET", target, ""); got.status != 200 || !strings.Contains(got.body, want) {
 			t.Errorf("%s = %d without %s", target, got.status, want)
+		}
+	}
+	for target, status := range map[string]int{"/docs/": 307, "/docs/doc.json": 200, "/docs/none": 404, "/docs/a/b": 404} {
+		if got := s.do(t, "GET", target, ""); got.status != status {
+			t.Errorf("%s = %d, want %d", target, got.status, status)
 		}
 	}
 	var document struct {

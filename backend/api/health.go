@@ -58,6 +58,7 @@ func (a *API) health(c *gin.Context) error {
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	part
+//	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/healthz [get]
 //	@Router			/healthz [head]
 func (a *API) alive(c *gin.Context) error {
@@ -72,6 +73,7 @@ func (a *API) alive(c *gin.Context) error {
 //	@Produce		json
 //	@Success		200	{object}	part
 //	@Failure		503	{object}	problem.Problem	"The database does not answer (code store_unavailable)"
+//	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/readyz [get]
 //	@Router			/readyz [head]
 func (a *API) ready(c *gin.Context) error {

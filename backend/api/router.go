@@ -53,7 +53,7 @@ func (a *API) routes(router *gin.Engine) {
 
 	router.Match(read, "/openapi.json", a.handle(a.openAPI))
 	router.Match(read, "/docs", a.handle(a.docsIndex))
-	router.Match(read, "/docs/*any", swaggerUI())
+	router.Match(read, "/docs/*any", a.swaggerUI())
 }
 
 // handle turns a handler that returns its error into one of gin's.

@@ -1,0 +1,170 @@
+// Package contract checks answers of the service against its OpenAPI document.
+package contract
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+
+	"kvstore/internal/problem"
+)
+
+// An Exchange is a request and what was answered.
+type Exchange struct {
+	Method string
+	// Target is that of the request line.
+	Target string
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// A Contract is a document to check against.
+type Contract struct{ document *openapi3.T }
+
+// New returns the contract of an OpenAPI 3 document, which must be valid.
+func New(document []byte) (*Contract, error) {
+	parsed, err := openapi3.NewLoader().LoadFromData(document)
+	if err == nil {
+		err = parsed.Validate(context.Background(), openapi3.EnableExamplesValidation())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the OpenAPI document is not valid: %w", err)
+	}
+	return &Contract{parsed}, nil
+}
+
+// Check returns what of the answer the document does not say: the status, the media
+// type, a header that must be there, or the shape of the body. An answer to a path
+// or a method that the document does not have must be the problem that says so.
+func (c *Contract) Check(e Exchange) error {
+	if err := c.check(e); err != nil {
+		return fmt.Errorf("%s %s = %d %s: %w", e.Method, e.Target, e.Status, e.Header.Get("Content-Type"), err)
+	}
+	return nil
+}
+
+func (c *Contract) check(e Exchange) error {
+	path, item := c.find(e.Target)
+	if item == nil {
+		return unknown(e, http.StatusNotFound)
+	}
+	operation := item.Operations()[e.Method]
+	if operation == nil {
+		return unknown(e, http.StatusMethodNotAllowed)
+	}
+	response := operation.Responses.Status(e.Status)
+	if response == nil {
+		return fmt.Errorf("the document has no status %d for it", e.Status)
+	}
+	if err := checkType(e, response.Value); err != nil {
+		return err
+	}
+	if !hasJSON(e) {
+		return nil
+	}
+	route := &routers.Route{Spec: c.document, Path: path, PathItem: item, Method: e.Method, Operation: operation}
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{
+			Request: &http.Request{Method: e.Method, URL: &url.URL{Path: path}}, Route: route,
+		},
+		Status: e.Status, Header: e.Header, Body: io.NopCloser(bytes.NewReader(moderate(e.Body))),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	}
+	return openapi3filter.ValidateResponse(context.Background(), input)
+}
+
+// find returns the path of the document that a target belongs to: the same, or one
+// whose parameter is the rest, slashes included.
+func (c *Contract) find(target string) (string, *openapi3.PathItem) {
+	path, _, _ := strings.Cut(target, "?")
+	if item := c.document.Paths.Value(path); item != nil {
+		return path, item
+	}
+	for template, item := range c.document.Paths.Map() {
+		prefix, _, found := strings.Cut(template, "{")
+		if found && strings.HasPrefix(path, prefix) {
+			return template, item
+		}
+	}
+	return "", nil
+}
+
+// unknown accepts the problem that an unknown path or method gets.
+func unknown(e Exchange, status int) error {
+	refused := []int{status, http.StatusNotFound, http.StatusBadRequest, http.StatusRequestHeaderFieldsTooLarge, http.StatusServiceUnavailable}
+	if !slices.Contains(refused, e.Status) || mediaType(e) != problem.ContentType && e.Method != http.MethodHead {
+		return fmt.Errorf("the document does not have it, so a problem of status %d was expected", status)
+	}
+	return nil
+}
+
+func checkType(e Exchange, response *openapi3.Response) error {
+	if len(e.Body) == 0 || len(response.Content) == 0 {
+		return nil
+	}
+	if response.Content.Get(mediaType(e)) == nil {
+		return errors.New("the document has no such media type for it")
+	}
+	return nil
+}
+
+func mediaType(e Exchange) string {
+	kind, _, err := mime.ParseMediaType(e.Header.Get("Content-Type"))
+	if err != nil {
+		return e.Header.Get("Content-Type")
+	}
+	return kind
+}
+
+// hasJSON reports whether there is a body whose shape can be checked.
+func hasJSON(e Exchange) bool {
+	kind := mediaType(e)
+	return len(e.Body) > 0 && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
+}
+
+// moderate replaces numbers that JSON allows and float64 does not, such as 1e400,
+// which the validator refuses to look at.
+func moderate(body []byte) []byte {
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if decoder.Decode(&value) != nil {
+		return body
+	}
+	moderated, err := json.Marshal(moderated(value))
+	if err != nil {
+		return body
+	}
+	return moderated
+}
+
+func moderated(value any) any {
+	switch value := value.(type) {
+	case json.Number:
+		if _, err := value.Float64(); err != nil {
+			return 0
+		}
+	case []any:
+		for i := range value {
+			value[i] = moderated(value[i])
+		}
+	case map[string]any:
+		for name := range value {
+			value[name] = moderated(value[name])
+		}
+	}
+	return value
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi2"
+	"github.com/getkin/kin-openapi/openapi2conv"
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"kvstore/internal/problem"
+)
+
+// convert turns the Swagger 2 document that swag generates into OpenAPI 3. It adds
+// what Swagger 2 has no words for: that errors are of another media type than
+// answers, that a member may be null (x-nullable), that one may be any JSON value
+// (x-any), and the examples of parameters.
+func convert(in io.Reader, out io.Writer) error {
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return err
+	}
+	swagger, err := parse(text)
+	if err != nil {
+		return fmt.Errorf("read the Swagger document: %w", err)
+	}
+	document, err := openapi2conv.ToV3(swagger)
+	if err != nil {
+		return fmt.Errorf("convert: %w", err)
+	}
+	for _, path := range document.Paths.Map() {
+		for _, operation := range path.Operations() {
+			typeProblems(operation)
+			giveExamples(operation)
+		}
+	}
+	for _, schema := range document.Components.Schemas {
+		openTypes(schema.Value)
+	}
+	document.Servers = openapi3.Servers{{URL: "/"}}
+	if err := document.Validate(context.Background()); err != nil {
+		return fmt.Errorf("the converted document is not valid: %w", err)
+	}
+	var answer bytes.Buffer
+	encoder := json.NewEncoder(&answer)
+	encoder.SetIndent("", "    ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(document); err != nil {
+		return err
+	}
+	_, err = answer.WriteTo(out)
+	return err
+}
+
+// parse reads the document. The example of a parameter is none of Swagger 2, and is
+// kept as an extension.
+func parse(text []byte) (*openapi2.T, error) {
+	var raw struct {
+		Paths map[string]map[string]struct{ Parameters []struct{ Example any } }
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, err
+	}
+	var swagger openapi2.T
+	if err := json.Unmarshal(text, &swagger); err != nil {
+		return nil, err
+	}
+	for path, item := range swagger.Paths {
+		for method, operation := range item.Operations() {
+			from := raw.Paths[path][strings.ToLower(method)].Parameters
+			for i, parameter := range operation.Parameters {
+				if example := from[i].Example; example != nil && parameter.In != "body" {
+					parameter.Extensions = map[string]any{exampleExtension: example}
+				}
+			}
+		}
+	}
+	return &swagger, nil
+}
+
+const exampleExtension = "x-example"
+
+// giveExamples makes the extensions examples again.
+func giveExamples(operation *openapi3.Operation) {
+	for _, parameter := range operation.Parameters {
+		if example, found := parameter.Value.Extensions[exampleExtension]; found {
+			parameter.Value.Example = example
+			delete(parameter.Value.Extensions, exampleExtension)
+		}
+	}
+}
+
+// typeProblems gives every answer that is a problem the media type of problems.
+func typeProblems(operation *openapi3.Operation) {
+	for _, response := range operation.Responses.Map() {
+		for _, media := range response.Value.Content {
+			if media.Schema != nil && media.Schema.Ref == "#/components/schemas/Problem" {
+				response.Value.Content = openapi3.Content{problem.ContentType: media}
+				break
+			}
+		}
+	}
+}
+
+// openTypes follows the extensions of a schema's members.
+func openTypes(schema *openapi3.Schema) {
+	for _, member := range schema.Properties {
+		if member.Value == nil {
+			continue
+		}
+		if _, found := member.Value.Extensions["x-any"]; found {
+			member.Value.Type, member.Value.Nullable = nil, true
+			delete(member.Value.Extensions, "x-any")
+		}
+		if _, found := member.Value.Extensions["x-nullable"]; found {
+			member.Value.Nullable = true
+			delete(member.Value.Extensions, "x-nullable")
+		}
+		if items := member.Value.Items; items != nil && items.Ref == "" {
+			openTypes(items.Value)
+		}
+	}
+}
