@@ -1,0 +1,110 @@
+//go:build browser
+
+// Package browsertest_test opens the documentation of a running service in Chromium
+// and tries every operation there, as a person would: open it, "Try it out",
+// "Execute", and read what came back. It starts the three programs with bin/up and
+// needs chromium and the ports of a local run.
+//
+//	go test -tags browser -count=1 -v ./internal/browsertest
+package browsertest_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"kvstore/backend/docs"
+)
+
+// trials are the operations in an order in which each can succeed with the values
+// that the page proposes, and the status that it then gets.
+var trials = []struct {
+	method, path string
+	status       string
+}{
+	{"put", "/put/{key}", "200"},
+	{"post", "/put/{key}", "200"},
+	{"get", "/get/{key}", "200"},
+	{"get", "/cache/stats", "200"},
+	{"get", "/db/stats", "200"},
+	{"get", "/health", "200"},
+	{"get", "/openapi.json", "200"},
+	{"get", "/healthz", "404"}, // not from outside
+	{"get", "/readyz", "404"},
+	{"get", "/docs", "200"}, // the browser follows it
+	{"get", "/docs/{file}", "200"},
+}
+
+func TestEveryOperationInTheBrowser(t *testing.T) {
+	startService(t)
+	ctx := startBrowser(t)
+	if err := chromedp.Do(ctx, chromedp.Navigate(service+"/docs"), chromedp.WaitVisible(".opblock")); err != nil {
+		t.Fatalf("the page does not show the operations: %v", err)
+	}
+	tried := map[string]bool{}
+	for _, trial := range trials {
+		name := trial.method + " " + trial.path
+		t.Run(name, func(t *testing.T) {
+			tried[name] = true
+			status, body, err := try(ctx, trial.method, trial.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status != trial.status {
+				t.Errorf("status %s, want %s; the page shows %.300s", status, trial.status, body)
+			}
+		})
+	}
+	for _, name := range operations(t) {
+		if !tried[name] {
+			t.Errorf("%s is documented and was not tried", name)
+		}
+	}
+}
+
+// try does what a person does with one operation and returns what the page shows.
+func try(ctx context.Context, method, path string) (status, body string, err error) {
+	block := fmt.Sprintf(`//div[contains(@class,"opblock-%s")][.//span[@data-path=%q]]`, method, path)
+	live := block + `//table[contains(@class,"live-responses-table")]//tbody`
+	button := func(class string) chromedp.Action[chromedp.Void] {
+		return chromedp.Click(block + fmt.Sprintf(`//button[contains(@class,%q)]`, class))
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, button("opblock-summary-control"), button("try-out__btn"), button("execute")); err != nil {
+		return "", "", fmt.Errorf("execute: %w", err)
+	}
+	if status, err = chromedp.Run(ctx, chromedp.Text(live+`//td[contains(@class,"response-col_status")]`)); err != nil {
+		return "", "", fmt.Errorf("read the status: %w", err)
+	}
+	if body, err = chromedp.Run(ctx, chromedp.Text(live+`//td[contains(@class,"response-col_description")]`)); err != nil {
+		return "", "", fmt.Errorf("read the answer: %w", err)
+	}
+	status, _, _ = strings.Cut(strings.TrimSpace(status), "\n")
+	return status, body, chromedp.Do(ctx, button("opblock-summary-control"))
+}
+
+// operations are all that the document has but HEAD, which is GET without a body.
+func operations(t *testing.T) (names []string) {
+	t.Helper()
+	var document struct {
+		Paths map[string]map[string]any
+	}
+	if err := json.Unmarshal(docs.OpenAPI, &document); err != nil {
+		t.Fatal(err)
+	}
+	for path, methods := range document.Paths {
+		for method := range methods {
+			if method != strings.ToLower(http.MethodHead) {
+				names = append(names, method+" "+path)
+			}
+		}
+	}
+	return names
+}
