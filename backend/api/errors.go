@@ -28,6 +28,7 @@ var statuses = []struct {
 	{kv.ErrVersionGone, http.StatusGone, "version_gone", ""},
 	{kv.ErrPreconditionFailed, http.StatusPreconditionFailed, "precondition_failed", ""},
 	{kv.ErrValueTooLarge, http.StatusRequestEntityTooLarge, "value_too_large", ""},
+	{kv.ErrBatchTooLarge, http.StatusRequestEntityTooLarge, "batch_too_large", ""},
 	{kv.ErrStorageFull, http.StatusInsufficientStorage, "storage_full", "The disk is full; nothing was written"},
 	{kv.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The store cannot serve the request now"},
 	{kv.ErrCorrupt, http.StatusInternalServerError, "store_damaged", "The database is damaged; what was read is not served"},

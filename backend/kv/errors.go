@@ -22,6 +22,8 @@ var (
 	ErrVersionGone = errors.New("version is gone")
 	// ErrValueTooLarge: the value has more bytes than the store accepts.
 	ErrValueTooLarge = errors.New("value too large")
+	// ErrBatchTooLarge: the operations of a batch read more than it may.
+	ErrBatchTooLarge = errors.New("batch too large")
 	// ErrStorageFull: the disk has no room for the write; nothing was written.
 	ErrStorageFull = errors.New("storage is full")
 	// ErrUnavailable: the database or the store cannot serve now; nothing was
@@ -72,4 +74,9 @@ func VersionDestroyed(key string, version int64) error {
 // ValueTooLarge says which limit a value is over, and the option to change it.
 func ValueTooLarge(limit int64) error {
 	return &Error{ErrValueTooLarge, fmt.Sprintf("value: is over the limit of %d bytes (KV_MAX_VALUE_BYTES)", limit)}
+}
+
+// BatchTooLarge says how many bytes of values a batch may read.
+func BatchTooLarge(limit int64) error {
+	return &Error{ErrBatchTooLarge, fmt.Sprintf("the values that the batch reads are over the limit of %d bytes in all; read in several batches", limit)}
 }

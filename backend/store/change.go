@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"kvstore/backend/kv"
@@ -56,57 +55,4 @@ func (s *Store) Write(ctx context.Context, c Change) (kv.Written, error) {
 		return kv.Written{}, err
 	}
 	return u.results[0].Written, nil
-}
-
-// A Requirement is a condition of a batch.
-type Requirement struct {
-	Key string
-	If  kv.Condition
-}
-
-// OpGet in a batch reads a key as it is at that point of the batch.
-const OpGet kv.Operation = "get"
-
-// A Result is what one operation of a batch did.
-type Result struct {
-	// Written is what a write did.
-	Written kv.Written
-	// Entry is what OpGet read, and Err why it read nothing: kv.ErrKeyNotFound,
-	// kv.ErrKeyDeleted or kv.ErrVersionGone.
-	Entry kv.Entry
-	Err   error
-}
-
-// An OperationError says which operation of a batch could not be made.
-type OperationError struct {
-	Index int
-	Err   error
-}
-
-func (e *OperationError) Error() string { return fmt.Sprintf("operations[%d]: %v", e.Index, e.Err) }
-
-// Unwrap returns the cause.
-func (e *OperationError) Unwrap() error { return e.Err }
-
-// Batch makes all changes in one transaction, in their order, or none of them. The
-// requirements are those of the state before the first change. OpGet is allowed
-// too. A requirement that does not hold is a *kv.PreconditionError with its index;
-// a change that cannot be made is an *OperationError with one of the errors of
-// Write.
-func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes []Change) ([]Result, error) {
-	for _, r := range requirements {
-		if err := kv.CheckKey(r.Key); err != nil {
-			return nil, err
-		}
-	}
-	for i, c := range changes {
-		if err := s.check(c); err != nil {
-			return nil, &OperationError{i, err}
-		}
-	}
-	u := &unit{ctx: ctx, requirements: requirements, changes: changes, batch: true, done: make(chan struct{})}
-	if err := s.writer.submit(u); err != nil {
-		return nil, err
-	}
-	return u.results, nil
 }

@@ -62,6 +62,13 @@
 // cached one, and from the database otherwise; it never changes which version the
 // cache holds for the key.
 //
+// Reads of several keys are reads of their own, each at its time: while a batch is
+// published, within microseconds, one may see what it wrote to one key, and the next
+// not yet what it wrote to another. After the batch was answered nobody reads
+// what was before it. Who needs several keys as they were together reads them with one
+// batch of gets: the writer makes it, so it sees each other batch whole or not at all.
+// On disk a batch is one transaction, and a crash leaves all of it or nothing.
+//
 // # Retention
 //
 // By default every version is kept. With a limit of number or age, a goroutine of

@@ -16,6 +16,8 @@ type stage struct {
 	written []kv.Written
 	// uncached are keys whose cached value must go although no version follows it.
 	uncached []string
+	// maxRead is how many bytes of values one batch may read.
+	maxRead int64
 }
 
 // apply adds what u wants, or sets u.err and leaves the stage as it was. It returns
@@ -26,6 +28,7 @@ func (s *stage) apply(u *unit) error {
 	u.results, u.err = nil, nil
 	err := s.tryApply(u)
 	if err == nil {
+		u.revision = s.tx.Totals.Revision
 		return nil
 	}
 	s.written, s.tx.Totals = s.written[:mark], totals
@@ -53,8 +56,12 @@ func (s *stage) tryApply(u *unit) error {
 		}
 	}
 	u.results = make([]Result, 0, len(u.changes))
+	read := int64(0)
 	for i, c := range u.changes {
 		result, err := s.change(c)
+		if read += c.bytesRead(result); err == nil && u.batch && read > s.maxRead {
+			err = kv.BatchTooLarge(s.maxRead)
+		}
 		switch {
 		case err != nil && u.batch && isAnswer(err):
 			return &OperationError{i, err}
@@ -71,6 +78,9 @@ func (s *stage) current(key string) int64 { return s.heads[key].Current(s.now) }
 
 func (s *stage) change(c Change) (Result, error) {
 	if c.Operation == OpGet {
+		if err := c.If.Check(c.Key, s.current(c.Key)); err != nil {
+			return Result{}, err
+		}
 		return s.get(c.Key)
 	}
 	if s.heads[c.Key].Expired(s.now) {

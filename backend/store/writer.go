@@ -30,9 +30,10 @@ type unit struct {
 	batch        bool // an error names the index of its change
 	alone        func(*stage) error
 
-	results []Result
-	err     error
-	done    chan struct{}
+	results  []Result
+	revision int64 // of the store after the unit
+	err      error
+	done     chan struct{}
 }
 
 // keys returns those whose heads the unit needs.
@@ -247,7 +248,7 @@ func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads}
+	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, maxRead: max(maxBatchRead, w.store.maxValueBytes)}
 	for _, u := range batch {
 		if u.alone != nil {
 			return st, u.alone(st)
