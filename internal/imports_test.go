@@ -15,8 +15,9 @@ import (
 // A name that ends in a slash allows everything below it. A folder without an entry
 // takes that of the folder above it.
 var allowed = map[string][]string{
-	"kvstore/backend/kv":    {},
-	"kvstore/backend/cache": {"github.com/dgraph-io/ristretto/"},
+	"kvstore/backend/kv":      {},
+	"kvstore/backend/cache":   {"github.com/dgraph-io/ristretto/"},
+	"kvstore/backend/jsondoc": {},
 	"kvstore/backend/database": {
 		"kvstore/backend/kv", "gorm.io/", "github.com/go-gormigrate/", "github.com/mattn/go-sqlite3",
 		"github.com/gofrs/flock", "github.com/google/uuid",
@@ -24,7 +25,7 @@ var allowed = map[string][]string{
 	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},
 	"kvstore/backend/store":                 {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
 	"kvstore/backend/api": {
-		"kvstore/backend/kv", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",
+		"kvstore/backend/kv", "kvstore/backend/jsondoc", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",
 		"github.com/gin-gonic/", "github.com/swaggo/",
 	},
 	"kvstore/backend/docs": {},

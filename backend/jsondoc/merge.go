@@ -1,0 +1,83 @@
+package jsondoc
+
+import (
+	"fmt"
+)
+
+// CheckMerge returns an ErrInvalid unless Merge can use the patch: it is JSON, no
+// object in it that is merged has two members of one name, and at most MaxDepth
+// objects stand in one another.
+func CheckMerge(patch []byte) error {
+	if !valid(patch) {
+		return invalid(-1, "is not JSON")
+	}
+	return checkMerge(patch, 0)
+}
+
+func checkMerge(patch []byte, depth int) error {
+	members, ok := Members(patch)
+	if !ok {
+		return nil
+	}
+	if depth == MaxDepth {
+		return invalid(-1, fmt.Sprintf("has more than %d objects in one another, which is the limit", MaxDepth))
+	}
+	seen := make(map[string]bool, len(members))
+	for _, m := range members {
+		if seen[m.Name] {
+			return invalid(-1, fmt.Sprintf("the member %s is there twice", m.Text))
+		}
+		seen[m.Name] = true
+		if err := checkMerge(m.Value, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Merge applies a merge patch (RFC 7396), which CheckMerge must have accepted, to a
+// document and returns the result. Both stay as they are. An ErrConflict says that the
+// document is not JSON, or the result nested too deeply.
+func Merge(document, patch []byte) ([]byte, error) {
+	if !valid(document) {
+		return nil, notJSON()
+	}
+	return finish(merge(newNode(document), newNode(patch)))
+}
+
+// merge returns what target becomes; nil is a target that is not there.
+func merge(target, patch *node) *node {
+	changes := patch.asObject()
+	if changes == nil {
+		return patch
+	}
+	if target == nil || target.asObject() == nil {
+		target = &node{object: &object{index: map[string]int{}}}
+	}
+	object := target.asObject()
+	for _, m := range changes.members {
+		target.text = nil
+		if string(m.value.text) == "null" {
+			object.remove(m.name)
+		} else {
+			object.set(m.name, m.text, merge(object.get(m.name), m.value))
+		}
+	}
+	return target
+}
+
+func notJSON() error {
+	return &Error{Kind: ErrConflict, Operation: -1, Reason: "the document is not JSON"}
+}
+
+// finish returns the text of a result.
+func finish(root *node) ([]byte, error) {
+	text := root.appendTo(nil)
+	if deep := nesting(text); deep > MaxNesting {
+		return nil, &Error{
+			Kind: ErrConflict, Operation: -1,
+			Reason: fmt.Sprintf("the result has %d arrays and objects in one another, the limit is %d", deep, MaxNesting),
+		}
+	}
+	return text, nil
+}

@@ -1,0 +1,126 @@
+package jsondoc
+
+import "slices"
+
+// A node is one value of a document that is being changed. It is a text until
+// somebody looks into it.
+type node struct {
+	text   []byte // as it was read; nil once something in it was changed
+	object *object
+	array  *array
+}
+
+// object has its members in their order.
+type object struct {
+	members []member
+	index   map[string]int // into members
+}
+
+// member of an object; one that was removed has no value.
+type member struct {
+	name  string
+	text  []byte // the name as it is written
+	value *node
+}
+
+// array has its elements.
+type array struct{ elements []*node }
+
+func newNode(text []byte) *node { return &node{text: trim(text)} }
+
+// asObject opens an object, and returns nil for what is none.
+func (n *node) asObject() *object {
+	if n.object == nil && n.text != nil && kind(n.text) == '{' {
+		n.object = openObject(n.text)
+	}
+	return n.object
+}
+
+// openObject keeps the last of several members with one name.
+func openObject(text []byte) *object {
+	o := &object{index: map[string]int{}}
+	walk(text, func(name, value []byte) { o.set(unquote(name), name, &node{text: value}) })
+	return o
+}
+
+// asArray opens an array, and returns nil for what is none.
+func (n *node) asArray() *array {
+	if n.array == nil && n.text != nil && kind(n.text) == '[' {
+		texts, _ := Elements(n.text)
+		nodes := make([]node, len(texts)) // one allocation for all
+		n.array = &array{make([]*node, len(texts))}
+		for i, text := range texts {
+			nodes[i].text = text
+			n.array.elements[i] = &nodes[i]
+		}
+	}
+	return n.array
+}
+
+func (o *object) get(name string) *node {
+	if i, ok := o.index[name]; ok {
+		return o.members[i].value
+	}
+	return nil
+}
+
+// all yields the members in their order.
+func (o *object) all(yield func(name string, value *node) bool) {
+	for _, m := range o.members {
+		if m.value != nil && !yield(m.name, m.value) {
+			return
+		}
+	}
+}
+
+// set changes the value of a member, or adds one whose name is written as text.
+func (o *object) set(name string, text []byte, value *node) {
+	if i, ok := o.index[name]; ok {
+		o.members[i].value = value
+		return
+	}
+	o.index[name] = len(o.members)
+	o.members = append(o.members, member{name, text, value})
+}
+
+func (o *object) remove(name string) {
+	if i, ok := o.index[name]; ok {
+		o.members[i].value = nil
+		delete(o.index, name)
+	}
+}
+
+func (a *array) insert(i int, value *node) { a.elements = slices.Insert(a.elements, i, value) }
+func (a *array) remove(i int)              { a.elements = slices.Delete(a.elements, i, i+1) }
+
+// appendTo appends the text of the node.
+func (n *node) appendTo(b []byte) []byte {
+	switch {
+	case n.text != nil:
+		return append(b, n.text...)
+	case n.object != nil:
+		b = append(b, '{')
+		first := true
+		for _, m := range n.object.members {
+			if m.value == nil {
+				continue
+			}
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			b = append(append(b, m.text...), ':')
+			b = m.value.appendTo(b)
+		}
+		return append(b, '}')
+	default:
+		b = append(b, '[')
+		for i, element := range n.array.elements {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = element.appendTo(b)
+		}
+		return append(b, ']')
+	}
+}
