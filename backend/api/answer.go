@@ -14,7 +14,7 @@ import (
 
 // putAnswer is the answer to a write.
 type putAnswer struct {
-	Operation       string       `json:"operation" enums:"create,update" example:"update"`
+	Operation       string       `json:"operation" enums:"create,update,patch,delete,revert" example:"update"`
 	Key             string       `json:"key" example:"app/db/host"`
 	Version         int64        `json:"version" example:"2"`
 	NewVersion      *int64       `json:"new_version" extensions:"x-nullable" example:"2"`
@@ -36,6 +36,9 @@ func newPutAnswer(w kv.Written) putAnswer {
 	if !w.Created() {
 		answer.Operation = "update"
 		answer.NewVersion, answer.PreviousVersion = &w.Entry.Version, &w.Previous
+	}
+	if w.Entry.Operation != kv.OpPut {
+		answer.Operation = string(w.Entry.Operation)
 	}
 	return answer
 }
@@ -103,9 +106,11 @@ func writeJSON(c *gin.Context, value any) error {
 	return nil
 }
 
-func writeBody(c *gin.Context, body []byte) {
+func writeBody(c *gin.Context, body []byte) { writeBodyAs(c, "application/json", body) }
+
+func writeBodyAs(c *gin.Context, contentType string, body []byte) {
 	header := c.Writer.Header()
-	header["Content-Type"] = []string{"application/json"}
+	header["Content-Type"] = []string{contentType}
 	header["Cache-Control"] = []string{"no-cache"} // a cache on the way must ask again
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.Writer.WriteHeader(http.StatusOK)

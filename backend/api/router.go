@@ -44,6 +44,10 @@ func (a *API) routes(router *gin.Engine) {
 	router.Match(write, "/put/*key", a.handle(a.putEntry))
 	router.Match(read, "/get/*key", a.handle(a.getEntry))
 
+	router.POST("/batch", a.handle(a.batch))
+	router.PATCH("/patch/*key", a.handle(a.patchEntry))
+	router.Match(read, "/diff/*key", a.handle(a.getDiff))
+
 	router.Match(read, "/cache/stats", a.handle(a.cacheStats))
 	router.Match(read, "/db/stats", a.handle(a.databaseStats))
 

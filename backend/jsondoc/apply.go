@@ -70,7 +70,7 @@ func (a *application) apply(o operation) (at pointer, err error) {
 		}
 		size := int64(len(text))
 		if a.room -= size; a.room < 0 {
-			return o.path, &Error{Kind: ErrTooLarge, Reason: "copies more than a value may have"}
+			return o.path, &Error{Kind: ErrTooLarge, Reason: "the copies are over the limit in all"}
 		}
 		return o.path, a.add(o.path, newNode(text))
 	default:

@@ -16,7 +16,8 @@ type Change struct {
 	// change afterwards.
 	Value       []byte
 	ContentType string
-	// TTL is how long the key exists after this write; 0 means for ever.
+	// TTL is how long the key exists after this write; 0 means for ever, or for a patch
+	// until the time that was set before.
 	TTL time.Duration
 	// Version is the one to go back to; 0 means the last value before the tombstone
 	// of a deleted key. For a patch it is the version that was patched, which must

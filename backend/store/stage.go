@@ -104,6 +104,7 @@ func (s *stage) change(c Change) (Result, error) {
 	case kv.OpPatch:
 		err = s.patchable(c)
 		entry.Value, entry.ContentType = c.Value, c.ContentType
+		entry.Expires = s.heads[c.Key].Expires
 	case kv.OpExpire:
 		return Result{}, errNotExpired
 	default:

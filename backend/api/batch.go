@@ -1,0 +1,160 @@
+package api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+)
+
+// batchAnswer documents what batch writes.
+type batchAnswer struct { //nolint:unused // for the annotations
+	// of the store after the batch
+	Revision int64 `json:"revision" example:"42"`
+	// one for each operation, in their order
+	Results []batchResult `json:"results"`
+} //	@name	BatchAnswer
+
+// batchResult has the members of the answer to a put, or of that to a get.
+type batchResult struct { //nolint:unused // for the annotations
+	Op string `json:"op" enums:"put,delete,get,revert" example:"get"`
+	// get: false when there is nothing to read
+	Found bool   `json:"found" example:"true"`
+	Key   string `json:"key" example:"app/db/host"`
+	// get: the JSON value as it was written, or base64
+	Value any `json:"value" swaggertype:"string" example:"hello world"`
+	// get: base64 when the value is bytes
+	Encoding string `json:"encoding" enums:"base64"`
+	// get: the type of the bytes
+	ContentType string       `json:"content_type" example:"image/png"`
+	Version     int64        `json:"version" example:"2"`
+	Timestamp   kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
+	Revision    int64        `json:"revision" example:"42"`
+	// get that finds nothing: why, as a problem has it
+	Status int    `json:"status" example:"404"`
+	Code   string `json:"code" example:"key_not_found"`
+	Detail string `json:"detail" example:"Key 'k' not found"`
+} //	@name	BatchResult
+
+// batch makes operations on several keys in one transaction.
+//
+//	@Summary		Several operations, all or nothing
+//	@Description	Makes up to 128 operations in one transaction, in their order, or none of them. Each sees what those before it
+//	@Description	did; a key may come more than once. `conditions` are of the state before the first operation, `if_version` of that
+//	@Description	at its operation; version 0 says that the key does not exist or is deleted. A get of a key that does not exist
+//	@Description	does not fail the batch: its result says so. Nobody writes between the operations of a batch, so one of gets alone
+//	@Description	reads several keys as they were at one revision. What gets and reverts read may come to 8 MiB, or to one value.
+//	@Description	A member that is not known, or is there twice, is refused.
+//	@Tags			entries
+//	@Accept			json
+//	@Produce		json
+//	@Param			body	body		batchRequest	true	"Conditions and operations; the body may have 64 KiB more than the largest value (KV_MAX_VALUE_BYTES)"
+//	@Success		200		{object}	batchAnswer
+//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400		{object}	problem.Problem	"The body is not JSON, or a key is invalid (code malformed_json, invalid_key)"
+//	@Failure		404		{object}	problem.Problem	"There is nothing to delete or to go back to; operation is its index (code key_not_found, key_deleted, version_not_found)"
+//	@Failure		410		{object}	problem.Problem	"The version to go back to was removed; operation is its index (code version_gone)"
+//	@Failure		412		{object}	problem.Problem	"A condition does not hold: condition or operation is its index, beside key and current_version (code precondition_failed)"
+//	@Failure		413		{object}	problem.Problem	"The body, a value, or what the batch reads is over the limit (code value_too_large, batch_too_large)"
+//	@Failure		415		{object}	problem.Problem	"The body is of another type than JSON (code unsupported_media_type)"
+//	@Failure		422		{object}	problem.Problem	"The body is no batch; detail names operations[i].field (code invalid_batch), or a revert must name a version (code invalid_version)"
+//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time; whether the writes were made is not known (code backend_timeout)"
+//	@Failure		507		{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Router			/batch [post]
+func (a *API) batch(c *gin.Context) error {
+	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
+		return err
+	}
+	body, err := readText(c, a.store.MaxValueBytes())
+	if err != nil {
+		return err
+	}
+	requirements, changes, err := parseBatch(body)
+	if err != nil {
+		return err
+	}
+	done, err := a.store.Batch(c.Request.Context(), requirements, changes)
+	if err != nil {
+		return err
+	}
+	return writeBatch(c, changes, done)
+}
+
+func writeBatch(c *gin.Context, changes []store.Change, done store.BatchResult) error {
+	b := []byte(`{"revision":`)
+	b = strconv.AppendInt(b, done.Revision, 10)
+	b = append(b, `,"results":[`...)
+	for i, result := range done.Results {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		var err error
+		if b, err = appendResult(b, changes[i], result); err != nil {
+			return err
+		}
+	}
+	writeBody(c, append(b, "]}\n"...))
+	return nil
+}
+
+func appendResult(b []byte, c store.Change, r store.Result) ([]byte, error) {
+	switch {
+	case c.Operation != store.OpGet:
+		return appendJSON(b, struct {
+			Op kv.Operation `json:"op"`
+			putAnswer
+		}{c.Operation, newPutAnswer(r.Written)})
+	case r.Err != nil:
+		p := problemOf(r.Err)
+		return appendJSON(b, struct {
+			Op     kv.Operation `json:"op"`
+			Found  bool         `json:"found"`
+			Key    string       `json:"key"`
+			Status int          `json:"status"`
+			Code   string       `json:"code"`
+			Detail string       `json:"detail"`
+		}{c.Operation, false, c.Key, p.Status, p.Code, p.Detail})
+	default:
+		return appendFound(b, r.Entry), nil
+	}
+}
+
+// appendFound appends what a get has read. It writes by hand, as writeEntry does.
+func appendFound(b []byte, e kv.Entry) []byte {
+	b = append(b, `{"op":"get","found":true,"key":`...)
+	b = appendString(b, e.Key)
+	b = append(b, `,"value":`...)
+	if e.ContentType == "" {
+		b = append(b, e.Value...)
+	} else {
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, e.Value)
+		b = append(b, `","encoding":"base64","content_type":`...)
+		b = appendString(b, e.ContentType)
+	}
+	b = append(b, `,"version":`...)
+	b = strconv.AppendInt(b, e.Version, 10)
+	b = append(b, `,"timestamp":`...)
+	b = e.Time.AppendJSON(b)
+	b = append(b, `,"revision":`...)
+	b = strconv.AppendInt(b, e.Revision, 10)
+	// The writer does not ask the cache: it reads in its transaction.
+	return append(b, `,"source":"database"}`...)
+}
+
+// appendJSON appends value, without escaping <, > and &, which keys may hold.
+func appendJSON(b []byte, value any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, err
+	}
+	return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...), nil
+}

@@ -1,0 +1,95 @@
+package api
+
+import (
+	"context"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/jsondoc"
+	"kvstore/backend/kv"
+)
+
+// patchOperation documents one operation of a JSON patch.
+type patchOperation struct { //nolint:unused // for the annotations
+	Op    string `json:"op" enums:"add,remove,replace" example:"replace"`
+	Path  string `json:"path" example:"/limits/cpu"`
+	Value any    `json:"value,omitempty" swaggertype:"string" example:"2"`
+} //	@name	PatchOperation
+
+// getDiff compares two versions of a key.
+//
+//	@Summary		Compare two versions
+//	@Description	Returns the JSON patch (RFC 6902) that makes version `to` of version `from`, `[]` when they are the same value.
+//	@Description	Numbers differ when their texts do; the order of members does not count. The patch has at most 1000 operations
+//	@Description	and is never longer than the one that replaces the whole value, which is the answer when the versions differ in more.
+//	@Description	It is correct, and not always the shortest there is.
+//	@Tags			entries
+//	@Produce		application/json-patch+json
+//	@Param			key		path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
+//	@Param			from	query		int		false	"The version to start from; without, the one before `to`"	minimum(1)	example(1)
+//	@Param			to		query		int		false	"The version to arrive at, which may be the older one; without, the latest"	minimum(1)	example(2)
+//	@Success		200		{array}		patchOperation
+//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
+//	@Failure		404		{object}	problem.Problem	"There is no such key or version, or it is a tombstone (code key_not_found, key_deleted, version_not_found)"
+//	@Failure		409		{object}	problem.Problem	"One of the values is not JSON (code not_json)"
+//	@Failure		410		{object}	problem.Problem	"One of the versions was removed (code version_gone)"
+//	@Failure		422		{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to)"
+//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
+//	@Router			/diff/{key} [get]
+//	@Router			/diff/{key} [head]
+func (a *API) getDiff(c *gin.Context) error {
+	key := keyOf(c)
+	q, err := queryOf(c)
+	if err != nil {
+		return err
+	}
+	from, err := q.positive("from")
+	if err != nil {
+		return err
+	}
+	to, err := q.positive("to")
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	after, err := a.versionOf(ctx, key, to)
+	if err != nil {
+		return err
+	}
+	if from == 0 {
+		if from = after.Version - 1; from == 0 {
+			return invalid("from", "must be given, since version 1 has none before it")
+		}
+	}
+	before, err := a.versionOf(ctx, key, from)
+	if err != nil {
+		return err
+	}
+	patch, err := diff(before, after)
+	if err != nil {
+		return err
+	}
+	writeBodyAs(c, jsonPatchType, append(patch, '\n'))
+	return nil
+}
+
+// versionOf returns a version of a key, the latest for 0.
+func (a *API) versionOf(ctx context.Context, key string, version int64) (kv.Entry, error) {
+	if version == 0 {
+		entry, _, err := a.store.Get(ctx, key)
+		return entry, err
+	}
+	entry, _, err := a.store.GetVersion(ctx, key, version)
+	return entry, err
+}
+
+func diff(from, to kv.Entry) ([]byte, error) {
+	for _, e := range []kv.Entry{from, to} {
+		if e.ContentType != "" {
+			return nil, notJSON(e)
+		}
+	}
+	return jsondoc.Diff(from.Value, to.Value)
+}

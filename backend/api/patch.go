@@ -1,0 +1,155 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/jsondoc"
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+	"kvstore/internal/problem"
+)
+
+// The types of a patch.
+const (
+	mergePatchType = "application/merge-patch+json"
+	jsonPatchType  = "application/json-patch+json"
+)
+
+// patchEntry changes a part of a value.
+//
+//	@Summary		Change a part of a value
+//	@Description	Applies a merge patch (RFC 7396) or a JSON patch (RFC 6902) to the latest version and makes the result the next one, in
+//	@Description	one step: no write comes in between, and of many patches at once none is lost. What the patch does not touch keeps its
+//	@Description	text: every digit, the order of members. Without `ttl` the key ends when it would have ended before.
+//	@Description	A JSON patch has at most 1000 operations; a pointer, and the objects of a merge patch, go at most 128 levels deep.
+//	@Description	In `test`, numbers are compared by value. A member that is there twice in a patch is refused.
+//	@Tags			entries
+//	@Accept			application/merge-patch+json,application/json-patch+json
+//	@Produce		json
+//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
+//	@Param			body			body		object	true	"The patch, of the type that Content-Type names"
+//	@Param			ttl				query		string	false	"How long the key exists from now on, a Go duration"	example(90s)
+//	@Param			If-Match		header		string	false	"Only if one of these versions is the latest, * if the key exists"	example("3")
+//	@Param			If-None-Match	header		string	false	"Only if none of these versions is the latest"
+//	@Success		200				{object}	putAnswer
+//	@Header			200				{string}	ETag			"The version that was written, in quotes"
+//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400				{object}	problem.Problem	"The key, the query, a condition or the JSON is malformed (code invalid_key, malformed_query, malformed_condition, malformed_json)"
+//	@Failure		404				{object}	problem.Problem	"There is no such key (code key_not_found, key_deleted)"
+//	@Failure		409				{object}	problem.Problem	"The patch does not apply to the value: operation and pointer say where (code patch_conflict); or the value is not JSON (code not_json)"
+//	@Failure		410				{object}	problem.Problem	"The value of the latest version was destroyed (code version_gone)"
+//	@Failure		412				{object}	problem.Problem	"A condition does not hold; current_version is the latest (code precondition_failed)"
+//	@Failure		413				{object}	problem.Problem	"The patch or the result is over the limit (code value_too_large)"
+//	@Failure		415				{object}	problem.Problem	"The body is of another type; Accept-Patch has those that there are (code unsupported_media_type)"
+//	@Header			415				{string}	Accept-Patch	"The types of a patch"
+//	@Failure		422				{object}	problem.Problem	"The body is no patch of its type, or ttl is invalid (code invalid_patch, invalid_ttl)"
+//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the key is written too often (code backend_unavailable, store_unavailable)"
+//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
+//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Router			/patch/{key} [patch]
+func (a *API) patchEntry(c *gin.Context) error {
+	change, err := a.patchChange(c)
+	if err != nil {
+		return err
+	}
+	patch, err := readPatch(c, a.store.MaxValueBytes())
+	if err != nil {
+		return err
+	}
+	written, err := a.store.Update(c.Request.Context(), change, func(e kv.Entry) ([]byte, string, error) {
+		if e.ContentType != "" {
+			return nil, "", notJSON(e)
+		}
+		value, err := patch(e.Value)
+		return value, "", a.patchProblem(err)
+	})
+	if err != nil {
+		return err
+	}
+	c.Header("ETag", etag(written.Entry.Version))
+	return writeJSON(c, newPutAnswer(written))
+}
+
+// patchChange reads all but the body.
+func (a *API) patchChange(c *gin.Context) (store.Change, error) {
+	change := store.Change{Key: keyOf(c)}
+	if err := kv.CheckKey(change.Key); err != nil {
+		return change, err
+	}
+	q, err := queryOf(c)
+	if err != nil {
+		return change, err
+	}
+	if change.TTL, err = ttlOf(q); err != nil {
+		return change, err
+	}
+	change.If, err = conditionOf(c.Request.Header)
+	return change, err
+}
+
+// readPatch returns the patch of the body as a function of the document.
+func readPatch(c *gin.Context, maxValueBytes int64) (func(document []byte) ([]byte, error), error) {
+	header := c.GetHeader("Content-Type")
+	kind, _, err := mime.ParseMediaType(header)
+	if err != nil || kind != mergePatchType && kind != jsonPatchType {
+		c.Header("Accept-Patch", mergePatchType+", "+jsonPatchType)
+		return nil, problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
+			fmt.Sprintf("Content-Type: %q is not accepted; send the patch as %s or %s", header, mergePatchType, jsonPatchType))
+	}
+	body, err := readText(c, maxValueBytes)
+	if err != nil {
+		return nil, err
+	}
+	if kind == mergePatchType {
+		if err := jsondoc.CheckMerge(body); err != nil {
+			return nil, invalidPatch(err)
+		}
+		return func(document []byte) ([]byte, error) { return jsondoc.Merge(document, body) }, nil
+	}
+	patch, err := jsondoc.ParsePatch(body)
+	if err != nil {
+		return nil, invalidPatch(err)
+	}
+	return func(document []byte) ([]byte, error) { return patch.Apply(document, maxValueBytes) }, nil
+}
+
+func invalidPatch(err error) error {
+	return withPlace(problem.New(http.StatusUnprocessableEntity, "invalid_patch", err.Error()), err)
+}
+
+// patchProblem is the problem of a patch that could not be applied.
+func (a *API) patchProblem(err error) error {
+	switch {
+	case errors.Is(err, jsondoc.ErrTooLarge):
+		return kv.ValueTooLarge(a.store.MaxValueBytes())
+	case errors.Is(err, jsondoc.ErrConflict):
+		return withPlace(problem.New(http.StatusConflict, "patch_conflict", err.Error()), err)
+	default:
+		return err
+	}
+}
+
+// withPlace adds which operation of a patch failed, and where.
+func withPlace(p *problem.Problem, err error) error {
+	var known *jsondoc.Error
+	if errors.As(err, &known) {
+		if known.Operation >= 0 {
+			p.With("operation", known.Operation)
+		}
+		if known.HasPointer {
+			p.With("pointer", known.Pointer)
+		}
+	}
+	return p
+}
+
+// notJSON is the problem of a value that is bytes, where JSON is needed.
+func notJSON(e kv.Entry) error {
+	return problem.New(http.StatusConflict, "not_json",
+		fmt.Sprintf("Key '%s' version %d is of the type %s and not JSON", e.Key, e.Version, e.ContentType))
+}
