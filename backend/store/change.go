@@ -27,6 +27,8 @@ type Change struct {
 	If kv.Condition
 	// Author is the name of who writes; "" when that is not known.
 	Author string
+
+	make updateFunc // of a patch that the writer makes
 }
 
 // check returns why a change can never be made.

@@ -14,6 +14,10 @@ var errNotExpired = &kv.Error{Kind: kv.ErrKeyNotFound, Detail: "The key has not 
 // isAnswer tells what a caller did wrong from a database that failed.
 func isAnswer(err error) bool {
 	var known *kv.Error
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return true
+	}
 	if errors.As(err, &known) || errors.Is(err, kv.ErrPreconditionFailed) {
 		return !errors.Is(err, kv.ErrUnavailable) && !errors.Is(err, kv.ErrStorageFull) && !errors.Is(err, kv.ErrCorrupt)
 	}

@@ -16,8 +16,9 @@ type stage struct {
 	written []kv.Written
 	// uncached are keys whose cached value must go although no version follows it.
 	uncached []string
-	// maxRead is how many bytes of values one batch may read.
-	maxRead int64
+	// maxRead is how many bytes of values one batch may read, maxValueBytes the size of
+	// the largest value.
+	maxRead, maxValueBytes int64
 }
 
 // apply adds what u wants, or sets u.err and leaves the stage as it was. It returns
@@ -102,8 +103,7 @@ func (s *stage) change(c Change) (Result, error) {
 	case kv.OpDelete:
 		err = s.exists(c.Key)
 	case kv.OpPatch:
-		err = s.patchable(c)
-		entry.Value, entry.ContentType = c.Value, c.ContentType
+		entry.Value, entry.ContentType, err = s.patched(c)
 		entry.Expires = s.heads[c.Key].Expires
 	case kv.OpExpire:
 		return Result{}, errNotExpired

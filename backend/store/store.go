@@ -44,6 +44,7 @@ type Store struct {
 	retention     *retention // nil when everything is kept
 	expiry        *expiry
 	clock         *clock
+	turns         *turns
 
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
@@ -84,7 +85,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes,
-		clock: newClock(cfg.Now, lastWrite),
+		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
 	}
 	s.published.Store(totals.Revision)
 	s.retention = startRetention(cfg)

@@ -248,7 +248,8 @@ func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, maxRead: max(maxBatchRead, w.store.maxValueBytes)}
+	limit := w.store.maxValueBytes
+	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}
 	for _, u := range batch {
 		if u.alone != nil {
 			return st, u.alone(st)
