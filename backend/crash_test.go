@@ -94,6 +94,7 @@ func (a *account) floor() int64 {
 type ledger struct {
 	accounts []*account
 	written  atomic.Int64 // answered writes of the round
+	pairs    pairs
 }
 
 func newLedger() *ledger {
@@ -116,13 +117,18 @@ func (l *ledger) load(t *testing.T, p *process, round int) {
 		clients.Go(func() {
 			for n := 0; !t.Failed(); n++ {
 				a := l.accounts[rand.IntN(len(l.accounts))]
+				value := fmt.Sprintf("client %d round %d write %d", client, round, n)
 				var err error
-				if n%3 == 2 {
+				switch {
+				case n%3 == 2:
 					err = a.get(t, p)
-				} else if err = a.put(t, p, fmt.Sprintf("client %d round %d write %d", client, round, n)); err == nil {
-					if l.written.Add(1) == target {
-						_ = p.cmd.Process.Kill()
-					}
+				case n%6 == 4:
+					err = l.batch(t, p, value)
+				default:
+					err = a.put(t, p, value)
+				}
+				if err == nil && n%3 != 2 && l.written.Add(1) == target {
+					_ = p.cmd.Process.Kill()
 				}
 				if err != nil {
 					if l.written.Load() < target { // the program was not killed yet
@@ -193,6 +199,7 @@ func (l *ledger) verify(t *testing.T, p *process) {
 	if t.Failed() {
 		return
 	}
+	l.verifyPairs(t)
 	l.verifyRevisions(t)
 	status, body, err := p.exchange(t.Context(), "GET", "/db/stats", "")
 	var stats struct {

@@ -139,10 +139,10 @@ func withPlace(p *problem.Problem, err error) error {
 	var known *jsondoc.Error
 	if errors.As(err, &known) {
 		if known.Operation >= 0 {
-			p.With("operation", known.Operation)
+			_ = p.With("operation", known.Operation)
 		}
 		if known.HasPointer {
-			p.With("pointer", known.Pointer)
+			_ = p.With("pointer", known.Pointer)
 		}
 	}
 	return p

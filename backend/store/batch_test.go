@@ -258,10 +258,10 @@ func (p *plain) random(r *rand.Rand) ([]store.Requirement, []store.Change) {
 	changes := make([]store.Change, 1+r.IntN(8))
 	for i := range changes {
 		c := store.Change{Operation: []kv.Operation{kv.OpPut, kv.OpPut, kv.OpDelete, kv.OpRevert, store.OpGet}[r.IntN(5)], Key: key()}
-		switch {
-		case c.Operation == kv.OpPut:
+		if c.Operation == kv.OpPut {
 			c.Value = []byte(strconv.Itoa(r.IntN(1000)))
-		case c.Operation == kv.OpRevert:
+		}
+		if c.Operation == kv.OpRevert {
 			c.Version = r.Int64N(int64(len(p.versions[c.Key])) + 2)
 		}
 		if r.IntN(4) == 0 {
