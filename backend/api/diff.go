@@ -67,7 +67,7 @@ func (a *API) getDiff(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	patch, err := diff(before, after)
+	patch, err := a.diff(ctx, before, after)
 	if err != nil {
 		return err
 	}
@@ -85,11 +85,16 @@ func (a *API) versionOf(ctx context.Context, key string, version int64) (kv.Entr
 	return entry, err
 }
 
-func diff(from, to kv.Entry) ([]byte, error) {
+func (a *API) diff(ctx context.Context, from, to kv.Entry) ([]byte, error) {
 	for _, e := range []kv.Entry{from, to} {
 		if e.ContentType != "" {
 			return nil, notJSON(e)
 		}
 	}
+	end, err := a.workers.begin(ctx, len(from.Value)+len(to.Value))
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	return jsondoc.Diff(from.Value, to.Value)
 }

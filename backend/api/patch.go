@@ -61,11 +61,17 @@ func (a *API) patchEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	written, err := a.store.Update(c.Request.Context(), change, func(e kv.Entry) ([]byte, string, error) {
+	ctx := c.Request.Context()
+	written, err := a.store.Update(ctx, change, func(e kv.Entry) ([]byte, string, error) {
 		if e.ContentType != "" {
 			return nil, "", notJSON(e)
 		}
-		value, err := patch(e.Value)
+		end, err := a.workers.begin(ctx, len(e.Value)+patch.size)
+		if err != nil {
+			return nil, "", err
+		}
+		defer end()
+		value, err := patch.apply(e.Value)
 		return value, "", a.patchProblem(err)
 	})
 	if err != nil {
@@ -92,30 +98,35 @@ func (a *API) patchChange(c *gin.Context) (store.Change, error) {
 	return change, err
 }
 
-// readPatch returns the patch of the body as a function of the document.
-func readPatch(c *gin.Context, maxValueBytes int64) (func(document []byte) ([]byte, error), error) {
+// A patch is the body of a request, read and checked.
+type patch struct {
+	size  int // of the body in bytes
+	apply func(document []byte) ([]byte, error)
+}
+
+func readPatch(c *gin.Context, maxValueBytes int64) (patch, error) {
 	header := c.GetHeader("Content-Type")
 	kind, _, err := mime.ParseMediaType(header)
 	if err != nil || kind != mergePatchType && kind != jsonPatchType {
 		c.Header("Accept-Patch", mergePatchType+", "+jsonPatchType)
-		return nil, problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
+		return patch{}, problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
 			fmt.Sprintf("Content-Type: %q is not accepted; send the patch as %s or %s", header, mergePatchType, jsonPatchType))
 	}
 	body, err := readText(c, maxValueBytes)
 	if err != nil {
-		return nil, err
+		return patch{}, err
 	}
 	if kind == mergePatchType {
 		if err := jsondoc.CheckMerge(body); err != nil {
-			return nil, invalidPatch(err)
+			return patch{}, invalidPatch(err)
 		}
-		return func(document []byte) ([]byte, error) { return jsondoc.Merge(document, body) }, nil
+		return patch{len(body), func(document []byte) ([]byte, error) { return jsondoc.Merge(document, body) }}, nil
 	}
-	patch, err := jsondoc.ParsePatch(body)
+	parsed, err := jsondoc.ParsePatch(body)
 	if err != nil {
-		return nil, invalidPatch(err)
+		return patch{}, invalidPatch(err)
 	}
-	return func(document []byte) ([]byte, error) { return patch.Apply(document, maxValueBytes) }, nil
+	return patch{len(body), func(document []byte) ([]byte, error) { return parsed.Apply(document, maxValueBytes) }}, nil
 }
 
 func invalidPatch(err error) error {

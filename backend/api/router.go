@@ -15,14 +15,15 @@ import (
 
 // API answers the requests of the backend.
 type API struct {
-	store  *store.Store
-	logger *slog.Logger
+	store   *store.Store
+	logger  *slog.Logger
+	workers workers
 }
 
 // New returns the handler of every route.
 func New(s *store.Store, logger *slog.Logger) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	a := &API{store: s, logger: logger}
+	a := &API{store: s, logger: logger, workers: newWorkers()}
 	router := gin.New()
 	// A key is everything behind the verb, decoded once and otherwise untouched:
 	// nothing may be redirected, cleaned or merged.

@@ -46,11 +46,10 @@ func openObject(text []byte) *object {
 // asArray opens an array, and returns nil for what is none.
 func (n *node) asArray() *array {
 	if n.array == nil && n.text != nil && kind(n.text) == '[' {
-		texts, _ := Elements(n.text)
-		nodes := make([]node, len(texts)) // one allocation for all
-		n.array = &array{make([]*node, len(texts))}
-		for i, text := range texts {
-			nodes[i].text = text
+		var nodes []node // together, since there may be very many
+		walk(n.text, func(_, value []byte) { nodes = append(nodes, node{text: value}) })
+		n.array = &array{make([]*node, len(nodes))}
+		for i := range nodes {
 			n.array.elements[i] = &nodes[i]
 		}
 	}
