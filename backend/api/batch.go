@@ -27,7 +27,7 @@ type batchResult struct { //nolint:unused // for the annotations
 	Found bool   `json:"found" example:"true"`
 	Key   string `json:"key" example:"app/db/host"`
 	// get: the JSON value as it was written, or base64
-	Value any `json:"value" swaggertype:"string" example:"hello world"`
+	Value any `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// get: base64 when the value is bytes
 	Encoding string `json:"encoding" enums:"base64"`
 	// get: the type of the bytes
@@ -35,6 +35,15 @@ type batchResult struct { //nolint:unused // for the annotations
 	Version     int64        `json:"version" example:"2"`
 	Timestamp   kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
 	Revision    int64        `json:"revision" example:"42"`
+	// a write: what a put answers
+	Operation       string `json:"operation" enums:"create,update,delete,revert" example:"update"`
+	NewVersion      *int64 `json:"new_version" extensions:"x-nullable" example:"2"`
+	PreviousVersion *int64 `json:"previous_version" extensions:"x-nullable" example:"1"`
+	TotalVersions   int64  `json:"total_versions" example:"2"`
+	// when the key ends, if it does
+	ExpiresAt kv.Timestamp `json:"expires_at" swaggertype:"number" example:"1764000090.123456"`
+	// get: always the database
+	Source string `json:"source" enums:"cache,database" example:"database"`
 	// get that finds nothing: why, as a problem has it
 	Status int    `json:"status" example:"404"`
 	Code   string `json:"code" example:"key_not_found"`
@@ -66,6 +75,7 @@ type batchResult struct { //nolint:unused // for the annotations
 //	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Failure		504		{object}	problem.Problem	"The backend did not answer in time; whether the writes were made is not known (code backend_timeout)"
 //	@Failure		507		{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@x-body-examples	{"application/json":{"conditions":[{"key":"stock/7","version":0}],"operations":[{"op":"put","key":"stock/7","value":{"left":10}},{"op":"put","key":"cart/ann","value":[7],"ttl":"30m"},{"op":"get","key":"cart/bob"}]}}
 //	@Router			/batch [post]
 func (a *API) batch(c *gin.Context) error {
 	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {

@@ -36,7 +36,7 @@ type batchOperation struct { //nolint:unused // for the annotations
 	Op  string `json:"op" binding:"required" enums:"put,delete,get,revert" example:"put"`
 	Key string `json:"key" binding:"required" example:"app/db/host"`
 	// put: any JSON value, or base64
-	Value any `json:"value" swaggertype:"string" example:"hello world"`
+	Value any `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// put: base64 says that value is the base64 of bytes
 	Encoding string `json:"encoding" enums:"base64"`
 	// put: the type of the bytes; with encoding alone

@@ -13,7 +13,7 @@ import (
 type patchOperation struct { //nolint:unused // for the annotations
 	Op    string `json:"op" enums:"add,remove,replace" example:"replace"`
 	Path  string `json:"path" example:"/limits/cpu"`
-	Value any    `json:"value,omitempty" swaggertype:"string" example:"2"`
+	Value any    `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"2"`
 } //	@name	PatchOperation
 
 // getDiff compares two versions of a key.

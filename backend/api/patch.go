@@ -51,6 +51,7 @@ const (
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@x-body-examples	{"application/merge-patch+json":{"left":9},"application/json-patch+json":[{"op":"replace","path":"/left","value":9}]}
 //	@Router			/patch/{key} [patch]
 func (a *API) patchEntry(c *gin.Context) error {
 	change, err := a.patchChange(c)

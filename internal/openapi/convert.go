@@ -36,6 +36,7 @@ func convert(in io.Reader, out io.Writer) error {
 		for _, operation := range path.Operations() {
 			typeProblems(operation)
 			giveExamples(operation)
+			giveBodies(operation)
 		}
 	}
 	for _, schema := range document.Components.Schemas {
@@ -82,14 +83,46 @@ func parse(text []byte) (*openapi2.T, error) {
 	return &swagger, nil
 }
 
-const exampleExtension = "x-example"
+// The extensions in which examples pass through Swagger 2: that of a parameter, and
+// those of a body by their media types.
+const (
+	exampleExtension = "x-example"
+	bodiesExtension  = "x-body-examples"
+)
 
-// giveExamples makes the extensions examples again.
+// giveExamples makes the extensions examples again, for parameters that must be
+// there. A page that tries operations would send those of the others too, all at
+// once; they go into the descriptions.
 func giveExamples(operation *openapi3.Operation) {
-	for _, parameter := range operation.Parameters {
-		if example, found := parameter.Value.Extensions[exampleExtension]; found {
-			parameter.Value.Example = example
-			delete(parameter.Value.Extensions, exampleExtension)
+	for _, ref := range operation.Parameters {
+		parameter := ref.Value
+		example, found := parameter.Extensions[exampleExtension]
+		switch {
+		case !found:
+			continue
+		case parameter.Required:
+			parameter.Example = example
+		default:
+			parameter.Description += fmt.Sprintf("; for example %v", example)
+		}
+		delete(parameter.Extensions, exampleExtension)
+	}
+}
+
+// giveBodies gives a body the example of each of its types, and the shape that goes
+// with it: Swagger 2 has one for all types.
+func giveBodies(operation *openapi3.Operation) {
+	if operation.RequestBody == nil {
+		return
+	}
+	examples, _ := operation.Extensions[bodiesExtension].(map[string]any)
+	delete(operation.Extensions, bodiesExtension)
+	for kind, media := range operation.RequestBody.Value.Content {
+		media.Example = examples[kind]
+		if !strings.HasSuffix(kind, "json") {
+			media.Schema = openapi3.NewStringSchema().WithFormat("binary").NewRef()
+		} else if _, list := media.Example.([]any); list {
+			media.Schema = openapi3.NewArraySchema().WithItems(openapi3.NewObjectSchema()).NewRef()
 		}
 	}
 }
