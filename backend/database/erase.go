@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"kvstore/backend/kv"
 )
@@ -42,8 +43,9 @@ func (t *Tx) Erase(key string, head Head) error {
 		err = t.tx.Exec("DELETE FROM keys WHERE id = ?", head.ID).Error
 	}
 	if err == nil {
-		err = t.tx.Exec(`INSERT INTO erased (digest, version) VALUES (?, ?)
-			ON CONFLICT (digest) DO UPDATE SET version = excluded.version`, digest(key), head.Version).Error
+		err = t.tx.Clauses(clause.OnConflict{
+			Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version"}),
+		}).Create(&erasedRow{Digest: digest(key), Version: head.Version}).Error
 	}
 	if err != nil {
 		return translate(ctx, "erase a key", err)
