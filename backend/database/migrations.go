@@ -104,6 +104,7 @@ func addOperations(tx *gorm.DB) error {
 		"ALTER TABLE keys ADD COLUMN deleted numeric NOT NULL DEFAULT false",
 		"ALTER TABLE keys ADD COLUMN expires_at integer NOT NULL DEFAULT 0",
 		"CREATE INDEX keys_expires_at ON keys(expires_at) WHERE expires_at > 0",
+		"CREATE INDEX keys_live ON keys(key, expires_at) WHERE NOT deleted",
 		"DROP INDEX versions_key_version",
 		"ALTER TABLE versions RENAME TO versions_before",
 	); err != nil {

@@ -16,13 +16,13 @@ type storeRow struct {
 // keyRow is one key and where its latest version stands.
 type keyRow struct {
 	ID            int64  `gorm:"primaryKey;autoIncrement:false"` // the revision of the key's first version
-	Key           string `gorm:"type:text;not null;uniqueIndex:keys_key"`
+	Key           string `gorm:"type:text;not null;uniqueIndex:keys_key;index:keys_live,priority:1,where:NOT deleted"`
 	Version       int64  `gorm:"not null"` // the latest
 	Revision      int64  `gorm:"not null"` // of the latest version
 	Timestamp     int64  `gorm:"not null"` // of the latest version, Unix microseconds
 	TotalVersions int64  `gorm:"not null"` // those in the history and not destroyed
 	Deleted       bool   `gorm:"not null;default:false"`
-	ExpiresAt     int64  `gorm:"not null;default:0;index:keys_expires_at,where:expires_at > 0"` // of the latest version, Unix microseconds, 0 is never
+	ExpiresAt     int64  `gorm:"not null;default:0;index:keys_expires_at,where:expires_at > 0;index:keys_live,priority:2"` // of the latest version, Unix microseconds, 0 is never
 }
 
 // erasedRow remembers how far an erased key had counted, under a digest of its

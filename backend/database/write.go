@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -45,10 +46,17 @@ func (h Head) Expired(now kv.Timestamp) bool {
 // calls, and only there.
 type Tx struct {
 	tx     *gorm.DB
-	erased bool // some key was erased
+	erased bool            // some key was erased
+	stored map[int64]state // of the keys that Heads returned or Append saved, by id
 	// Totals are the store's counters. The caller advances them; they are saved
 	// with the transaction.
 	Totals kv.Totals
+}
+
+// state is what decides in which indexes a key stands.
+type state struct {
+	deleted bool
+	expires kv.Timestamp
 }
 
 // Update runs fn in one transaction and commits it: when it returns nil, all that
@@ -60,7 +68,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		return translate(ctx, "begin", tx.Error)
 	}
 	defer tx.Rollback() // after a commit it does nothing
-	update := &Tx{tx: tx, erased: db.erased.Load()}
+	update := &Tx{tx: tx, erased: db.erased.Load(), stored: map[int64]state{}}
 	if err := tx.Raw("SELECT " + totalsColumns + " FROM store").Scan(&update.Totals).Error; err != nil {
 		return translate(ctx, "read the counters", err)
 	}
@@ -107,6 +115,7 @@ func (t *Tx) Heads(keys []string) (map[string]Head, error) {
 				Time: kv.Timestamp(row.Timestamp), TotalVersions: row.TotalVersions,
 				Deleted: row.Deleted, Expires: kv.Timestamp(row.ExpiresAt),
 			}
+			t.stored[row.ID] = state{row.Deleted, kv.Timestamp(row.ExpiresAt)}
 		}
 		rest = rest[n:]
 	}
@@ -130,13 +139,20 @@ func padded(keys []string) []string {
 // Append stores new versions, and the heads of their keys as they are afterwards.
 // Each entry's key must be in heads, with an ID.
 func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
-	keys := make([]keyRow, 0, len(heads))
+	keys, moved := make([]keyRow, 0, len(heads)), make([]keyRow, 0, len(heads))
 	for key, head := range heads {
-		keys = append(keys, keyRow{
+		row := keyRow{
 			ID: head.ID, Key: key, Version: head.Version, Revision: head.Revision,
 			Timestamp: int64(head.Time), TotalVersions: head.TotalVersions,
 			Deleted: head.Deleted, ExpiresAt: int64(head.Expires),
-		})
+		}
+		now := state{head.Deleted, head.Expires}
+		if was, stored := t.stored[head.ID]; stored && was == now {
+			moved = append(moved, row)
+		} else {
+			keys = append(keys, row)
+		}
+		t.stored[head.ID] = now
 	}
 	versions := make([]versionRow, 0, len(entries))
 	for _, e := range entries {
@@ -149,18 +165,30 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 	if err := inStatements(keys, t.upsertKeys); err != nil {
 		return translate(t.tx.Statement.Context, "save keys", err)
 	}
+	if err := inStatements(moved, t.moveKeys); err != nil {
+		return translate(t.tx.Statement.Context, "save keys", err)
+	}
 	if err := inStatements(versions, t.insertVersions); err != nil {
 		return translate(t.tx.Statement.Context, "append versions", err)
 	}
 	return nil
 }
 
-func (t *Tx) upsertKeys(rows []keyRow) error {
+func (t *Tx) upsertKeys(rows []keyRow) error { return t.saveKeys(rows, movedColumns, stateColumns) }
+
+// moveKeys saves keys that exist as they did. SQLite writes an index anew when a
+// statement sets one of its columns, to the same value or not: this one sets none.
+func (t *Tx) moveKeys(rows []keyRow) error { return t.saveKeys(rows, movedColumns) }
+
+var (
+	movedColumns = []string{"version", "revision", "timestamp", "total_versions"}
+	stateColumns = []string{"deleted", "expires_at"}
+)
+
+func (t *Tx) saveKeys(rows []keyRow, columns ...[]string) error {
 	return t.tx.Clauses(clause.OnConflict{
-		Columns: []clause.Column{{Name: "id"}},
-		DoUpdates: clause.AssignmentColumns([]string{
-			"version", "revision", "timestamp", "total_versions", "deleted", "expires_at",
-		}),
+		Columns:   []clause.Column{{Name: "id"}},
+		DoUpdates: clause.AssignmentColumns(slices.Concat(columns...)),
 	}).Create(&rows).Error
 }
 
