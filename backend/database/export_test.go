@@ -72,3 +72,44 @@ func (s *statements) Trace(_ context.Context, _ time.Time, fc func() (string, in
 		}
 	}
 }
+
+// A Statement is one that was run, and how SQLite runs it.
+type Statement struct {
+	SQL  string
+	Plan []string
+}
+
+// Statements returns what fn, which may read only, has SQLite run.
+func (db *DB) Statements(t *testing.T, fn func()) []Statement {
+	t.Helper()
+	var log reads
+	quiet := db.readers
+	db.readers = quiet.Session(&gorm.Session{Logger: &log})
+	fn()
+	db.readers = quiet
+	found := make([]Statement, 0, len(log.all))
+	for _, sql := range log.all {
+		var steps []struct{ Detail string }
+		if err := db.readers.WithContext(t.Context()).Raw("EXPLAIN QUERY PLAN " + sql).Scan(&steps).Error; err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		statement := Statement{SQL: sql}
+		for _, step := range steps {
+			statement.Plan = append(statement.Plan, step.Detail)
+		}
+		found = append(found, statement)
+	}
+	return found
+}
+
+// reads is a GORM logger that keeps every statement.
+type reads struct {
+	statements
+	all []string
+}
+
+func (r *reads) LogMode(logger.LogLevel) logger.Interface { return r }
+func (r *reads) Trace(_ context.Context, _ time.Time, fc func() (string, int64), _ error) {
+	sql, _ := fc()
+	r.all = append(r.all, sql)
+}

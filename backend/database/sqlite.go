@@ -26,6 +26,10 @@ const (
 	applicationID = 0x6b767374
 	// sizeSQL gives the size of the database file in bytes.
 	sizeSQL = "(SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)"
+	// allKeys and liveKeys are the table with the index to list it by, which the planner
+	// must not choose by itself: it does not know how many keys are deleted.
+	allKeys  = "keys INDEXED BY keys_key"
+	liveKeys = "keys INDEXED BY keys_live"
 	// maxQuickCheckBytes bounds the file that is checked whole at each start. A
 	// check reads about 500 MB a second; larger files are checked by the command
 	// "check" alone.

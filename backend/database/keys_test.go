@@ -1,0 +1,228 @@
+package database_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
+)
+
+// manyKeys is what a store of a test that checks plans has.
+const manyKeys = 120_000
+
+func list(t testing.TB, db *database.DB, r kv.KeysRequest, now kv.Timestamp) kv.KeysPage {
+	t.Helper()
+	if r.Limit == 0 {
+		r.Limit = 100
+	}
+	page, err := db.Keys(t.Context(), r, now)
+	if err != nil {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	return page
+}
+
+func names(page kv.KeysPage) []string {
+	keys := []string{}
+	for _, item := range page.Keys {
+		keys = append(keys, item.Latest.Key)
+	}
+	return keys
+}
+
+func TestKeysItems(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	write(t, db,
+		kv.Entry{Key: "a", Value: []byte("1")},
+		kv.Entry{Key: "a", Value: []byte{0, 255}, ContentType: "image/png", Author: "ann", Expires: 60},
+		kv.Entry{Key: "b", Value: []byte("12345"), Expires: 50},
+		kv.Entry{Key: "c", Value: []byte("1")},
+		kv.Entry{Key: "c", Operation: kv.OpDelete},
+	)
+	a := kv.KeyItem{Bytes: 2, Latest: kv.Entry{Key: "a", Version: 2, Revision: 2, Time: 2, Operation: kv.OpPut, ContentType: "image/png", Author: "ann", Expires: 60}}
+	b := kv.KeyItem{Bytes: 5, Latest: kv.Entry{Key: "b", Version: 1, Revision: 3, Time: 3, Operation: kv.OpPut, Expires: 50}}
+	c := kv.KeyItem{Deleted: true, Latest: kv.Entry{Key: "c", Version: 2, Revision: 5, Time: 5, Operation: kv.OpDelete}}
+	if diff := cmp.Diff(kv.KeysPage{Keys: []kv.KeyItem{a, b}, Revision: 5}, list(t, db, kv.KeysRequest{}, 49)); diff != "" {
+		t.Error(diff)
+	}
+	b.Deleted = true
+	if diff := cmp.Diff(kv.KeysPage{Keys: []kv.KeyItem{a}, Revision: 5}, list(t, db, kv.KeysRequest{}, 50)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(kv.KeysPage{Keys: []kv.KeyItem{a, b, c}, Revision: 5}, list(t, db, kv.KeysRequest{Deleted: true}, 50)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(kv.KeysPage{}, list(t, databasetest.Open(t, databasetest.URL(t)), kv.KeysRequest{}, 1)); diff != "" {
+		t.Error("an empty store:", diff)
+	}
+}
+
+// pieces make keys that are hard to order: every length of UTF-8, both sides of the
+// surrogates, the last character, delimiters, and what patterns and paths treat
+// apart.
+var pieces = []string{
+	" ", "/", "//", "%", "_", "~", "*", "A", "a", "ab", "b", "ß", "é", "e\u0301", "\u07ff", "\u0800", "ж", "א", "م", "ह", "日本", "한",
+	"\ud7ff", "\ue000", "\ufffd", "\uffff", "\U00010000", "😀", "👩‍👩‍👧", "\U0010ffff", "\u0080", "\u2028", "'", "\"", "\\", "..", "-",
+}
+
+func randomKey(random *rand.Rand) string {
+	var key strings.Builder
+	for range 1 + random.IntN(4) {
+		key.WriteString(pieces[random.IntN(len(pieces))])
+	}
+	return key.String()
+}
+
+// model is what a page must be, by looking at every key in order.
+func model(keys []string, deleted map[string]bool, r kv.KeysRequest) (page kv.KeysPage) {
+	last := ""
+	for _, key := range keys {
+		if !strings.HasPrefix(key, r.Prefix) || key <= r.After || deleted[key] && !r.Deleted {
+			continue
+		}
+		folded, ok := r.Fold(key)
+		if ok && (folded == last || folded == r.After) {
+			continue
+		}
+		if len(page.Keys)+len(page.Prefixes) == r.Limit {
+			page.NextAfter = last
+			return page
+		}
+		if ok {
+			last = folded
+			page.Prefixes = append(page.Prefixes, folded)
+		} else {
+			last = key
+			page.Keys = append(page.Keys, kv.KeyItem{Latest: kv.Entry{Key: key}, Deleted: deleted[key]})
+		}
+	}
+	return page
+}
+
+func TestKeysAgainstModel(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	random := rand.New(rand.NewPCG(1, 2))
+	deleted := map[string]bool{}
+	keys := []string{strings.Repeat("\U0010ffff", kv.MaxKeyBytes/4)}
+	for range 1500 {
+		keys = append(keys, randomKey(random))
+	}
+	slices.Sort(keys) // Go compares bytes
+	keys = slices.Compact(keys)
+	for _, i := range random.Perm(len(keys)) {
+		entry := kv.Entry{Key: keys[i], Value: []byte("1")}
+		switch random.IntN(6) {
+		case 0:
+			entry.Operation, deleted[keys[i]] = kv.OpDelete, true
+		case 1:
+			entry.Expires, deleted[keys[i]] = 1000, true
+		case 2:
+			entry.Expires = 1001
+		}
+		write(t, db, entry)
+	}
+	delimiters := append([]string{"", "/", "/", "~", "//", "a", "日"}, pieces...)
+	for range 3000 {
+		r := kv.KeysRequest{Limit: 1 + random.IntN(20), Deleted: random.IntN(2) == 0, Delimiter: delimiters[random.IntN(len(delimiters))]}
+		if random.IntN(3) > 0 {
+			r.Prefix = pieces[random.IntN(len(pieces))]
+		}
+		if random.IntN(2) == 0 {
+			r.After = r.Prefix + randomKey(random)
+		}
+		want, got := model(keys, deleted, r), list(t, db, r, 1000)
+		if diff := cmp.Diff(names(want), names(got)); diff != "" {
+			t.Fatalf("%+v: keys %s", r, diff)
+		}
+		if diff := cmp.Diff(want.Prefixes, got.Prefixes); diff != "" || want.NextAfter != got.NextAfter {
+			t.Fatalf("%+v: next_after %q, want %q, prefixes %s", r, got.NextAfter, want.NextAfter, diff)
+		}
+		for i, item := range got.Keys {
+			if item.Deleted != want.Keys[i].Deleted {
+				t.Fatalf("%q: deleted is %t", item.Latest.Key, item.Deleted)
+			}
+		}
+	}
+}
+
+// TestKeysPlan lists a store whose first keys are nearly all deleted and whose others
+// lie in few folders, and holds that a page takes a statement for each folder and one
+// more, and each an index.
+func TestKeysPlan(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	entries := make([]kv.Entry, manyKeys)
+	for i := range entries {
+		entries[i] = kv.Entry{Key: fmt.Sprintf("a/%07d", i), Operation: kv.OpDelete}
+		if i >= manyKeys/2 {
+			entries[i] = kv.Entry{Key: fmt.Sprintf("b/%d/%07d", i%3, i), Value: []byte("1")}
+		}
+	}
+	write(t, db, entries...)
+	for _, test := range []struct {
+		request             kv.KeysRequest
+		keys, folders, more int
+		index               string
+	}{
+		{kv.KeysRequest{}, 100, 0, 1, "keys_live (key>? AND key<?)"},
+		{kv.KeysRequest{Deleted: true}, 100, 0, 1, "keys_key (key>? AND key<?)"},
+		{kv.KeysRequest{Prefix: "b/1/", After: "b/1/0080000"}, 100, 0, 1, "keys_live (key>? AND key<?)"},
+		{kv.KeysRequest{Delimiter: "/"}, 0, 1, 0, "keys_live"},
+		{kv.KeysRequest{Delimiter: "/", Deleted: true}, 0, 2, 0, "keys_key"},
+		{kv.KeysRequest{Delimiter: "/", Prefix: "b/"}, 0, 3, 0, "keys_live"},
+		{kv.KeysRequest{Delimiter: "/", Prefix: "b/", After: "b/1/"}, 0, 1, 0, "keys_live"},
+	} {
+		var page kv.KeysPage
+		statements := db.Statements(t, func() { page = list(t, db, test.request, 1) })
+		if len(page.Keys) != test.keys || len(page.Prefixes) != test.folders || (page.NextAfter != "") != (test.more == 1) {
+			t.Errorf("%+v: %d keys, folders %q, next_after %q", test.request, len(page.Keys), page.Prefixes, page.NextAfter)
+		}
+		if want := 2 + test.folders; len(statements) != want { // that of the revision, and the last search
+			t.Errorf("%+v takes %d statements, want %d", test.request, len(statements), want)
+		}
+		wantPlans(t, statements)
+		wantIndex(t, statements, test.index)
+	}
+}
+
+// TestPutOfAnExistingKeyWritesFewPages compares what commits append to the write-ahead
+// log, for a store that has many keys: a further version of a key that stays alive
+// must not touch the index of the living.
+func TestPutOfAnExistingKeyWritesFewPages(t *testing.T) {
+	url := databasetest.URL(t)
+	db := databasetest.Open(t, url)
+	entries := make([]kv.Entry, 20_000)
+	for i := range entries {
+		entries[i] = kv.Entry{Key: fmt.Sprintf("%08d", i*7919%len(entries)), Value: []byte("1")}
+	}
+	write(t, db, entries...)
+	pages := func(entry kv.Entry) int64 {
+		if err := db.Scrub(t.Context()); err != nil { // empties the log
+			t.Fatal(err)
+		}
+		write(t, db, entry)
+		info, err := os.Stat(strings.TrimPrefix(url, "sqlite:") + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const header, frame = 32, 24 + 4096
+		return (info.Size() - header) / frame
+	}
+	// The leaves of keys, of versions and of its index, and the page of store.
+	for i := range 20 {
+		key := fmt.Sprintf("%08d", i*131)
+		if n := pages(kv.Entry{Key: key, Value: []byte("2")}); n > 4 {
+			t.Fatalf("a further version of %s writes %d pages, want at most 4", key, n)
+		}
+	}
+	if n := pages(kv.Entry{Key: "00000077", Operation: kv.OpDelete}); n < 5 {
+		t.Errorf("a tombstone writes %d pages, want one of keys_live among them", n)
+	}
+}

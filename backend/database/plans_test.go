@@ -1,0 +1,83 @@
+package database_test
+
+import (
+	"strings"
+	"testing"
+
+	"kvstore/backend/database"
+	"kvstore/backend/kv"
+)
+
+// write appends versions, in pieces of a few thousand, and numbers them; each keeps its
+// time, or gets that of its revision.
+func write(t testing.TB, db *database.DB, entries ...kv.Entry) {
+	t.Helper()
+	const piece = 4096
+	for len(entries) > 0 {
+		n := min(piece, len(entries))
+		if err := db.Update(t.Context(), func(tx *database.Tx) error { return number(tx, entries[:n]) }); err != nil {
+			t.Fatal(err)
+		}
+		entries = entries[n:]
+	}
+}
+
+func number(tx *database.Tx, entries []kv.Entry) error {
+	keys := make([]string, 0, len(entries))
+	for _, e := range entries {
+		keys = append(keys, e.Key)
+	}
+	heads, err := tx.Heads(keys)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		e := &entries[i]
+		head := heads[e.Key]
+		tx.Totals.Revision++
+		tx.Totals.Versions++
+		if head.ID == 0 {
+			head.ID = tx.Totals.Revision
+		}
+		if e.Time == 0 {
+			e.Time = kv.Timestamp(tx.Totals.Revision)
+		}
+		if e.Operation == "" {
+			e.Operation = kv.OpPut
+		}
+		head.Version++
+		head.TotalVersions++
+		head.Revision, head.Time = tx.Totals.Revision, e.Time
+		head.Deleted, head.Expires = e.Operation.Tombstone(), e.Expires
+		e.Version, e.Revision = head.Version, head.Revision
+		heads[e.Key] = head
+	}
+	return tx.Append(heads, entries)
+}
+
+// wantPlans fails unless each statement of a read finds its rows by an index and takes
+// them in its order.
+func wantPlans(t *testing.T, statements []database.Statement) {
+	t.Helper()
+	for _, s := range statements {
+		for _, step := range s.Plan {
+			if strings.HasPrefix(step, "SCAN store") || strings.HasPrefix(step, "SCAN bounds") || strings.HasPrefix(step, "SCAN search") {
+				continue // a table of one row, and the state of a recursion
+			}
+			if strings.HasPrefix(step, "SCAN") || strings.Contains(step, "B-TREE") || strings.Contains(step, "AUTOMATIC") {
+				t.Errorf("%s\nhas the step %q of the plan\n\t%s", s.SQL, step, strings.Join(s.Plan, "\n\t"))
+			}
+		}
+	}
+}
+
+// wantIndex fails unless some statement uses that index.
+func wantIndex(t *testing.T, statements []database.Statement, index string) {
+	t.Helper()
+	for _, s := range statements {
+		if strings.Contains(strings.Join(s.Plan, "\n"), index) {
+			return
+		}
+	}
+	t.Errorf("no statement uses %q: %v", index, statements)
+}
