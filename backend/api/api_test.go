@@ -30,8 +30,9 @@ const maxValueBytes = 1000
 // server is the backend over a real database, and the log that it writes.
 type server struct {
 	*httptest.Server
-	db  *database.DB
-	log *bytes.Buffer
+	db    *database.DB
+	store *store.Store
+	log   *bytes.Buffer
 }
 
 func start(t *testing.T) *server {
@@ -58,7 +59,7 @@ func start(t *testing.T) *server {
 		s.Close()
 		entries.Close()
 	})
-	return &server{Server: h, db: db, log: &log}
+	return &server{Server: h, db: db, store: s, log: &log}
 }
 
 type answer struct {
@@ -290,7 +291,7 @@ func TestHead(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", `{"value":1}`)
 	s.do(t, "GET", "/get/k", "")
-	for _, target := range []string{"/get/k", "/get/none", "/db/stats", "/health", "/healthz", "/readyz", "/openapi.json", "/docs/index.html"} {
+	for _, target := range []string{"/get/k", "/get/none", "/history/k", "/keys", "/db/stats", "/health", "/healthz", "/readyz", "/openapi.json", "/docs/index.html"} {
 		get, head := s.do(t, "GET", target, ""), s.do(t, "HEAD", target, "")
 		if head.status != get.status || head.body != "" || head.header.Get("Content-Type") != get.header.Get("Content-Type") {
 			t.Errorf("HEAD %s = %d %q %q, GET = %d", target, head.status, head.header.Get("Content-Type"), head.body, get.status)

@@ -48,20 +48,23 @@ func (a *API) putEntry(c *gin.Context) error {
 	return writeJSON(c, newPutAnswer(written))
 }
 
-// getEntry reads a version of a key, the latest unless one is named.
+// getEntry reads a version of a key, the latest unless one is named, by its number or a
+// time.
 //
 //	@Summary		Read a key
-//	@Description	Returns the latest version, or the one that `version` names. `source` says where the value really came from.
+//	@Description	Returns the latest version, the one that `version` names, or the one that was the latest `at` a time: the last
+//	@Description	whose timestamp is not later. A time to come is like now. `source` says where the value really came from.
 //	@Tags			entries
 //	@Produce		json
 //	@Param			key		path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
 //	@Param			version	query		int		false	"The version to read: a positive integer"	minimum(1)	example(1)
+//	@Param			at		query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction; finer than a microsecond is cut off. Not together with version"	example(2025-11-24T16:00:00.123456Z)
 //	@Success		200		{object}	entryAnswer
 //	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
 //	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
-//	@Failure		404		{object}	problem.Problem	"There is no such key or version (code key_not_found, version_not_found)"
-//	@Failure		410		{object}	problem.Problem	"Retention has removed the version (code version_gone)"
-//	@Failure		422		{object}	problem.Problem	"version is not a positive integer (code invalid_version)"
+//	@Failure		404		{object}	problem.Problem	"There is no such key or version, or it was deleted or had expired (code key_not_found, version_not_found, key_deleted)"
+//	@Failure		410		{object}	problem.Problem	"The version was destroyed, or retention has removed it (code version_gone)"
+//	@Failure		422		{object}	problem.Problem	"version is not a positive integer, or at is no time (code invalid_version, invalid_at)"
 //	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/get/{key} [get]
@@ -72,19 +75,7 @@ func (a *API) getEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	version, err := q.positive("version")
-	if err != nil {
-		return err
-	}
-	ctx := c.Request.Context()
-	if version == 0 {
-		entry, source, err := a.store.Get(ctx, key)
-		if err != nil {
-			return err
-		}
-		return writeEntry(c, entry, source)
-	}
-	entry, source, err := a.store.GetVersion(ctx, key, version)
+	entry, source, err := a.readEntry(c.Request.Context(), key, q)
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,8 @@ func (a *API) routes(router *gin.Engine) {
 
 	router.Match(write, "/put/*key", a.handle(a.putEntry))
 	router.Match(read, "/get/*key", a.handle(a.getEntry))
+	router.Match(read, "/history/*key", a.handle(a.getHistory))
+	router.Match(read, "/keys", a.handle(a.listKeys))
 
 	router.POST("/batch", a.handle(a.batch))
 	router.PATCH("/patch/*key", a.handle(a.patchEntry))

@@ -1,0 +1,128 @@
+package api
+
+import (
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+)
+
+// keysAnswer is a page of the list of keys.
+type keysAnswer struct {
+	// in the order of their bytes
+	Keys []keyAnswer `json:"keys"`
+	// with delimiter: each stands for all keys that begin with it
+	Prefixes []string `json:"prefixes" example:"app/db/"`
+	// the after of the next page; null when this is the last
+	NextAfter *string `json:"next_after" extensions:"x-nullable" example:"app/name"`
+	// the last write of the store that the page shows
+	Revision int64 `json:"revision" example:"42"`
+} //	@name	Keys
+
+// keyAnswer is a key in a list.
+type keyAnswer struct {
+	Key string `json:"key" example:"app/name"`
+	// the latest version, and what it is
+	Version   int64        `json:"version" example:"3"`
+	Revision  int64        `json:"revision" example:"42"`
+	Timestamp kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
+	// bytes of the value
+	Size int64 `json:"size" example:"13"`
+	// null for a key that was deleted
+	ContentType *string `json:"content_type" extensions:"x-nullable" example:"application/json"`
+	// the key was deleted or has expired
+	Deleted bool `json:"deleted" example:"false"`
+	// the value of the latest version was destroyed
+	Destroyed bool `json:"destroyed" example:"false"`
+	// when the key ends unless it is written again; absent for never
+	ExpiresAt kv.Timestamp `json:"expires_at,omitzero" swaggertype:"number" example:"1764000090.123456"`
+} //	@name	Key
+
+// listKeys returns a page of the list of keys.
+//
+//	@Summary		List keys
+//	@Description	In the order of their bytes. For the next page repeat the request with `after` = `next_after`. Whatever is written
+//	@Description	meanwhile, a key that exists from the first page to the last is on exactly one of them.
+//	@Description	With `delimiter`, keys that have it behind `prefix` are folded into `prefixes`, as S3 does: each prefix, up to
+//	@Description	and with the delimiter, is listed once in place of all keys that begin with it, and counts towards `limit`.
+//	@Description	`after` may be such a prefix; the page then begins behind all its keys.
+//	@Description	The page is a snapshot of the store at `revision`: a watch since that revision of the first page misses nothing.
+//	@Tags			keys
+//	@Produce		json
+//	@Param			prefix		query		string	false	"Only keys that begin with it; up to 512 bytes of UTF-8 without control characters"	example(app/)
+//	@Param			delimiter	query		string	false	"Fold keys at this text; the same rules"	example(/)
+//	@Param			after		query		string	false	"Only keys behind it; the same rules"	example(app/db/)
+//	@Param			limit		query		int		false	"The most keys and prefixes of a page"	minimum(1)	maximum(1000)	default(100)
+//	@Param			deleted		query		bool	false	"List keys that are deleted or have expired too"	default(false)
+//	@Success		200			{object}	keysAnswer
+//	@Header			200			{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400			{object}	problem.Problem	"The query is invalid (code malformed_query)"
+//	@Failure		422			{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted)"
+//	@Failure		503			{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504			{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
+//	@Router			/keys [get]
+//	@Router			/keys [head]
+func (a *API) listKeys(c *gin.Context) error {
+	q, err := queryOf(c)
+	if err != nil {
+		return err
+	}
+	request, err := keysRequest(q)
+	if err != nil {
+		return err
+	}
+	page, err := a.store.Keys(c.Request.Context(), request)
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, newKeysAnswer(page))
+}
+
+func keysRequest(q query) (r kv.KeysRequest, err error) {
+	if r.Prefix, err = q.partOfKey("prefix"); err != nil {
+		return r, err
+	}
+	if r.Delimiter, err = q.partOfKey("delimiter"); err != nil {
+		return r, err
+	}
+	if r.After, err = q.partOfKey("after"); err != nil {
+		return r, err
+	}
+	if r.Limit, err = q.limit(usualLimit, highestLimit); err != nil {
+		return r, err
+	}
+	r.Deleted, err = q.boolean("deleted")
+	return r, err
+}
+
+// partOfKey returns a text that keeps the rules of a key, or is empty.
+func (q query) partOfKey(name string) (string, error) {
+	text := q.text(name)
+	if text == "" {
+		return "", nil
+	}
+	if err := kv.CheckKey(text); err != nil {
+		return "", invalid(name, strings.TrimPrefix(err.Error(), "key: "))
+	}
+	return text, nil
+}
+
+func newKeysAnswer(page kv.KeysPage) keysAnswer {
+	answer := keysAnswer{
+		Keys:     make([]keyAnswer, 0, len(page.Keys)),
+		Prefixes: append([]string{}, page.Prefixes...),
+		Revision: page.Revision,
+	}
+	for _, item := range page.Keys {
+		e := item.Latest
+		answer.Keys = append(answer.Keys, keyAnswer{
+			Key: e.Key, Version: e.Version, Revision: e.Revision, Timestamp: e.Time, Size: item.Bytes,
+			ContentType: contentTypeOf(e), Deleted: item.Deleted, Destroyed: e.Destroyed, ExpiresAt: e.Expires,
+		})
+	}
+	if page.NextAfter != "" {
+		answer.NextAfter = &page.NextAfter
+	}
+	return answer
+}
