@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 
 // putAnswer is the answer to a write.
 type putAnswer struct {
-	Operation       string       `json:"operation" enums:"create,update,patch,delete,revert" example:"update"`
+	Operation       string       `json:"operation" enums:"create,update,delete,revert,patch" example:"update"`
 	Key             string       `json:"key" example:"app/db/host"`
 	Version         int64        `json:"version" example:"2"`
 	NewVersion      *int64       `json:"new_version" extensions:"x-nullable" example:"2"`
@@ -22,25 +23,43 @@ type putAnswer struct {
 	TotalVersions   int64        `json:"total_versions" example:"2"`
 	Timestamp       kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
 	Revision        int64        `json:"revision" example:"42"`
+	// when the key ends; only with a ttl
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
 } //	@name	PutAnswer
 
 func newPutAnswer(w kv.Written) putAnswer {
 	answer := putAnswer{
-		Operation:     "create",
+		Operation:     operationOf(w),
 		Key:           w.Entry.Key,
 		Version:       w.Entry.Version,
 		TotalVersions: w.TotalVersions,
 		Timestamp:     w.Entry.Time,
 		Revision:      w.Entry.Revision,
+		ExpiresAt:     w.Entry.Expires,
 	}
 	if !w.Created() {
-		answer.Operation = "update"
 		answer.NewVersion, answer.PreviousVersion = &w.Entry.Version, &w.Previous
 	}
-	if w.Entry.Operation != kv.OpPut {
-		answer.Operation = string(w.Entry.Operation)
-	}
 	return answer
+}
+
+// operationOf is the name of a write in an answer: a put has one of two.
+func operationOf(w kv.Written) string {
+	switch {
+	case w.Entry.Operation != kv.OpPut:
+		return string(w.Entry.Operation)
+	case w.Created():
+		return "create"
+	default:
+		return "update"
+	}
+}
+
+// writeWritten answers 200 with what a write did and the entity tag of the version
+// that it made.
+func writeWritten(c *gin.Context, w kv.Written) error {
+	setETag(c, w.Entry.Version)
+	return writeJSON(c, newPutAnswer(w))
 }
 
 // putRequest is the body of a write.
@@ -52,37 +71,76 @@ type putRequest struct { //nolint:unused // for the annotations
 // entryAnswer documents what writeEntry writes.
 type entryAnswer struct { //nolint:unused // for the annotations
 	Key string `json:"key" example:"app/db/host"`
-	// the JSON value, as it was written
-	Value     any          `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
-	Version   int64        `json:"version" example:"2"`
-	Timestamp kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
-	Revision  int64        `json:"revision" example:"42"`
+	// the JSON value, as it was written, or the bytes of a raw value in base64
+	Value any `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
+	// only of a raw value
+	Encoding string `json:"encoding,omitempty" enums:"base64" example:"base64"`
+	// only of a raw value
+	ContentType string       `json:"content_type,omitempty" example:"image/png"`
+	Version     int64        `json:"version" example:"2"`
+	Timestamp   kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
+	Revision    int64        `json:"revision" example:"42"`
+	// when the key ends; only when the version was written with a ttl
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
 	Source    string       `json:"source" enums:"cache,database" example:"cache"`
 } //	@name	Entry
 
 // writeEntry answers 200 with an entry. It writes the JSON by hand, since an encoder
 // would rewrite the value, which must come back as it went in.
 func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
-	b := make([]byte, 0, len(e.Value)+2*len(e.Key)+160)
-	b = append(b, `{"key":`...)
+	b := make([]byte, 0, valueLength(e)+2*len(e.Key)+200)
+	b = append(b, '{')
+	b = appendEntry(b, e)
+	b = append(b, `,"source":"`...)
+	b = append(b, source...)
+	b = append(b, "\"}\n"...)
+	setETag(c, e.Version)
+	writeBody(c, b)
+	return nil
+}
+
+// appendEntry appends the members that tell an entry, as every answer has them.
+func appendEntry(b []byte, e kv.Entry) []byte {
+	b = append(b, `"key":`...)
 	b = appendString(b, e.Key)
 	b = append(b, `,"value":`...)
-	b = append(b, e.Value...)
+	b = appendValue(b, e)
 	b = append(b, `,"version":`...)
 	b = strconv.AppendInt(b, e.Version, 10)
 	b = append(b, `,"timestamp":`...)
 	b = e.Time.AppendJSON(b)
 	b = append(b, `,"revision":`...)
 	b = strconv.AppendInt(b, e.Revision, 10)
-	b = append(b, `,"source":"`...)
-	b = append(b, source...)
-	b = append(b, "\"}\n"...)
-	writeBody(c, b)
-	return nil
+	if e.Expires != 0 {
+		b = append(b, `,"expires_at":`...)
+		b = e.Expires.AppendJSON(b)
+	}
+	return b
 }
 
-// appendString appends s, a key, as a JSON string. A key is UTF-8 without control
-// characters, so only two characters need an escape.
+// appendValue appends a value as it stands in an answer: a JSON text as it is, the
+// bytes of a raw value in base64 and after them the members that say so.
+func appendValue(b []byte, e kv.Entry) []byte {
+	if e.ContentType == "" {
+		return append(b, e.Value...)
+	}
+	b = append(b, '"')
+	b = base64.StdEncoding.AppendEncode(b, e.Value)
+	b = append(b, `","encoding":"base64","content_type":`...)
+	return appendString(b, e.ContentType)
+}
+
+// valueLength is at least the length of what appendValue appends, unless the type
+// has more than a few characters to escape.
+func valueLength(e kv.Entry) int {
+	if e.ContentType == "" {
+		return len(e.Value)
+	}
+	return base64.StdEncoding.EncodedLen(len(e.Value)) + len(e.ContentType) + len(`"","encoding":"base64","content_type":""`)
+}
+
+// appendString appends s, a key or a content type, as a JSON string. Both are UTF-8
+// without control characters, so only two characters need an escape.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := range len(s) {
@@ -110,9 +168,10 @@ func writeBody(c *gin.Context, body []byte) { writeBodyAs(c, "application/json",
 
 func writeBodyAs(c *gin.Context, contentType string, body []byte) {
 	header := c.Writer.Header()
-	header["Content-Type"] = []string{contentType}
-	header["Cache-Control"] = []string{"no-cache"} // a cache on the way must ask again
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	values := [3]string{contentType, "no-cache", strconv.Itoa(len(body))} // one allocation for the three
+	header["Content-Type"] = values[0:1:1]
+	header["Cache-Control"] = values[1:2:2] // a cache on the way must ask again
+	header["Content-Length"] = values[2:3:3]
 	c.Writer.WriteHeader(http.StatusOK)
 	_, _ = c.Writer.Write(body) // the client is gone; there is nobody to tell
 }

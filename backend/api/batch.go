@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"strconv"
 
@@ -135,26 +134,11 @@ func appendResult(b []byte, c store.Change, r store.Result) ([]byte, error) {
 	}
 }
 
-// appendFound appends what a get has read. It writes by hand, as writeEntry does.
+// appendFound appends what a get has read. The writer does not ask the cache: it
+// reads in its transaction.
 func appendFound(b []byte, e kv.Entry) []byte {
-	b = append(b, `{"op":"get","found":true,"key":`...)
-	b = appendString(b, e.Key)
-	b = append(b, `,"value":`...)
-	if e.ContentType == "" {
-		b = append(b, e.Value...)
-	} else {
-		b = append(b, '"')
-		b = base64.StdEncoding.AppendEncode(b, e.Value)
-		b = append(b, `","encoding":"base64","content_type":`...)
-		b = appendString(b, e.ContentType)
-	}
-	b = append(b, `,"version":`...)
-	b = strconv.AppendInt(b, e.Version, 10)
-	b = append(b, `,"timestamp":`...)
-	b = e.Time.AppendJSON(b)
-	b = append(b, `,"revision":`...)
-	b = strconv.AppendInt(b, e.Revision, 10)
-	// The writer does not ask the cache: it reads in its transaction.
+	b = append(b, `{"op":"get","found":true,`...)
+	b = appendEntry(b, e)
 	return append(b, `,"source":"database"}`...)
 }
 

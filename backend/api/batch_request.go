@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/base64"
 	"fmt"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -223,10 +222,10 @@ func (f fields) put(c *store.Change) error {
 	}
 	c.Value = f.members["value"]
 	if f.has("ttl") {
-		text, ok := f.text("ttl")
-		ttl, rule := parseTTL(text)
-		if !ok || rule != "" {
-			return f.bad("ttl", rule)
+		text, isText := f.text("ttl")
+		ttl, ok := parseTTL(text)
+		if !isText || !ok {
+			return f.bad("ttl", ttlRule)
 		}
 		c.TTL = ttl
 	}
@@ -236,20 +235,16 @@ func (f fields) put(c *store.Change) error {
 	return f.raw(c)
 }
 
-// maxContentType is the length of the longest content type.
-const maxContentType = 255
-
 // raw reads a value that is bytes.
 func (f fields) raw(c *store.Change) error {
 	if encoding, _ := f.text("encoding"); encoding != "base64" {
 		return f.bad("encoding", "must be base64, with content_type; a JSON value has neither")
 	}
 	kind, _ := f.text("content_type")
-	media, _, err := mime.ParseMediaType(kind)
 	switch {
-	case err != nil || len(kind) > maxContentType || strings.ContainsFunc(kind, func(r rune) bool { return r < ' ' || r > '~' }):
-		return f.bad("content_type", fmt.Sprintf("must be a media type of at most %d characters, such as image/png", maxContentType))
-	case media == "application/json":
+	case !isContentType(kind):
+		return f.bad("content_type", contentTypeRule)
+	case isJSONType(kind):
 		return f.bad("content_type", "must be of another type; a JSON value is given as it is, without encoding")
 	}
 	text, ok := f.text("value")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"unicode/utf8"
 
@@ -18,9 +17,6 @@ import (
 
 // readValue returns the JSON text of the body's member value, as it was sent.
 func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
-		return nil, err
-	}
 	body, err := readBody(c, maxValueBytes)
 	if err != nil {
 		return nil, err
@@ -46,7 +42,12 @@ func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 // readBody returns the body, or kv.ErrValueTooLarge when it is longer than any
 // value's envelope.
 func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	limit := maxValueBytes + settings.EnvelopeBytes
+	return readUpTo(c, maxValueBytes+settings.EnvelopeBytes, maxValueBytes)
+}
+
+// readUpTo returns the body, or kv.ErrValueTooLarge when it has more than limit
+// bytes.
+func readUpTo(c *gin.Context, limit, maxValueBytes int64) ([]byte, error) {
 	if c.Request.ContentLength > limit {
 		return nil, kv.ValueTooLarge(maxValueBytes)
 	}
@@ -63,11 +64,7 @@ func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 
 // checkContentType accepts JSON, no type, and the type that a bare curl -d sends.
 func checkContentType(header string) error {
-	if header == "" {
-		return nil
-	}
-	kind, _, err := mime.ParseMediaType(header)
-	if err == nil && (kind == "application/json" || kind == "application/x-www-form-urlencoded") {
+	if header == "" || isJSONType(header) {
 		return nil
 	}
 	return problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",

@@ -10,8 +10,14 @@ import (
 	"kvstore/internal/problem"
 )
 
-// etag is the entity tag of a version.
-func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+// etag is the entity tag of a version, that of its raw value too: the tag names the
+// version, so that it can be given back as a condition wherever it was read.
+func etag(version int64) string {
+	b := make([]byte, 0, 24)
+	b = append(b, '"')
+	b = strconv.AppendInt(b, version, 10)
+	return string(append(b, '"'))
+}
 
 // conditionOf reads If-Match and If-None-Match of a write, as RFC 9110, section
 // 13.1, says. A tag that no version can have matches nothing; what is no list of

@@ -13,39 +13,55 @@ import (
 //
 //	@Summary		Write a key
 //	@Description	Makes the value the next version of the key. It is on disk when the answer comes.
-//	@Description	The value comes back as it went in: numbers keep every digit, members their order, text its characters.
-//	@Description	The body is accepted as `application/json`, without a content type, and as the
-//	@Description	`application/x-www-form-urlencoded` that a bare `curl -d` sends.
+//	@Description
+//	@Description	A JSON body is an object with the member `value`, and is accepted as `application/json`, without a content type, and as
+//	@Description	the `application/x-www-form-urlencoded` that a bare `curl -d` sends. The value comes back as it went in: numbers keep
+//	@Description	every digit, members their order, text its characters.
+//	@Description
+//	@Description	A body of any other content type (`application/ld+json` and `multipart/form-data` too) is a raw value: its bytes
+//	@Description	are kept as they are, and the content type as it was sent; `GET /get/{key}?raw=true` gives them back. A raw value
+//	@Description	may be empty. `Content-Encoding` and `Content-Range` are refused, since the value would be kept as something else.
+//	@Description
+//	@Description	With `ttl` the key counts as deleted after that time, unless another version is written before; an older version
+//	@Description	does not come back. The answer has `expires_at` then.
 //	@Tags			entries
-//	@Accept			json
+//	@Accept			json,octet-stream
 //	@Produce		json
-//	@Param			key		path		string		true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it, control characters do not"	example(app/db/host)
-//	@Param			body	body		putRequest	true	"The value: any JSON value, null included, up to 1 MiB (KV_MAX_VALUE_BYTES)"
-//	@Success		200		{object}	putAnswer
-//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400		{object}	problem.Problem	"The key is invalid, or the body is not JSON (code invalid_key, malformed_json)"
-//	@Failure		413		{object}	problem.Problem	"The value is over the limit (code value_too_large)"
-//	@Failure		415		{object}	problem.Problem	"The body is of another type than JSON (code unsupported_media_type)"
-//	@Failure		422		{object}	problem.Problem	"The body has no member value (code missing_value)"
-//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
-//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
-//	@Failure		507		{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Param			key				path		string		true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it, control characters do not"	example(app/db/host)
+//	@Param			body			body		putRequest	true	"The value: any JSON value, null included, or a raw value, up to 1 MiB (KV_MAX_VALUE_BYTES)"
+//	@Param			ttl				query		string		false	"How long the key exists: a Go duration from 1ms to 876000h"															example(90s)
+//	@Param			If-Match		header		string		false	"Write only if the latest version is one of these entity tags, or, for `*`, if the key exists"						example("3")
+//	@Param			If-None-Match	header		string		false	"Write only if the key does not exist or is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
+//	@Success		200				{object}	putAnswer
+//	@Header			200				{string}	ETag			"The version that was written, in quotes"
+//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid, the body is not JSON, or it is a part of a value (code invalid_key, malformed_query, malformed_condition, malformed_json, partial_put)"
+//	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
+//	@Failure		413				{object}	problem.Problem	"The value is over the limit (code value_too_large)"
+//	@Failure		415				{object}	problem.Problem	"The content type is not one, or the body is encoded (code unsupported_media_type)"
+//	@Failure		422				{object}	problem.Problem	"The body has no member value, or the ttl is not one (code missing_value, invalid_ttl)"
+//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
+//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
 //	@Router			/put/{key} [put]
 //	@Router			/put/{key} [post]
 func (a *API) putEntry(c *gin.Context) error {
-	key := keyOf(c)
-	if err := kv.CheckKey(key); err != nil { // before the body: it may be large
-		return err
-	}
-	value, err := readValue(c, a.store.MaxValueBytes())
+	change, q, err := changeOf(c, kv.OpPut) // before the body: it may be large
 	if err != nil {
 		return err
 	}
-	written, err := a.store.Write(c.Request.Context(), store.Change{Operation: kv.OpPut, Key: key, Value: value})
+	if change.TTL, err = q.ttl(); err != nil {
+		return err
+	}
+	change.Value, change.ContentType, err = readSent(c, a.store.MaxValueBytes())
 	if err != nil {
 		return err
 	}
-	return writeJSON(c, newPutAnswer(written))
+	written, err := a.store.Write(c.Request.Context(), change)
+	if err != nil {
+		return err
+	}
+	return writeWritten(c, written)
 }
 
 // getEntry reads a version of a key, the latest unless one is named, by its number or a
@@ -54,19 +70,33 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Summary		Read a key
 //	@Description	Returns the latest version, the one that `version` names, or the one that was the latest `at` a time: the last
 //	@Description	whose timestamp is not later. A time to come is like now. `source` says where the value really came from.
+//	@Description	A raw value is in base64, and `encoding` and `content_type` say so.
+//	@Description
+//	@Description	With `raw=true` the answer is the value alone, with its content type; a JSON value is `application/json`. Such an answer
+//	@Description	has the headers `X-KV-Version`, `X-KV-Revision` and, when the version was written with a ttl, `X-KV-Expires-At` (Unix
+//	@Description	seconds). `Range` and `If-Range` are understood, and a browser runs nothing of it (`Content-Security-Policy: sandbox`).
 //	@Tags			entries
-//	@Produce		json
-//	@Param			key		path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
-//	@Param			version	query		int		false	"The version to read: a positive integer"	minimum(1)	example(1)
-//	@Param			at		query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction; finer than a microsecond is cut off. Not together with version"	example(2025-11-24T16:00:00.123456Z)
-//	@Success		200		{object}	entryAnswer
-//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
-//	@Failure		404		{object}	problem.Problem	"There is no such key or version, or it was deleted or had expired (code key_not_found, version_not_found, key_deleted)"
-//	@Failure		410		{object}	problem.Problem	"The version was destroyed, or retention has removed it (code version_gone)"
-//	@Failure		422		{object}	problem.Problem	"version is not a positive integer, or at is no time (code invalid_version, invalid_at)"
-//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
-//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
+//	@Produce		json,octet-stream
+//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
+//	@Param			version			query		int		false	"The version to read: a positive integer"										minimum(1)	example(1)
+//	@Param			at				query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction; finer than a microsecond is cut off. Not together with version"	example(2025-11-24T16:00:00.123456Z)
+//	@Param			raw				query		bool	false	"Answer with the value alone"													default(false)
+//	@Param			If-None-Match	header		string	false	"Answer 304 if the version is one of these entity tags"							example("3")
+//	@Param			If-Match		header		string	false	"Answer 412 unless the version is one of these entity tags"						example("3")
+//	@Param			Range			header		string	false	"With raw=true: which bytes of the value"										example(bytes=0-99)
+//	@Success		200				{object}	entryAnswer
+//	@Success		206				{string}	string			"The bytes of a raw value that Range names"
+//	@Success		304				{string}	string			"The version is one that the client has"
+//	@Header			200,206,304		{string}	ETag			"The version, in quotes; the same for the JSON and the raw answer"
+//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
+//	@Failure		404				{object}	problem.Problem	"There is no such key or version, or it was deleted or had expired (code key_not_found, version_not_found, key_deleted)"
+//	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
+//	@Failure		412				{object}	problem.Problem	"If-Match does not name the version (code precondition_failed)"
+//	@Failure		416				{object}	problem.Problem	"The range is not within the raw value (code invalid_range)"
+//	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
+//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/get/{key} [get]
 //	@Router			/get/{key} [head]
 func (a *API) getEntry(c *gin.Context) error {
@@ -75,11 +105,36 @@ func (a *API) getEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	raw, err := q.boolean("raw")
+	if err != nil {
+		return err
+	}
 	entry, source, err := a.readEntry(c.Request.Context(), key, q)
 	if err != nil {
 		return err
 	}
+	if answered, err := unmodified(c, entry); answered || err != nil {
+		return err
+	}
+	if raw {
+		return writeRaw(c, entry)
+	}
 	return writeEntry(c, entry, source)
+}
+
+// changeOf begins the change that a write asks for, with its key and its
+// conditions, and returns the query.
+func changeOf(c *gin.Context, operation kv.Operation) (store.Change, query, error) {
+	change := store.Change{Operation: operation, Key: keyOf(c)}
+	err := kv.CheckKey(change.Key)
+	if err != nil {
+		return change, query{}, err
+	}
+	if change.If, err = conditionOf(c.Request.Header); err != nil {
+		return change, query{}, err
+	}
+	q, err := queryOf(c)
+	return change, q, err
 }
 
 // keyOf returns what follows the verb in the decoded path.

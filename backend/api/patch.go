@@ -92,7 +92,7 @@ func (a *API) patchChange(c *gin.Context) (store.Change, error) {
 	if err != nil {
 		return change, err
 	}
-	if change.TTL, err = ttlOf(q); err != nil {
+	if change.TTL, err = q.ttl(); err != nil {
 		return change, err
 	}
 	change.If, err = conditionOf(c.Request.Header)

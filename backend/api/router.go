@@ -44,6 +44,9 @@ func (a *API) routes(router *gin.Engine) {
 
 	router.Match(write, "/put/*key", a.handle(a.putEntry))
 	router.Match(read, "/get/*key", a.handle(a.getEntry))
+	router.DELETE("/delete/*key", a.handle(a.deleteEntry))
+	router.POST("/revert/*key", a.handle(a.revertEntry))
+	router.POST("/destroy/*key", a.handle(a.destroyEntry))
 	router.Match(read, "/history/*key", a.handle(a.getHistory))
 	router.Match(read, "/keys", a.handle(a.listKeys))
 

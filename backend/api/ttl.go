@@ -1,30 +1,30 @@
 package api
 
-import (
-	"fmt"
-	"time"
+import "time"
+
+// The bounds of a time to live. The upper one is 100 years, far below what a
+// timestamp can hold.
+const (
+	minTTL = time.Millisecond
+	maxTTL = 876_000 * time.Hour
 )
 
-// maxTTL is the longest time to live. Its end must fit into a timestamp.
-const maxTTL = 100 * 365 * 24 * time.Hour
+const ttlRule = "must be a duration such as 90s or 1h30m, from 1ms to 876000h"
 
-// ttlOf returns the time to live that the query names, 0 when it names none.
-func ttlOf(q query) (time.Duration, error) {
+// ttl returns the time to live, 0 when there is none.
+func (q query) ttl() (time.Duration, error) {
 	if !q.has("ttl") {
 		return 0, nil
 	}
-	ttl, rule := parseTTL(q.text("ttl"))
-	if rule != "" {
-		return 0, invalid("ttl", rule)
+	ttl, ok := parseTTL(q.text("ttl"))
+	if !ok {
+		return 0, invalid("ttl", ttlRule)
 	}
 	return ttl, nil
 }
 
-// parseTTL returns a time to live, or the rule that the text breaks.
-func parseTTL(text string) (ttl time.Duration, rule string) {
+// parseTTL parses a time to live and reports whether it is within the bounds.
+func parseTTL(text string) (time.Duration, bool) {
 	ttl, err := time.ParseDuration(text)
-	if err != nil || ttl < time.Microsecond || ttl > maxTTL {
-		return 0, fmt.Sprintf("must be a Go duration such as 90s or 1h30m, from 1us to %dh (100 years)", int64(maxTTL/time.Hour))
-	}
-	return ttl, ""
+	return ttl, err == nil && ttl >= minTTL && ttl <= maxTTL
 }

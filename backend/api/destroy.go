@@ -1,0 +1,95 @@
+package api
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+)
+
+// maxDestroyed is how many versions one request may destroy. A transaction of its
+// own erases them, and other writes wait for it.
+const maxDestroyed = 1000
+
+// destroyAnswer is the answer to destroying.
+type destroyAnswer struct {
+	Operation string `json:"operation" enums:"destroy" example:"destroy"`
+	Key       string `json:"key" example:"app/db/host"`
+	// the versions whose values are erased now; null when all are
+	Versions []int64 `json:"versions" extensions:"x-nullable" example:"1,2"`
+	// the key and its whole history are erased
+	All bool `json:"all" example:"false"`
+	// versions of the key that are still readable in history
+	TotalVersions int64 `json:"total_versions" example:"1"`
+} //	@name	DestroyAnswer
+
+// destroyEntry erases values for good.
+//
+//	@Summary		Erase versions, or a key with its history
+//	@Description	Erases the values of those versions for good, from the database file, its free pages and its write-ahead log too. The
+//	@Description	numbers stay in the history, and reading them is 410. It makes no version. To destroy a version again is no error.
+//	@Description	A key whose latest version is destroyed still exists, without a value that can be read.
+//	@Description
+//	@Description	With `all=true` the key and its whole history are erased; reading it is 404 afterwards. A key that is written under
+//	@Description	that name later goes on counting, so that no version is used twice.
+//	@Tags			entries
+//	@Produce		json
+//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"							example(app/db/host)
+//	@Param			versions		query		string	false	"The versions to erase: 1 to 1000 positive integers, separated by commas; either this or all=true"		example(1,2)
+//	@Param			all				query		bool	false	"Erase the key and its history"																			default(false)
+//	@Param			If-Match		header		string	false	"Destroy only if the latest version is one of these entity tags, or, for `*`, if the key exists"		example("3")
+//	@Param			If-None-Match	header		string	false	"Destroy only if the key is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
+//	@Success		200				{object}	destroyAnswer
+//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
+//	@Failure		404				{object}	problem.Problem	"There is no such key or version, or a version is a tombstone; nothing was erased (code key_not_found, version_not_found, key_deleted)"
+//	@Failure		410				{object}	problem.Problem	"A version was removed by retention; nothing was erased (code version_gone)"
+//	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was erased. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
+//	@Failure		422				{object}	problem.Problem	"versions is not a list of 1 to 1000 positive integers, or not exactly one of versions and all is given (code invalid_versions, invalid_all)"
+//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or a backup that is being made still needs the bytes; repeat the request (code backend_unavailable, store_unavailable)"
+//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the values were erased is not known (code backend_timeout)"
+//	@Router			/destroy/{key} [post]
+func (a *API) destroyEntry(c *gin.Context) error {
+	change, q, err := changeOf(c, kv.OpDestroy)
+	if err != nil {
+		return err
+	}
+	all, err := q.boolean("all")
+	if err != nil {
+		return err
+	}
+	if all == q.has("versions") {
+		return invalid("versions", "either versions=1,2 or all=true must be given")
+	}
+	answer := destroyAnswer{Operation: string(kv.OpDestroy), Key: change.Key, All: all}
+	if all {
+		_, err = a.store.DestroyAll(c.Request.Context(), change.Key, change.If)
+	} else if answer.Versions, err = q.versions(); err == nil {
+		destroyed, failure := a.store.Destroy(c.Request.Context(), change.Key, answer.Versions, change.If)
+		answer.TotalVersions, err = destroyed.TotalVersions, failure
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, answer)
+}
+
+// versions returns the list of that name, each version once, in its order.
+func (q query) versions() ([]int64, error) {
+	elements := strings.SplitN(q.text("versions"), ",", maxDestroyed+1)
+	versions := make([]int64, 0, len(elements))
+	seen := make(map[int64]bool, len(elements))
+	for _, element := range elements {
+		version, err := strconv.ParseInt(element, 10, 64)
+		if err != nil || version < 1 || len(elements) > maxDestroyed {
+			return nil, invalid("versions", fmt.Sprintf("must be 1 to %d positive integers, separated by commas", maxDestroyed))
+		}
+		if !seen[version] {
+			seen[version] = true
+			versions = append(versions, version)
+		}
+	}
+	return versions, nil
+}
