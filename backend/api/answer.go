@@ -94,8 +94,7 @@ func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
 	b = append(b, `,"source":"`...)
 	b = append(b, source...)
 	b = append(b, "\"}\n"...)
-	setETag(c, e.Version)
-	writeBody(c, b)
+	writeTagged(c, "application/json", b, e.Version)
 	return nil
 }
 
@@ -164,14 +163,23 @@ func writeJSON(c *gin.Context, value any) error {
 	return nil
 }
 
-func writeBody(c *gin.Context, body []byte) { writeBodyAs(c, "application/json", body) }
+func writeBody(c *gin.Context, body []byte) { writeTagged(c, "application/json", body, 0) }
 
-func writeBodyAs(c *gin.Context, contentType string, body []byte) {
+// writeTagged answers 200 with body and the entity tag of a version, 0 for none.
+func writeTagged(c *gin.Context, contentType string, body []byte, version int64) {
 	header := c.Writer.Header()
-	values := [3]string{contentType, "no-cache", strconv.Itoa(len(body))} // one allocation for the three
+	// One allocation for both numbers and one for all the headers.
+	numbers := make([]byte, 0, 48)
+	numbers = strconv.AppendInt(numbers, int64(len(body)), 10)
+	length := len(numbers)
+	text := string(appendETag(numbers, version))
+	values := [...]string{contentType, "no-cache", text[:length], text[length:]}
 	header["Content-Type"] = values[0:1:1]
 	header["Cache-Control"] = values[1:2:2] // a cache on the way must ask again
 	header["Content-Length"] = values[2:3:3]
+	if version != 0 {
+		header["Etag"] = values[3:4:4]
+	}
 	c.Writer.WriteHeader(http.StatusOK)
 	_, _ = c.Writer.Write(body) // the client is gone; there is nobody to tell
 }

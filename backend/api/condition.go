@@ -12,11 +12,10 @@ import (
 
 // etag is the entity tag of a version, that of its raw value too: the tag names the
 // version, so that it can be given back as a condition wherever it was read.
-func etag(version int64) string {
-	b := make([]byte, 0, 24)
-	b = append(b, '"')
-	b = strconv.AppendInt(b, version, 10)
-	return string(append(b, '"'))
+func etag(version int64) string { return string(appendETag(nil, version)) }
+
+func appendETag(b []byte, version int64) []byte {
+	return append(strconv.AppendInt(append(b, '"'), version, 10), '"')
 }
 
 // conditionOf reads If-Match and If-None-Match of a write, as RFC 9110, section

@@ -71,7 +71,7 @@ func (a *API) getDiff(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	writeBodyAs(c, jsonPatchType, append(patch, '\n'))
+	writeTagged(c, jsonPatchType, append(patch, '\n'), 0)
 	return nil
 }
 
