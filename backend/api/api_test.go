@@ -45,7 +45,7 @@ func startWith(t *testing.T, maxValue int64, now func() time.Time) *server {
 	t.Helper()
 	db := databasetest.Open(t, databasetest.URL(t))
 	entries, err := cache.New(cache.Config[kv.Entry]{
-		MaxKeys: 2, MaxBytes: 8 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() },
+		MaxKeys: 2, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,7 @@ import (
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@x-body-examples	{"application/json":{"value":{"host":"db1","port":5432}}}
 //	@Router			/put/{key} [put]
 //	@Router			/put/{key} [post]
 func (a *API) putEntry(c *gin.Context) error {

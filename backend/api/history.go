@@ -44,7 +44,7 @@ type historyVersion struct {
 	// when the key ends unless it is written again; absent for never
 	ExpiresAt kv.Timestamp `json:"expires_at,omitzero" swaggertype:"number" example:"1764000090.123456"`
 	// with values=true: as it was written, or base64; absent when the version has none
-	Value json.RawMessage `json:"value,omitempty" swaggertype:"string" example:"hello world"`
+	Value json.RawMessage `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// base64 when value is that
 	Encoding string `json:"encoding,omitempty" enums:"base64" example:"base64"`
 } //	@name	HistoryVersion

@@ -51,7 +51,7 @@ const (
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
-//	@x-body-examples	{"application/merge-patch+json":{"left":9},"application/json-patch+json":[{"op":"replace","path":"/left","value":9}]}
+//	@x-body-examples	{"application/merge-patch+json":{"port":5433},"application/json-patch+json":[{"op":"replace","path":"/port","value":5433}]}
 //	@Router			/patch/{key} [patch]
 func (a *API) patchEntry(c *gin.Context) error {
 	change, err := a.patchChange(c)
@@ -78,8 +78,7 @@ func (a *API) patchEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Header("ETag", etag(written.Entry.Version))
-	return writeJSON(c, newPutAnswer(written))
+	return writeWritten(c, written)
 }
 
 // patchChange reads all but the body.

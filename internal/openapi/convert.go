@@ -35,6 +35,7 @@ func convert(in io.Reader, out io.Writer) error {
 	for _, path := range document.Paths.Map() {
 		for _, operation := range path.Operations() {
 			typeProblems(operation)
+			typeRawValues(operation)
 			giveExamples(operation)
 			giveBodies(operation)
 		}
@@ -136,6 +137,19 @@ func typeProblems(operation *openapi3.Operation) {
 				break
 			}
 		}
+	}
+}
+
+// typeRawValues says that where bytes are answered, they may be of any type.
+func typeRawValues(operation *openapi3.Operation) {
+	const bytes = "application/octet-stream"
+	for _, response := range operation.Responses.Map() {
+		content := response.Value.Content
+		if content[bytes] == nil {
+			continue
+		}
+		delete(content, bytes)
+		content["*/*"] = openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema().WithFormat("binary"))
 	}
 }
 

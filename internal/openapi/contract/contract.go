@@ -129,8 +129,12 @@ func mediaType(e Exchange) string {
 	return kind
 }
 
-// hasJSON reports whether there is a body whose shape can be checked.
+// hasJSON reports whether there is a body whose shape can be checked. A value that
+// stands alone has any.
 func hasJSON(e Exchange) bool {
+	if strings.Contains(e.Target, "raw=true") && e.Status < http.StatusMultipleChoices {
+		return false
+	}
 	kind := mediaType(e)
 	return len(e.Body) > 0 && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
