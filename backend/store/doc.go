@@ -10,7 +10,7 @@
 //
 //  1. commits: the transaction is on disk;
 //  2. publishes: puts each new version into the cache, in their order, and takes a
-//     key out of it that has got a tombstone;
+//     key out of it that has got a tombstone; then hands them to the watchers;
 //  3. answers each caller.
 //
 // A unit is one change or a batch of them, and is written whole or not at all. Its
@@ -68,6 +68,20 @@
 // what was before it. Who needs several keys as they were together reads them with one
 // batch of gets: the writer makes it, so it sees each other batch whole or not at all.
 // On disk a batch is one transaction, and a crash leaves all of it or nothing.
+//
+// # Watches
+//
+// A watch delivers every write to the keys of its prefix in the order of the
+// revisions, none twice. It subscribes first, at some revision, and then reads
+// history from the database up to that revision; what is published later waits in
+// its queue. (A watch that begins far back reads most of its history before it
+// subscribes.) So a feed that goes on from the last revision that it has delivered,
+// in this process or in a later one, misses nothing, unless retention or DestroyAll
+// removed a version from there on: then it says so. A feed may still deliver a value
+// that was in its queue or on its way when it was destroyed.
+//
+// The writer hands each watch of a key what a transaction wrote, and does not wait:
+// a queue that is full is given up, and its watch ends and tells where to go on.
 //
 // # Retention
 //

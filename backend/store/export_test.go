@@ -18,3 +18,23 @@ func (s *Store) SetHooks(h Hooks) {
 
 // QueueLength is how many writes wait for the writer.
 func (s *Store) QueueLength() int { return len(s.writer.queue) }
+
+// Publish hands on what was written, as if it had been committed.
+func (s *Store) Publish(written []kv.Written, revision int64) { s.hub.publish(written, revision) }
+
+// Watchers is how many watches are open, and how many are subscribed to a prefix.
+func (s *Store) Watchers() (open, subscribed int) {
+	s.hub.mu.RLock()
+	defer s.hub.mu.RUnlock()
+	for _, group := range s.hub.byPrefix {
+		subscribed += len(group)
+	}
+	return s.hub.watches, subscribed
+}
+
+// The bounds of a watch's queue, and how near to its end history is read with one.
+const (
+	MaxQueueEvents = maxQueueEvents
+	MaxQueueBytes  = maxQueueBytes
+	NearHistory    = nearHistory
+)

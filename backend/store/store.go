@@ -29,6 +29,8 @@ type Config struct {
 	// SweepInterval is the time between two searches for versions that grew old;
 	// 0 means a minute.
 	SweepInterval time.Duration
+	// MaxWatchers is how many watches may be open at once; 0 means 10,000.
+	MaxWatchers int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger is told of failed transactions.
@@ -45,6 +47,7 @@ type Store struct {
 	expiry        *expiry
 	clock         *clock
 	turns         *turns
+	hub           *hub
 
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
@@ -86,6 +89,7 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes,
 		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
+		hub: newHub(cfg.MaxWatchers, totals.Revision),
 	}
 	s.published.Store(totals.Revision)
 	s.retention = startRetention(cfg)
@@ -94,9 +98,10 @@ func New(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Close refuses new writes, finishes those that were accepted, and returns when
-// everything that New started has ended.
+// Close refuses new writes, finishes those that were accepted, ends every watch, and
+// returns when everything that New started has ended.
 func (s *Store) Close() {
+	s.EndWatches()
 	s.expiry.close()
 	s.writer.close()
 	s.retention.close()

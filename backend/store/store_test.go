@@ -35,6 +35,8 @@ type options struct {
 	age      time.Duration
 	sweep    time.Duration
 	hooks    store.Hooks
+
+	maxWatchers int
 }
 
 func open(t testing.TB, o options) *store.Store {
@@ -63,7 +65,7 @@ func over(t testing.TB, db *database.DB, o options) *store.Store {
 	}
 	s, err := store.New(store.Config{
 		Database: db, Cache: entries, MaxValueBytes: 1 << 20, Now: o.now,
-		MaxVersions: o.keep, MaxVersionAge: o.age, SweepInterval: o.sweep, Logger: slog.New(slog.DiscardHandler),
+		MaxVersions: o.keep, MaxVersionAge: o.age, SweepInterval: o.sweep, MaxWatchers: o.maxWatchers, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -240,6 +240,7 @@ func (s *Store) publish(st *stage) {
 		s.cache.Remove(key)
 	}
 	s.published.Store(st.tx.Totals.Revision)
+	s.hub.publish(st.written, st.tx.Totals.Revision)
 }
 
 // apply applies the units in their order.

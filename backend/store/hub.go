@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"kvstore/backend/kv"
+)
+
+const (
+	// defaultMaxWatchers is that of a Config that does not say.
+	defaultMaxWatchers = 10_000
+	// maxQueueEvents and maxQueueBytes bound what waits for one watcher, together
+	// with what one transaction made. Watchers share the bytes.
+	maxQueueEvents = 16_384
+	maxQueueBytes  = 16 << 20
+)
+
+// hub hands what is published to the watchers of its keys. The writer calls publish
+// and never waits in it for a watcher.
+//
+// Watchers are found by their prefixes: for a key, one look into a map for each
+// length that some prefix has. So a watcher of other keys costs a write nothing, and
+// is not woken.
+type hub struct {
+	max int
+	// ending ends when every feed must.
+	ending context.Context //nolint:containedctx // it is no caller's
+	end    context.CancelFunc
+
+	mu       sync.RWMutex // guards all below, and the fields of watches that say so
+	revision int64        // up to which all was handed on
+	watches  int          // that are open, subscribed or not
+	byPrefix map[string][]*Watch
+	lengths  []int       // of the prefixes, ascending
+	ofLength map[int]int // how many prefixes have that length
+	touched  []*Watch    // by the present publish
+}
+
+func newHub(maxWatchers int, revision int64) *hub {
+	if maxWatchers == 0 {
+		maxWatchers = defaultMaxWatchers
+	}
+	h := &hub{max: maxWatchers, revision: revision, byPrefix: map[string][]*Watch{}, ofLength: map[int]int{}}
+	h.ending, h.end = context.WithCancel(context.Background())
+	return h
+}
+
+// publish hands on what one transaction wrote. What a watcher gets of it, it gets at
+// once.
+func (h *hub) publish(written []kv.Written, revision int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.revision = revision
+	if len(h.byPrefix) == 0 {
+		return
+	}
+	for i := range written {
+		h.match(&written[i].Entry)
+	}
+	for i, w := range h.touched {
+		if !w.take() {
+			h.unsubscribeLocked(w)
+		}
+		h.touched[i] = nil
+	}
+	h.touched = h.touched[:0]
+}
+
+// match notes an entry for each watch of its key.
+func (h *hub) match(entry *kv.Entry) {
+	var shared *kv.Entry // a copy, since the entry's neighbours would be kept with it
+	for _, n := range h.lengths {
+		if n > len(entry.Key) {
+			return
+		}
+		for _, w := range h.byPrefix[entry.Key[:n]] {
+			if shared == nil {
+				clone := *entry
+				shared = &clone
+			}
+			if len(w.fresh) == 0 {
+				h.touched = append(h.touched, w)
+			}
+			w.fresh = append(w.fresh, shared)
+		}
+	}
+}
+
+// admit counts a watch in.
+func (h *hub) admit(w *Watch) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.ending.Err() != nil:
+		return errClosed
+	case h.watches >= h.max:
+		return kv.TooManyWatchers(h.max)
+	}
+	h.watches++
+	w.open = true
+	return nil
+}
+
+// dismiss ends what admit and subscribe began.
+func (h *hub) dismiss(w *Watch) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.open {
+		w.open = false
+		h.watches--
+	}
+	h.unsubscribeLocked(w)
+}
+
+// subscribe lets w have everything behind the revision that it returns.
+func (h *hub) subscribe(w *Watch) (revision int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	group, known := h.byPrefix[w.prefix]
+	if n := len(w.prefix); !known {
+		if h.ofLength[n]++; h.ofLength[n] == 1 {
+			at, _ := slices.BinarySearch(h.lengths, n)
+			h.lengths = slices.Insert(h.lengths, at, n)
+		}
+	}
+	w.index, w.subscribed = len(group), true
+	h.byPrefix[w.prefix] = append(group, w)
+	return h.revision
+}
+
+func (h *hub) unsubscribeLocked(w *Watch) {
+	if !w.subscribed {
+		return
+	}
+	w.subscribed = false
+	group := h.byPrefix[w.prefix]
+	last := len(group) - 1
+	group[w.index] = group[last]
+	group[w.index].index = w.index
+	group[last] = nil
+	if last > 0 {
+		h.byPrefix[w.prefix] = group[:last]
+		return
+	}
+	delete(h.byPrefix, w.prefix)
+	n := len(w.prefix)
+	if h.ofLength[n]--; h.ofLength[n] == 0 {
+		delete(h.ofLength, n)
+		at, _ := slices.BinarySearch(h.lengths, n)
+		h.lengths = slices.Delete(h.lengths, at, at+1)
+	}
+}
+
+// reached is the revision up to which all was handed on.
+func (h *hub) reached() int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.revision
+}

@@ -1,0 +1,272 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 10 * time.Second
+
+func watch(t testing.TB, s *store.Store, prefix string, since int64) *store.Watch {
+	t.Helper()
+	w, err := s.Watch(prefix, since)
+	if err != nil {
+		t.Fatalf("Watch(%q, %d): %v", prefix, since, err)
+	}
+	t.Cleanup(w.Close)
+	return w
+}
+
+// next returns a delivery that has something.
+func next(t testing.TB, w *store.Watch) store.Delivery {
+	t.Helper()
+	d, err := w.Next(context.Background(), patience)
+	if err != nil || len(d.Entries) == 0 && d.Compacted == 0 {
+		t.Fatalf("Next = %+v, %v, want a delivery", d, err)
+	}
+	return d
+}
+
+// take returns the next n entries.
+func take(t testing.TB, w *store.Watch, n int) (entries []kv.Entry) {
+	t.Helper()
+	for len(entries) < n {
+		for _, entry := range next(t, w).Entries {
+			entries = append(entries, *entry)
+		}
+	}
+	if len(entries) > n {
+		t.Fatalf("%d entries came, want %d", len(entries), n)
+	}
+	return entries
+}
+
+// wantIdle fails the test unless nothing comes, up to that revision.
+func wantIdle(t *testing.T, w *store.Watch, position int64) {
+	t.Helper()
+	if d, err := w.Next(t.Context(), 0); err != nil || len(d.Entries) > 0 || d.Position != position || w.Position() != position {
+		t.Errorf("Next = %+v, %v, want nothing up to %d", d, err, position)
+	}
+}
+
+// TestWatch: every kind of write, to the watchers of its key alone, the same from
+// the writer as from history.
+func TestWatch(t *testing.T) {
+	s := open(t, options{})
+	all, a, other := watch(t, s, "", store.Now), watch(t, s, "a/", store.Now), watch(t, s, "other", store.Now)
+	changes := []store.Change{
+		{Operation: kv.OpPut, Key: "a/1", Value: []byte("1"), Author: "me", TTL: time.Hour},
+		{Operation: kv.OpPut, Key: "a/1", Value: []byte{0xff, 0}, ContentType: "image/png"},
+		{Operation: kv.OpRevert, Key: "a/1", Version: 1},
+		{Operation: kv.OpDelete, Key: "a/1"},
+		{Operation: kv.OpPut, Key: "b", Value: []byte("2")},
+		{Operation: kv.OpPut, Key: "a", Value: []byte("3")},
+	}
+	var want []kv.Entry
+	for _, change := range changes {
+		written, err := s.Write(t.Context(), change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, written.Entry)
+	}
+	if diff := cmp.Diff(want, take(t, all, len(want))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want[:4], take(t, a, 4)); diff != "" {
+		t.Error(diff)
+	}
+	wantIdle(t, other, int64(len(want)))
+	history := take(t, watch(t, s, "", 0), len(want))
+	for i := range history { // an empty value is not nil from there
+		if len(history[i].Value) == 0 {
+			history[i].Value = nil
+		}
+	}
+	if diff := cmp.Diff(want, history); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want[2:4], take(t, watch(t, s, "a/", 2), 2)[:2], cmp.Transformer("text", func(b []byte) string { return string(b) })); diff != "" {
+		t.Error(diff)
+	}
+	wantIdle(t, watch(t, s, "a/", 4), 6)
+}
+
+// TestWatchDestroyed: history says that a value was destroyed; the end of an erased
+// key is seen by who watches, and who comes later learns that there is a gap.
+func TestWatchDestroyed(t *testing.T) {
+	s := open(t, options{})
+	put(t, s, "k", "1")
+	put(t, s, "k", "2")
+	put(t, s, "other", "3")
+	if _, err := s.Destroy(t.Context(), "k", []int64{1}, kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	entries := take(t, watch(t, s, "k", 0), 2)
+	if first := entries[0]; !first.Destroyed || len(first.Value) != 0 || entries[1].Destroyed {
+		t.Errorf("history has %+v", entries)
+	}
+	w := watch(t, s, "k", store.Now)
+	if _, err := s.DestroyAll(t.Context(), "k", kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(t, w, 1)[0]; got.Operation != kv.OpDestroy || got.Revision != 4 || got.Version != 3 {
+		t.Errorf("the end of the key is %+v", got)
+	}
+	later := watch(t, s, "", 0)
+	if d := next(t, later); d.Compacted != 4 || d.Position != 4 || len(d.Entries) != 0 {
+		t.Errorf("behind the gap: %+v", d)
+	}
+	wantIdle(t, later, 4)
+}
+
+// TestWatchCompacted: after retention a feed says once where it is complete from,
+// and goes on there.
+func TestWatchCompacted(t *testing.T) {
+	s := open(t, options{keep: 1})
+	for i := 1; i <= 5; i++ {
+		put(t, s, "k", strconv.Itoa(i))
+	}
+	waitReadable(t, s, "k", 5, 5)
+	for since, compacted := range map[int64]bool{0: true, 3: true, 4: false} {
+		w := watch(t, s, "", since)
+		if compacted {
+			if d := next(t, w); d.Compacted != 4 || d.Position != 4 {
+				t.Errorf("since %d: %+v", since, d)
+			}
+		}
+		if entry := take(t, w, 1)[0]; entry.Revision != 5 {
+			t.Errorf("since %d the feed goes on with %+v", since, entry)
+		}
+	}
+}
+
+// TestWatchBatch: what one batch wrote comes in one delivery.
+func TestWatchBatch(t *testing.T) {
+	const batches, keys = 200, 3
+	s := open(t, options{})
+	w := watch(t, s, "", store.Now)
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	for worker := range 4 {
+		writing.Go(func() {
+			for range batches / 4 {
+				var changes []store.Change
+				for key := range keys {
+					changes = append(changes, store.Change{Operation: kv.OpPut, Key: fmt.Sprintf("%d%d", worker, key), Value: []byte("1")})
+				}
+				if _, err := s.Batch(context.Background(), nil, changes); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for seen := 0; seen < batches*keys; {
+		entries := next(t, w).Entries
+		for i, entry := range entries {
+			if entry.Revision != int64(seen+i+1) || entry.Key != fmt.Sprintf("%c%d", entry.Key[0], i%keys) {
+				t.Fatalf("entry %d of a delivery behind %d is %s at %d", i, seen, entry.Key, entry.Revision)
+			}
+		}
+		if seen += len(entries); seen%keys != 0 {
+			t.Fatalf("a delivery ends within a batch: %d entries", len(entries))
+		}
+	}
+}
+
+// TestWatchLongHistory reads more than one page, and passes over what others wrote.
+func TestWatchLongHistory(t *testing.T) {
+	const total, rare = 3*store.NearHistory + 7, 1000
+	s := open(t, options{})
+	for written := 0; written < total; {
+		var changes []store.Change
+		for ; written < total && len(changes) < 1000; written++ {
+			key := "common"
+			if written%rare == 0 {
+				key = "rare"
+			}
+			changes = append(changes, store.Change{Operation: kv.OpPut, Key: key, Value: []byte(strconv.Itoa(written))})
+		}
+		if _, err := s.Batch(t.Context(), nil, changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, entry := range take(t, watch(t, s, "", 0), total) {
+		if entry.Revision != int64(i+1) || string(entry.Value) != strconv.Itoa(i) {
+			t.Fatalf("entry %d is %+v", i, entry)
+		}
+	}
+	for i, entry := range take(t, watch(t, s, "rare", 0), total/rare+1) {
+		if string(entry.Value) != strconv.Itoa(i*rare) {
+			t.Fatalf("entry %d of the rare key is %+v", i, entry)
+		}
+	}
+	none := watch(t, s, "none", 0)
+	for position := int64(0); position < total; {
+		d, err := none.Next(t.Context(), 0)
+		if err != nil || len(d.Entries) > 0 || d.Position <= position {
+			t.Fatalf("from %d: %+v, %v", position, d, err)
+		}
+		position = d.Position
+	}
+	// Values that are larger than a page together.
+	large := strconv.Quote(strings.Repeat("x", 400_000))
+	for range 6 {
+		put(t, s, "large", large)
+	}
+	take(t, watch(t, s, "large", 0), 6)
+}
+
+// TestSlowWatch: more events, or more bytes, than a queue holds end one watch and
+// none beside it; it resumes without a gap.
+func TestSlowWatch(t *testing.T) {
+	s := open(t, options{maxBytes: 1 << 30})
+	large := strconv.Quote(strings.Repeat("x", 1<<19))
+	var batch []store.Change
+	for range 1024 {
+		batch = append(batch, store.Change{Operation: kv.OpPut, Key: "k", Value: []byte("1")})
+	}
+	for name, fill := range map[string]func() int{
+		"events": func() int {
+			if _, err := s.Batch(t.Context(), nil, batch); err != nil {
+				t.Fatal(err)
+			}
+			return len(batch) * store.MaxQueueBytes / store.MaxQueueEvents
+		},
+		"bytes": func() int { put(t, s, "k", large); return len(large) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			slow, other := watch(t, s, "k", store.Now), watch(t, s, "other", store.Now)
+			before := slow.Position()
+			for filled := 0; filled <= store.MaxQueueBytes; {
+				filled += fill()
+			}
+			if d, err := slow.Next(t.Context(), patience); !errors.Is(err, kv.ErrSlowWatcher) || slow.Position() != before {
+				t.Fatalf("Next = %d entries, %v at %d, want ErrSlowWatcher at %d", len(d.Entries), err, slow.Position(), before)
+			}
+			if _, subscribed := s.Watchers(); subscribed != 1 {
+				t.Errorf("%d watches are subscribed, want the other one", subscribed)
+			}
+			stats, err := s.DatabaseStats(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantIdle(t, other, stats.Revision)
+			take(t, watch(t, s, "k", slow.Position()), int(stats.Revision-before))
+			slow.Close()
+			other.Close()
+		})
+	}
+}
