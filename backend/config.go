@@ -19,6 +19,7 @@ type config struct {
 	maxValueBytes int64
 	maxVersions   int
 	maxVersionAge time.Duration
+	maxWatchers   int
 	logLevel      string
 	logFormat     string
 	version       bool
@@ -27,6 +28,7 @@ type config struct {
 const (
 	maxCacheKeys  = 100_000_000
 	maxCacheBytes = 1 << 40
+	maxWatchers   = 1_000_000
 )
 
 const usage = `backend keeps every version of every key in SQLite and answers HTTP.
@@ -50,6 +52,7 @@ func (c *config) define(set *settings.Set) {
 	set.MaxValueBytes(&c.maxValueBytes)
 	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "newest versions of each key that are kept; 0 keeps all")
 	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always; 0 keeps all")
+	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "most streams of /watch at once")
 	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")
 }

@@ -73,12 +73,13 @@ func serve(ctx context.Context, c config, logger *slog.Logger) (err error) {
 
 	st, err := store.New(store.Config{
 		Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes,
-		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, Logger: logger,
+		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, MaxWatchers: c.maxWatchers, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer st.Close()
+	defer context.AfterFunc(ctx, st.EndWatches)() // else the drain would wait for them
 	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
 
 	if err := telemetry.Serve(ctx, listener, api.New(st, logger), logger); err != nil {

@@ -6,6 +6,7 @@ package api
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -18,12 +19,20 @@ type API struct {
 	store   *store.Store
 	logger  *slog.Logger
 	workers workers
+
+	heartbeat, stall time.Duration // of streams
 }
 
 // New returns the handler of every route.
-func New(s *store.Store, logger *slog.Logger) http.Handler {
+func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	a := &API{store: s, logger: logger, workers: newWorkers()}
+	a := &API{
+		store: s, logger: logger, workers: newWorkers(),
+		heartbeat: heartbeatInterval, stall: stallTimeout,
+	}
+	for _, option := range options {
+		option(a)
+	}
 	router := gin.New()
 	// A key is everything behind the verb, decoded once and otherwise untouched:
 	// nothing may be redirected, cleaned or merged.
@@ -53,6 +62,7 @@ func (a *API) routes(router *gin.Engine) {
 	router.POST("/batch", a.handle(a.batch))
 	router.PATCH("/patch/*key", a.handle(a.patchEntry))
 	router.Match(read, "/diff/*key", a.handle(a.getDiff))
+	router.Match(read, "/watch", a.handle(a.watch))
 
 	router.Match(read, "/cache/stats", a.handle(a.cacheStats))
 	router.Match(read, "/db/stats", a.handle(a.databaseStats))

@@ -276,11 +276,11 @@ func writeRandomly(t *testing.T, s *store.Store, random *rand.Rand) (written []k
 	if random.IntN(3) == 0 {
 		changes = append(changes, store.Change{Operation: kv.OpDelete, Key: changes[0].Key})
 	}
-	results, err := s.Batch(context.Background(), nil, changes)
+	done, err := s.Batch(context.Background(), nil, changes)
 	if err != nil && !errors.Is(err, kv.ErrKeyDeleted) {
 		t.Error(err)
 	}
-	for _, result := range results {
+	for _, result := range done.Results {
 		written = append(written, result.Written)
 	}
 	return written

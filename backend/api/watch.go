@@ -1,0 +1,168 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+)
+
+const (
+	// heartbeatInterval is how long a stream is silent before a heartbeat.
+	heartbeatInterval = 15 * time.Second
+	// stallTimeout is how long a client may take nothing of what is sent; it has a
+	// second more for every slowestStream bytes.
+	stallTimeout  = 20 * time.Second
+	slowestStream = 64 << 10
+	// endTimeout is how long it may do so once the server stops.
+	endTimeout = 2 * time.Second
+)
+
+// An Option changes what New makes.
+type Option func(*API)
+
+// StreamTimes sets the time without an event after which a stream has a heartbeat,
+// and the time that a client may take nothing of what is sent before it is let go.
+// They are 15 and 20 seconds.
+func StreamTimes(heartbeat, stall time.Duration) Option {
+	return func(a *API) { a.heartbeat, a.stall = heartbeat, stall }
+}
+
+// eventData documents the data of an event.
+type eventData struct { //nolint:unused // for the annotations
+	Key       string       `json:"key" example:"app/db/host"`
+	Version   int64        `json:"version" example:"2"`
+	Revision  int64        `json:"revision" example:"42"`
+	Timestamp kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
+	Operation string       `json:"operation" enums:"put,patch,revert,delete,expire,destroy" example:"put"`
+	// as in GET /get/{key}; absent when the version is a tombstone, or destroyed
+	Value any `json:"value,omitempty" swaggertype:"string" example:"hello world"`
+	// for a raw value, which is base64 then
+	Encoding    string `json:"encoding,omitempty" enums:"base64"`
+	ContentType string `json:"content_type,omitempty" example:"image/png"`
+	// when the key ends, unless it is written before
+	ExpiresAt *kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
+	Author    string        `json:"author,omitempty"`
+	Destroyed bool          `json:"destroyed,omitempty"`
+} //	@name	Event
+
+// watch streams what is written.
+//
+//	@Summary		Follow what is written
+//	@Description	A stream of server-sent events: every write to the keys that begin with `prefix`, in the order of the revisions, none
+//	@Description	missed and none twice. `id` is the revision, `event` the operation (put, patch, revert, delete, expire, destroy) and
+//	@Description	`data` the write as JSON (model Event). A value comes as it was written; when its text has lines, so has the data.
+//	@Description
+//	@Description	The stream begins behind the revision that `Last-Event-ID` or else `since` names, or without either with the next
+//	@Description	write. So a client that was cut resumes with the last `id` that it saw, as a browser's EventSource does by itself. A
+//	@Description	block may have an `id` alone: events of other keys were passed over, and it is the one to resume from. After 15 s
+//	@Description	without an event there is a comment with such an `id`.
+//	@Description
+//	@Description	`event: compacted` says that history lacks writes up to its `id`, since retention or an erasure removed versions:
+//	@Description	`{"requested":R,"compacted":C,"oldest":C+1}`. The stream goes on, complete from `oldest`. A client that keeps a copy of
+//	@Description	the keys reads them anew when it gets this event, and then ignores events up to the revision of what it read.
+//	@Description	`event: cut` says that this client reads too slowly: `{"resume":R}`; the stream ends, and one since R misses nothing.
+//	@Description	When the server stops, streams end behind a whole event.
+//	@Tags			watch
+//	@Produce		text/event-stream
+//	@Param			prefix			query		string	false	"What the keys begin with: at most 512 bytes of UTF-8 without control characters; empty for all"	example(app/)
+//	@Param			since			query		int		false	"The revision behind which the stream begins; 0 is the beginning of the store"					minimum(0)	example(42)
+//	@Param			Last-Event-ID	header		int		false	"As since, and wins over it"																		minimum(0)
+//	@Success		200				{object}	eventData
+//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
+//	@Failure		400				{object}	problem.Problem	"The prefix or the query is invalid (code invalid_key, malformed_query)"
+//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since)"
+//	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers), or the backend cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Router			/watch [get]
+//	@Router			/watch [head]
+func (a *API) watch(c *gin.Context) error {
+	q, err := queryOf(c)
+	if err != nil {
+		return err
+	}
+	since, err := sinceOf(c, q)
+	if err != nil {
+		return err
+	}
+	w, err := a.store.Watch(q.text("prefix"), since)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	header := c.Writer.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	c.Writer.WriteHeader(http.StatusOK)
+	if c.Request.Method == http.MethodHead {
+		return nil
+	}
+	c.Writer.WriteHeaderNow()
+	err = a.stream(c, w)
+	ctx := c.Request.Context()
+	switch { // it is too late for an answer
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.logger.WarnContext(ctx, "a watcher takes nothing and is let go", "remote", c.Request.RemoteAddr)
+	case ctx.Err() == nil: // with an error of the connection the context ends
+		a.logger.ErrorContext(ctx, "a watch has failed", "error", err)
+	}
+	return nil
+}
+
+// sinceOf returns the revision behind which a stream begins. The header goes first:
+// a client that resumes repeats the query of its first request.
+func sinceOf(c *gin.Context, q query) (int64, error) {
+	name, text := "Last-Event-ID", c.GetHeader("Last-Event-ID")
+	if text == "" {
+		if !q.has("since") {
+			return store.Now, nil
+		}
+		name, text = "since", q.text("since")
+	}
+	revision, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, invalid("since", fmt.Sprintf("must be a revision, an integer from 0 to %d (given as %s)", int64(math.MaxInt64), name))
+	}
+	return int64(revision), nil
+}
+
+// stream sends what w delivers until the client goes or the stream must end.
+func (a *API) stream(c *gin.Context, w *store.Watch) error {
+	s := newStream(c.Writer, a.stall)
+	defer w.OnEnd(s.hurry)()
+	position := w.Position()
+	if err := s.send(func(b *batch) error { return b.start(position) }); err != nil {
+		return err
+	}
+	for {
+		delivery, err := w.Next(c.Request.Context(), a.heartbeat)
+		switch {
+		case errors.Is(err, kv.ErrSlowWatcher):
+			return s.send(func(b *batch) error { return b.cut(w.Position()) })
+		case errors.Is(err, kv.ErrWatchEnded), errors.Is(err, context.Canceled):
+			return nil
+		case err != nil:
+			return err
+		}
+		err = s.send(func(b *batch) error {
+			if delivery.Compacted > 0 {
+				return b.compacted(position, delivery.Compacted)
+			}
+			return b.events(delivery)
+		})
+		if err != nil {
+			return err
+		}
+		position = delivery.Position
+	}
+}
