@@ -19,8 +19,9 @@ type stream struct {
 	control *http.ResponseController
 	stall   time.Duration
 
-	mu      sync.Mutex // guards hurried and the order of deadlines
+	mu      sync.Mutex // guards all below and the order of deadlines
 	hurried bool
+	over    bool // the connection is the server's again
 }
 
 // newStream returns a stream on w, whose head must have been written.
@@ -44,8 +45,18 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 func (s *stream) hurry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
 	s.hurried = true
 	_ = s.control.SetWriteDeadline(time.Now().Add(endTimeout)) // a connection without deadlines has none to keep
+}
+
+// finish must be called before the handler returns.
+func (s *stream) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
 }
 
 // allow gives the client time to take n bytes.

@@ -20,7 +20,8 @@ const (
 	// heartbeatInterval is how long a stream is silent before a heartbeat.
 	heartbeatInterval = 15 * time.Second
 	// stallTimeout is how long a client may take nothing of what is sent; it has a
-	// second more for every slowestStream bytes.
+	// second more for every slowestStream bytes. It is longer than heartbeatInterval,
+	// so that the server's own last bytes behind a stream are in time.
 	stallTimeout  = 20 * time.Second
 	slowestStream = 64 << 10
 	// endTimeout is how long it may do so once the server stops.
@@ -139,6 +140,7 @@ func sinceOf(c *gin.Context, q query) (int64, error) {
 // stream sends what w delivers until the client goes or the stream must end.
 func (a *API) stream(c *gin.Context, w *store.Watch) error {
 	s := newStream(c.Writer, a.stall)
+	defer s.finish()
 	defer w.OnEnd(s.hurry)()
 	position := w.Position()
 	if err := s.send(func(b *batch) error { return b.start(position) }); err != nil {

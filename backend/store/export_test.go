@@ -9,11 +9,14 @@ type Hooks struct {
 	AfterRead func(kv.Entry)
 	// AfterCommit is called when a batch is on disk and not yet published.
 	AfterCommit func()
+	// BeforeSubscribe is called when a watch has looked how far the store is, and not
+	// yet subscribed.
+	BeforeSubscribe func()
 }
 
 // SetHooks must be called before the store is used.
 func (s *Store) SetHooks(h Hooks) {
-	s.hooks = hooks{afterRead: h.AfterRead, afterCommit: h.AfterCommit}
+	s.hooks = hooks{afterRead: h.AfterRead, afterCommit: h.AfterCommit, beforeSubscribe: h.BeforeSubscribe}
 }
 
 // QueueLength is how many writes wait for the writer.

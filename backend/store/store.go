@@ -62,6 +62,8 @@ type Store struct {
 type hooks struct {
 	afterRead   func(kv.Entry)
 	afterCommit func()
+
+	beforeSubscribe func()
 }
 
 // A Source says where a read was answered from.

@@ -126,6 +126,9 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 func (w *Watch) approach() {
 	w.history = w.store.hub.reached()
 	if w.history-w.position <= nearHistory {
+		if hook := w.store.hooks.beforeSubscribe; hook != nil {
+			hook()
+		}
 		w.history, w.joined = w.store.hub.subscribe(w), true
 	}
 }

@@ -104,6 +104,18 @@ func TestWatch(t *testing.T) {
 	wantIdle(t, watch(t, s, "a/", 4), 6)
 }
 
+// TestWatchExpiry: the end of a key that nobody writes or reads is seen.
+func TestWatchExpiry(t *testing.T) {
+	s := open(t, options{})
+	w := watch(t, s, "k", store.Now)
+	if _, err := s.Write(t.Context(), store.Change{Operation: kv.OpPut, Key: "k", Value: []byte("1"), TTL: time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(t, w, 2)[1]; got.Operation != kv.OpExpire || got.Version != 2 {
+		t.Errorf("the end of the key is %+v", got)
+	}
+}
+
 // TestWatchDestroyed: history says that a value was destroyed; the end of an erased
 // key is seen by who watches, and who comes later learns that there is a gap.
 func TestWatchDestroyed(t *testing.T) {
@@ -150,6 +162,35 @@ func TestWatchCompacted(t *testing.T) {
 		if entry := take(t, w, 1)[0]; entry.Revision != 5 {
 			t.Errorf("since %d the feed goes on with %+v", since, entry)
 		}
+	}
+}
+
+// TestWatchCompactedMeanwhile: what was published after a watch had subscribed is
+// not missing, although history lacks it when it is read.
+func TestWatchCompactedMeanwhile(t *testing.T) {
+	s := open(t, options{keep: 1})
+	put(t, s, "k", "1")
+	put(t, s, "k", "2")
+	w := watch(t, s, "", 0)
+	put(t, s, "k", "3")
+	put(t, s, "k", "4")
+	waitReadable(t, s, "k", 4, 4)
+	if d := next(t, w); d.Compacted != 2 || d.Position != 2 {
+		t.Errorf("%+v", d)
+	}
+	if entries := take(t, w, 2); entries[0].Revision != 3 || entries[1].Revision != 4 {
+		t.Errorf("%+v", entries)
+	}
+}
+
+// TestWatchSubscribes: a write just before a watch subscribes, which it did not know
+// of when it looked how far the store is, comes once, from history.
+func TestWatchSubscribes(t *testing.T) {
+	var s *store.Store
+	s = open(t, options{hooks: store.Hooks{BeforeSubscribe: func() { put(t, s, "k", "2") }}})
+	put(t, s, "k", "1")
+	if entries := take(t, watch(t, s, "", 0), 2); entries[1].Revision != 2 {
+		t.Errorf("%+v", entries)
 	}
 }
 
