@@ -1,0 +1,139 @@
+package main_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// seen is what a client of /watch learns of a store that is killed again and again.
+type seen struct {
+	prefix string
+	last   string // the id to resume from
+	events []fedEvent
+}
+
+type fedEvent struct {
+	Key      string
+	Version  int64
+	Revision int64
+}
+
+// follow reads the stream until it ends, or has the revision until.
+func (s *seen) follow(ctx context.Context, t *testing.T, p *process, until int64) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/watch?since=0&prefix="+s.prefix, http.NoBody)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	request.Header.Set("Last-Event-ID", s.last)
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("resumed at %q: status %d", s.last, response.StatusCode)
+		return
+	}
+	lines := bufio.NewReader(response.Body)
+	for id, data := "", ""; ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return // with what is not whole left out
+		}
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		switch {
+		case name == "id":
+			id = value
+		case name == "data":
+			data = value
+		case line == "\n" && data != "":
+			var e fedEvent
+			if err := json.Unmarshal([]byte(data), &e); err != nil || id != strconv.FormatInt(e.Revision, 10) {
+				t.Errorf("event %s: %s, %v", id, data, err)
+			}
+			s.events, s.last, data = append(s.events, e), id, ""
+			if e.Revision >= until {
+				return
+			}
+		}
+	}
+}
+
+// TestKilledStreams kills the program under load while clients watch. Each resumes
+// behind the last event that it has and sees every write that was answered, exactly
+// once and in order, with no gap in the versions of a key.
+func TestKilledStreams(t *testing.T) {
+	const kills, writers, perRound = 3, 4, 100
+	env := environment(filepath.Join(t.TempDir(), "kv.db"), "2")
+	all, some := &seen{last: "0"}, &seen{prefix: "k1", last: "0"}
+	var mu sync.Mutex
+	answered := map[int64]fedEvent{}
+	for range kills {
+		p := spawn(t, env)
+		var round sync.WaitGroup
+		var writes atomic.Int64
+		for worker := range writers {
+			round.Go(func() {
+				for i := 0; ; i++ {
+					var written fedEvent
+					status, body, err := p.exchange(t.Context(), "PUT", fmt.Sprintf("/put/k%d", (worker+i)%5), `{"value":1}`)
+					if err != nil {
+						return
+					}
+					if err := json.Unmarshal(body, &written); err != nil || status != http.StatusOK {
+						t.Errorf("%d %s", status, body)
+						return
+					}
+					mu.Lock()
+					answered[written.Revision] = written
+					mu.Unlock()
+					writes.Add(1)
+				}
+			})
+		}
+		for _, s := range []*seen{all, some} {
+			round.Go(func() { s.follow(t.Context(), t, p, 1<<62) })
+		}
+		for writes.Load() < perRound && !t.Failed() {
+			if t.Context().Err() != nil {
+				t.Fatal("the writes are not made")
+			}
+		}
+		p.kill(t)
+		round.Wait()
+	}
+	p := spawn(t, env)
+	_, body, err := p.exchange(t.Context(), "PUT", "/put/k1", `{"value":1}`)
+	var end fedEvent
+	if err != nil || json.Unmarshal(body, &end) != nil {
+		t.Fatalf("%s, %v", body, err)
+	}
+	for _, s := range []*seen{all, some} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		s.follow(ctx, t, p, end.Revision)
+		cancel()
+		versions := map[string]int64{}
+		for i, e := range s.events {
+			if versions[e.Key]++; e.Version != versions[e.Key] || s == all && e.Revision != int64(i+1) {
+				t.Fatalf("event %d of %q is %+v", i, s.prefix, e)
+			}
+			if want, known := answered[e.Revision]; known && want != e {
+				t.Errorf("the event %+v, the answer %+v", e, want)
+			}
+		}
+	}
+	if n := len(all.events); int64(n) != end.Revision || n < kills*perRound {
+		t.Errorf("%d events, the last write has revision %d", n, end.Revision)
+	}
+	p.check(t)
+}
