@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 
-	"gorm.io/gorm"
-
 	"kvstore/backend/kv"
 )
 
@@ -46,7 +44,7 @@ func (db *DB) Events(ctx context.Context, prefix string, after, last int64) (Pag
 	readers := db.readers.WithContext(ctx)
 	rows, err := readers.Raw(eventsSQL, after, page.Through, prefix, prefix).Rows()
 	if err == nil {
-		err = page.fill(readers, rows)
+		err = page.fill(rows)
 	}
 	if err == nil { // after the page: what is removed meanwhile must not go unnoticed
 		err = readers.Raw("SELECT compacted FROM store").Scan(&page.Compacted).Error
@@ -57,18 +55,19 @@ func (db *DB) Events(ctx context.Context, prefix string, after, last int64) (Pag
 	return page, nil
 }
 
-// fill takes rows until the page is full, and closes them.
-func (p *Page) fill(db *gorm.DB, rows *sql.Rows) (err error) {
+// fill takes rows until the page is full, and closes them. It scans by hand, since
+// GORM takes several times as long for a row.
+func (p *Page) fill(rows *sql.Rows) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for bytes := int64(0); rows.Next(); {
-		var row entryRow
-		if err := db.ScanRows(rows, &row); err != nil {
+		var e kv.Entry
+		if err := rows.Scan(&e.Key, &e.Version, &e.Revision, &e.Time, &e.Operation,
+			&e.ContentType, &e.Author, &e.Expires, &e.Destroyed, &e.Value); err != nil {
 			return err
 		}
-		entry := row.entry()
-		p.Entries = append(p.Entries, entry)
-		if bytes += entry.Size(); bytes >= eventsBytes {
-			p.Through = entry.Revision
+		p.Entries = append(p.Entries, e)
+		if bytes += e.Size(); bytes >= eventsBytes {
+			p.Through = e.Revision
 			return rows.Err()
 		}
 	}

@@ -50,3 +50,29 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkWatchHistory is what an event costs that is read from the database, for a
+// watch of all keys and for one of a hundredth of them.
+func BenchmarkWatchHistory(b *testing.B) {
+	const events, rare = 20_000, 100
+	s := open(b, options{})
+	for written := 0; written < events; {
+		var changes []store.Change
+		for ; written < events && len(changes) < 1000; written++ {
+			changes = append(changes, store.Change{Operation: kv.OpPut, Key: "k" + strconv.Itoa(written%rare), Value: []byte(benchValue)})
+		}
+		if _, err := s.Batch(b.Context(), nil, changes); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for prefix, want := range map[string]int{"": events, "k99": events / rare} {
+		b.Run("of="+strconv.Itoa(events/want), func(b *testing.B) {
+			for range b.N {
+				w := watch(b, s, prefix, 0)
+				take(b, w, want)
+				w.Close()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/revision")
+		})
+	}
+}
