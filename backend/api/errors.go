@@ -73,15 +73,15 @@ func withMembers(p *problem.Problem, err error) *problem.Problem {
 	var precondition *kv.PreconditionError
 	if errors.As(err, &precondition) {
 		p.Detail = precondition.Error()
-		p.With("key", precondition.Key).With("current_version", precondition.Current)
+		p = p.With("key", precondition.Key).With("current_version", precondition.Current)
 		if precondition.Index >= 0 {
-			p.With("condition", precondition.Index)
+			p = p.With("condition", precondition.Index)
 		}
 	}
 	var operation *store.OperationError
 	if errors.As(err, &operation) {
 		p.Detail = fmt.Sprintf("operations[%d]: %s", operation.Index, p.Detail)
-		p.With("operation", operation.Index)
+		p = p.With("operation", operation.Index)
 	}
 	return p
 }

@@ -51,7 +51,7 @@ func (db *DB) SchemaDrift(t *testing.T) []string {
 	t.Helper()
 	var log statements
 	session := db.writer.Session(&gorm.Session{Logger: &log})
-	if err := session.AutoMigrate(&storeRow{}, &keyRow{}, &versionRow{}); err != nil {
+	if err := session.AutoMigrate(&storeRow{}, &keyRow{}, &versionRow{}, &erasedRow{}); err != nil {
 		t.Fatal(err)
 	}
 	return log

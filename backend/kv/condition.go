@@ -41,8 +41,8 @@ func (c Condition) Check(key string, current int64) error {
 	return &PreconditionError{Index: -1, Key: key, Current: current}
 }
 
-// ErrPreconditionFailed: a condition of the write does not hold; nothing was
-// written. It comes as a *PreconditionError.
+// ErrPreconditionFailed says that a condition of the write does not hold; nothing
+// was written. It comes as a *PreconditionError.
 var ErrPreconditionFailed = errors.New("precondition failed")
 
 // A PreconditionError says which condition does not hold, and what was found.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"maps"
 
 	"kvstore/backend/database"
@@ -107,8 +108,12 @@ func (s *stage) change(c Change) (Result, error) {
 		entry.Expires = s.heads[c.Key].Expires
 	case kv.OpExpire:
 		return Result{}, errNotExpired
-	default:
+	case kv.OpPut:
 		entry.Value, entry.ContentType = c.Value, c.ContentType
+	case kv.OpDestroy: // belongs to DestroyAll
+		fallthrough
+	default:
+		return Result{}, fmt.Errorf("%w: %q is no change", kv.ErrUnavailable, c.Operation)
 	}
 	if err != nil {
 		return Result{}, err
