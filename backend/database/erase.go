@@ -16,6 +16,7 @@ import (
 // many had one. Versions that are not there are left out. The bytes are out of the
 // write-ahead log only after Scrub.
 func (t *Tx) Destroy(keyID int64, versions []int64) (int64, error) {
+	t.wrote = true
 	var destroyed int64
 	for _, version := range versions {
 		result := t.tx.Exec(`UPDATE versions SET value = x'', destroyed = true
@@ -37,6 +38,7 @@ var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 // but a digest of its name and how far it had counted. The bytes are out of the
 // write-ahead log only after Scrub.
 func (t *Tx) Erase(key string, head Head) error {
+	t.wrote = true
 	ctx := t.tx.Statement.Context
 	err := t.tx.Exec("DELETE FROM versions WHERE key_id = ?", head.ID).Error
 	if err == nil {

@@ -14,7 +14,9 @@ import (
 // of its own and is recorded in the table migrations; a step never changes once
 // it was released. A file that has a step which this program does not know is
 // refused: a newer program wrote it.
-func migrate(db *gorm.DB) error {
+func migrate(db *gorm.DB) error { return migrateBy(db, migrations()) }
+
+func migrateBy(db *gorm.DB, steps []*gormigrate.Migration) error {
 	options := &gormigrate.Options{
 		TableName:                 "migrations",
 		IDColumnName:              "id",
@@ -22,7 +24,7 @@ func migrate(db *gorm.DB) error {
 		UseTransaction:            true,
 		ValidateUnknownMigrations: true,
 	}
-	err := gormigrate.New(db, options, migrations()).Migrate()
+	err := gormigrate.New(db, options, steps).Migrate()
 	if errors.Is(err, gormigrate.ErrUnknownPastMigration) {
 		return errors.New("its schema is newer than this program: run the version that wrote it, or a later one")
 	}

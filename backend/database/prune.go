@@ -71,6 +71,7 @@ func (db *DB) Prune(ctx context.Context, key string, r Retention, limit int) (pr
 
 // remove deletes versions of a key, the oldest, in their order, and counts them out.
 func (t *Tx) remove(keyID int64, rows []versionRow) error {
+	t.wrote = true // the counters may stay as they are: destroyed versions are counted out already
 	readable := 0
 	for _, row := range rows {
 		if !row.Destroyed {

@@ -48,6 +48,7 @@ type Tx struct {
 	tx     *gorm.DB
 	erased bool            // some key was erased
 	stored map[int64]state // of the keys that Heads returned or Append saved, by id
+	wrote  bool            // a row, so that there is something to commit
 	// Totals are the store's counters. The caller advances them; they are saved
 	// with the transaction.
 	Totals kv.Totals
@@ -76,8 +77,8 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := fn(update); err != nil {
 		return err
 	}
-	if update.Totals == before {
-		return nil // nothing was appended
+	if !update.wrote && update.Totals == before {
+		return nil
 	}
 	if err := update.saveTotals(); err != nil {
 		return translate(ctx, "save the counters", err)
@@ -154,6 +155,7 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 		}
 		t.stored[head.ID] = now
 	}
+	t.wrote = true
 	versions := make([]versionRow, 0, len(entries))
 	for _, e := range entries {
 		versions = append(versions, versionRow{
