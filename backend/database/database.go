@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type DB struct {
 	writer  *gorm.DB
 	readers *gorm.DB
 	lock    *Lock
+	pages   *os.File // see openPages
 	storeID string
 	erased  atomic.Bool // some key was erased: new keys must be looked up among them
 }
@@ -63,6 +65,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if db.lock, err = AcquireLock(path); err != nil {
 		return err
 	}
+	if db.pages, err = openPages(path); err != nil {
+		return err
+	}
 	// The check comes before the writer, which would change the journal mode of
 	// a file that is not ours.
 	var found finding
@@ -80,6 +85,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	}
 	if err := migrate(db.writer.WithContext(ctx)); err != nil {
 		return fmt.Errorf("migrate: %w", err)
+	}
+	if err := db.mapPages(ctx, cfg.Logger); err != nil {
+		return fmt.Errorf("rewrite the file: %w", err)
 	}
 	if err := db.writer.WithContext(ctx).Model(&storeRow{}).Where("id = ?", storeRowID).Pluck("uuid", &db.storeID).Error; err != nil {
 		return fmt.Errorf("read the id of the store: %w", err)
@@ -114,6 +122,11 @@ func (db *DB) Close() error {
 			err = conns.Close()
 		}
 		failures = append(failures, err)
+	}
+	if db.pages != nil {
+		if err := db.pages.Close(); !errors.Is(err, os.ErrClosed) { // a second Close does nothing
+			failures = append(failures, err)
+		}
 	}
 	if db.lock != nil {
 		failures = append(failures, db.lock.Release())

@@ -3,10 +3,7 @@ package database
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
-	"time"
 
-	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"kvstore/backend/kv"
@@ -94,41 +91,4 @@ func (db *DB) noteErased(ctx context.Context) error {
 		db.erased.Store(true)
 	}
 	return translate(ctx, "look for erased keys", err)
-}
-
-const (
-	scrubAttempts = 20
-	scrubPause    = 100 * time.Millisecond
-)
-
-// Scrub moves the whole write-ahead log into the file and empties it, so that
-// nothing of what was overwritten or deleted before is left on disk. It waits for
-// readers that began before; when they take longer than some seconds, it returns
-// kv.ErrUnavailable.
-func (db *DB) Scrub(ctx context.Context) error {
-	for range scrubAttempts {
-		done, err := truncateLog(db.writer.WithContext(ctx))
-		if err != nil {
-			return translate(ctx, "empty the write-ahead log", err)
-		}
-		if done {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(scrubPause):
-		}
-	}
-	return &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but a long read (a backup, perhaps) " +
-		"still needs the log that has them; repeat the request when it has ended"}
-}
-
-// truncateLog reports whether the log is empty now.
-func truncateLog(db *gorm.DB) (bool, error) {
-	var busy, frames, moved int64
-	if err := db.Raw("PRAGMA wal_checkpoint(TRUNCATE)").Row().Scan(&busy, &frames, &moved); err != nil {
-		return false, fmt.Errorf("checkpoint: %w", err)
-	}
-	return busy == 0, nil
 }

@@ -24,6 +24,8 @@ import (
 const (
 	// applicationID marks a file as one of ours: "kvst" in ASCII.
 	applicationID = 0x6b767374
+	// busyTimeout is how long a connection waits for another process, in milliseconds.
+	busyTimeout = "5000"
 	// sizeSQL gives the size of the database file in bytes.
 	sizeSQL = "(SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)"
 	// allKeys and liveKeys are the table with the index to list it by, which the planner
@@ -42,7 +44,7 @@ var stampSQL = "PRAGMA application_id = " + strconv.Itoa(applicationID)
 // sharedPragmas are those of every connection.
 func sharedPragmas() url.Values {
 	return url.Values{
-		"_busy_timeout":    {"5000"},
+		"_busy_timeout":    {busyTimeout},
 		"_foreign_keys":    {"on"},
 		"_stmt_cache_size": {"64"},
 		"_cache_size":      {"-8000"}, // KiB, for each connection

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"kvstore/backend/kv"
 )
@@ -61,13 +62,20 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 // DestroyAll erases key and its whole history. A key that exists is deleted first,
 // by a version that watchers see. When it returns nil, nothing of the key is left
 // but a digest of its name and how far it had counted, so that a new key of that
-// name goes on from there. Errors are those of Destroy.
+// name goes on from there. Errors are those of Destroy. After kv.ErrUnavailable it can
+// be repeated: for a key that is erased already it takes what may be left off the disk
+// before it returns kv.ErrKeyNotFound.
 func (s *Store) DestroyAll(ctx context.Context, key string, condition kv.Condition) (Destroyed, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return Destroyed{}, err
 	}
 	for erased := false; !erased; {
-		err := s.end(ctx, key, condition)
+		before, err := s.end(ctx, key, condition)
+		if before {
+			if err := s.db.Scrub(ctx); err != nil {
+				return Destroyed{}, err
+			}
+		}
 		if err != nil {
 			return Destroyed{}, err
 		}
@@ -92,14 +100,15 @@ func (s *Store) DestroyAll(ctx context.Context, key string, condition kv.Conditi
 	return Destroyed{Key: key, Versions: []int64{}}, nil
 }
 
-// end deletes key, if it exists.
-func (s *Store) end(ctx context.Context, key string, condition kv.Condition) error {
-	return s.alone(ctx, key, func(st *stage) error {
+// end deletes key, if it exists. It reports whether the key was erased before.
+func (s *Store) end(ctx context.Context, key string, condition kv.Condition) (before bool, err error) {
+	err = s.alone(ctx, key, func(st *stage) error {
 		if err := condition.Check(key, st.current(key)); err != nil {
 			return err
 		}
 		head := st.heads[key]
 		if head.ID == 0 {
+			before = head.Version != 0
 			return kv.KeyNotFound(key)
 		}
 		if head.Deleted {
@@ -108,6 +117,10 @@ func (s *Store) end(ctx context.Context, key string, condition kv.Condition) err
 		st.append(kv.Entry{Key: key, Operation: kv.OpDestroy})
 		return st.save()
 	})
+	if !errors.Is(err, kv.ErrKeyNotFound) { // not even that the writer has come to it is sure
+		return false, err
+	}
+	return before, err
 }
 
 // alone has the writer call fn in a transaction of its own, with the head of key.

@@ -39,7 +39,8 @@
 //
 // Destroy erases the values of versions, DestroyAll a key with its history. Each
 // has a transaction of its own. What SQLite frees it overwrites (secure_delete), and
-// the write-ahead log is emptied before the answer. A revert reads the version to go
+// before the answer the write-ahead log is emptied and the copies are overwritten that
+// SQLite leaves in pages when rows move. A revert reads the version to go
 // back to within its transaction, and a patch is only made of a version that still
 // has its value, so that no destroyed bytes come back.
 //
