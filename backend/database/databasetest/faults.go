@@ -16,12 +16,16 @@ import (
 // its own code.
 type Faults struct {
 	failCommits atomic.Int64
+	failed      atomic.Int64
 	writer      *sqlite3.SQLiteConn
 }
 
 // FailCommits lets the next n commits fail, after all was written and before the
 // commit is done.
 func (f *Faults) FailCommits(n int64) { f.failCommits.Store(n) }
+
+// Failed is how many commits have failed.
+func (f *Faults) Failed() int64 { return f.failed.Load() }
 
 // FillDisk lets the database file grow no further, so that a write that needs
 // another page fails with "disk is full". Nothing may be written meanwhile.
@@ -53,6 +57,7 @@ func OpenFaulty(t testing.TB, url string) (*database.DB, *Faults) {
 			faults.writer = conn.(*sqlite3.SQLiteConn)
 			faults.writer.RegisterCommitHook(func() int {
 				if faults.failCommits.Add(-1) >= 0 {
+					faults.failed.Add(1)
 					return 1 // SQLite rolls back
 				}
 				return 0
