@@ -19,7 +19,8 @@ import (
 // command is what the program does besides serving.
 type command struct {
 	config config
-	owner  string
+	owner  string // for prepare
+	dryRun bool   // for import
 	out    io.Writer
 }
 
@@ -31,6 +32,8 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 		"backup":      {"FILE", c.backup},
 		"restore":     {"FILE", c.restore},
 		"check":       {"", c.check},
+		"compact":     {"", c.compact},
+		"import":      {"FILE", c.importFile},
 		"healthcheck": {"", c.healthcheck},
 		"prepare":     {"", c.prepare},
 	}

@@ -38,6 +38,8 @@ Usage:
   backend backup FILE [flags]     write a consistent copy of the database; the service may run
   backend restore FILE [flags]    put a copy in the place of the database; the service must be stopped
   backend check [flags]           read the whole database and check it; the service may run
+  backend compact [flags]         give the free space of the database file back to the disk; the service may run
+  backend import FILE [flags]     read the database of the Python predecessor; the service must be stopped
   backend healthcheck [flags]     exit with 0 when the server at --backend-addr can serve
   backend prepare --owner UID:GID make the directory of the database and give it to that user (needs root)`
 

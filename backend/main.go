@@ -27,7 +27,11 @@ func main() { os.Exit(telemetry.Main("backend", run)) }
 // returns when that is done or ctx ends.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	var owner string
-	c, rest, err := parseConfig(args, getenv, stdout, func(set *settings.Set) { set.Text(&owner, "owner", "uid:gid", "for the command prepare") })
+	var dryRun bool
+	c, rest, err := parseConfig(args, getenv, stdout, func(set *settings.Set) {
+		set.Text(&owner, "owner", "uid:gid", "for the command prepare")
+		set.Bool(&dryRun, "dry-run", "for the command import: say what it would do, and keep nothing")
+	})
 	switch {
 	case errors.Is(err, settings.ErrHelp):
 		return nil
@@ -37,7 +41,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		_, err := fmt.Fprintln(stdout, "backend", telemetry.Version)
 		return err
 	case len(rest) > 0:
-		return command{config: c, owner: owner, out: stdout}.run(ctx, rest[0], rest[1:])
+		return command{config: c, owner: owner, dryRun: dryRun, out: stdout}.run(ctx, rest[0], rest[1:])
 	}
 	logger, err := telemetry.NewLogger(stdout, c.logLevel, c.logFormat)
 	if err != nil {

@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 		"github.com/gofrs/flock", "github.com/google/uuid",
 	},
 	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},
+	"kvstore/backend/importer":              {"kvstore/backend/kv", "kvstore/backend/database", "github.com/mattn/go-sqlite3"},
 	"kvstore/backend/store":                 {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
 	"kvstore/backend/api": {
 		"kvstore/backend/kv", "kvstore/backend/jsondoc", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",

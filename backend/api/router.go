@@ -66,6 +66,7 @@ func (a *API) routes(router *gin.Engine) {
 
 	router.Match(read, "/cache/stats", a.handle(a.cacheStats))
 	router.Match(read, "/db/stats", a.handle(a.databaseStats))
+	router.POST("/db/compact", a.handle(a.compact)) // for the operator; not forwarded by the gateway
 
 	router.Match(read, "/health", a.handle(a.health))
 	router.Match(read, "/healthz", a.handle(a.alive))

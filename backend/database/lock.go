@@ -16,8 +16,11 @@ type Lock struct {
 	file *flock.Flock
 }
 
+// ErrInUse says that another process has the database open.
+var ErrInUse = errors.New("is in use by another process")
+
 // AcquireLock takes the lock of the database file at path, or fails with the name
-// of the process that holds it.
+// of the process that holds it; then the error wraps ErrInUse.
 func AcquireLock(path string) (*Lock, error) {
 	name := path + ".lock"
 	file := flock.New(name, flock.SetPermissions(0o640))
@@ -27,8 +30,8 @@ func AcquireLock(path string) (*Lock, error) {
 	}
 	if !locked {
 		owner, _ := os.ReadFile(name) // only for the message
-		return nil, fmt.Errorf("%s is in use by another process (%s); stop it first, or set KV_DATABASE_URL to another file",
-			path, ownerOr("unknown", string(owner)))
+		return nil, fmt.Errorf("%s %w (%s); stop it first, or set KV_DATABASE_URL to another file",
+			path, ErrInUse, ownerOr("unknown", string(owner)))
 	}
 	host, _ := os.Hostname() // only for the message
 	owner := fmt.Sprintf("pid %d on host %s\n", os.Getpid(), host)

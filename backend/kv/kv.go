@@ -124,3 +124,11 @@ type DatabaseStats struct {
 	// Bytes is the size of the database file, without its write-ahead log.
 	Bytes int64
 }
+
+// A Compaction is what one step of giving space back to the disk did.
+type Compaction struct {
+	// Freed is how many bytes the file has lost, and Free how many it could still lose.
+	Freed, Free int64
+	// Bytes is the size of the file now.
+	Bytes int64
+}

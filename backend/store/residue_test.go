@@ -188,6 +188,12 @@ func shred(t *testing.T, seed uint64) {
 			h.destroy(t, h.key())
 			h.destroyAll(t, h.key())
 		}
+		if round%3 == 2 { // pages move as a whole
+			if _, err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			h.destroy(t, h.key())
+		}
 		h.check(t, d)
 		if t.Failed() {
 			t.Fatalf("in round %d, with %d keys", round+1, len(h.live))

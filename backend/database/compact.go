@@ -1,0 +1,59 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"kvstore/backend/kv"
+)
+
+// Compact gives at most that many free pages of the file back to the disk, in one
+// transaction, for which writes wait as for one another. What it says is free after it
+// can be given back by another call. The file becomes smaller when the write-ahead
+// log is moved into it: with the call that finds nothing more to give back, unless a
+// read is in the way, else within some thousand pages of writes.
+func (db *DB) Compact(ctx context.Context, pages int) (kv.Compaction, error) {
+	var done kv.Compaction
+	err := db.withWriter(ctx, func(conn *sql.Conn) error {
+		before, _, err := countPages(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if err := vacuumPages(ctx, conn, pages); err != nil {
+			return err
+		}
+		after, free, err := countPages(ctx, conn)
+		if err != nil {
+			return err
+		}
+		done = kv.Compaction{Freed: (before - after) * pageSize, Free: free * pageSize, Bytes: after * pageSize}
+		if free == 0 {
+			_, err = truncateLog(ctx, conn)
+		}
+		return err
+	})
+	return done, translate(ctx, "compact", err)
+}
+
+// vacuumPages reads the pragma to its end: it frees one page for each row that is
+// read.
+func vacuumPages(ctx context.Context, conn *sql.Conn, pages int) error {
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", pages))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err has told of it
+	for rows.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func countPages(ctx context.Context, conn *sql.Conn) (all, free int64, err error) {
+	err = conn.QueryRowContext(ctx, "SELECT (SELECT page_count FROM pragma_page_count), (SELECT freelist_count FROM pragma_freelist_count)").
+		Scan(&all, &free)
+	return all, free, err
+}
