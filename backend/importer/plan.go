@@ -122,6 +122,7 @@ func (p *plan) addKey(rows []row, bad map[int64]string) {
 	}
 	if usable == 0 {
 		p.versions = p.versions[:k.first]
+		p.sum.SkippedVersions -= len(rows)
 		p.skipKey(name, "it has no version left")
 		return
 	}

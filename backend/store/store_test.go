@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +24,13 @@ import (
 	"kvstore/backend/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(crashVariable); spec != "" {
+		fmt.Fprintln(os.Stderr, crashChild(spec)) // it only returns when it has failed
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // options change the store that open makes.
 type options struct {
