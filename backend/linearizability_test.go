@@ -25,47 +25,80 @@ const (
 	linearOperations = 1500 // of a phase, over all clients and keys
 )
 
+// A verb is what a client does to a key.
+type verb string
+
+const (
+	doGet    verb = "get"
+	doPut    verb = "put"
+	doSwap   verb = "put if" // with If-Match
+	doDelete verb = "delete"
+)
+
 // A request is what a client asks of a key.
 type request struct {
-	put   bool
+	verb  verb
 	value string // of a put
+	match int64  // of a put with a condition: the version that must be the latest
 }
 
-// A reply is what it was told. version is 0 when the key was not found.
+// A reply is what it was told.
 type reply struct {
-	known   bool // else the connection broke, and the rest is empty
-	version int64
-	value   string // of a get
-}
-
-// A register is the state of a key: version 0 is one that does not exist.
-type register struct {
-	version int64
+	known   bool  // else the connection broke, and the rest is empty
+	refused bool  // the condition did not hold
+	version int64 // of what was read or written; of a refusal, the latest; 0 when the key does not exist
 	value   string
 }
 
-// registerModel says what a key may answer. A put without an answer returns, for
+// A register is the state of a key. Version 0 is one that never was.
+type register struct {
+	version int64
+	value   string
+	deleted bool
+}
+
+// current is the version of a key that exists, else 0.
+func (r register) current() int64 {
+	if r.deleted {
+		return 0
+	}
+	return r.version
+}
+
+// step says which state follows, and what is answered.
+func (r register) step(asked request) (register, reply) {
+	next := register{version: r.version + 1, value: asked.value, deleted: asked.verb == doDelete}
+	switch {
+	case asked.verb == doGet && r.current() == 0, asked.verb == doDelete && r.current() == 0:
+		return r, reply{known: true}
+	case asked.verb == doGet:
+		return r, reply{known: true, version: r.version, value: r.value}
+	case asked.verb == doSwap && r.current() != asked.match:
+		return r, reply{known: true, refused: true, version: r.current()}
+	default:
+		return next, reply{known: true, version: next.version}
+	}
+}
+
+// registerModel says what a key may answer. A write without an answer returns, for
 // the checker, after everything else: so it may take effect at any time after its
 // call, and at the very end it is as if it had never happened, since nobody sees it.
 var registerModel = porcupine.Model{
 	Init: func() any { return register{} },
 	Step: func(state, input, output any) (bool, any) {
-		now, asked, told := state.(register), input.(request), output.(reply)
-		if !asked.put {
-			return told.version == now.version && told.value == now.value, now
-		}
-		next := register{version: now.version + 1, value: asked.value}
-		return !told.known || told.version == next.version, next
+		told := output.(reply)
+		next, answer := state.(register).step(input.(request))
+		return !told.known || told == answer, next
 	},
 	DescribeOperation: func(input, output any) string {
 		asked, told := input.(request), output.(reply)
 		switch {
-		case asked.put && !told.known:
-			return fmt.Sprintf("put %q: no answer", asked.value)
-		case asked.put:
-			return fmt.Sprintf("put %q: version %d", asked.value, told.version)
+		case !told.known:
+			return fmt.Sprintf("%s %q (%d): no answer", asked.verb, asked.value, asked.match)
+		case told.refused:
+			return fmt.Sprintf("%s %q (%d): refused, the latest is %d", asked.verb, asked.value, asked.match, told.version)
 		default:
-			return fmt.Sprintf("get: version %d, %q", told.version, told.value)
+			return fmt.Sprintf("%s %q (%d): version %d, %q", asked.verb, asked.value, asked.match, told.version, told.value)
 		}
 	},
 }
@@ -84,16 +117,16 @@ func TestLinearizable(t *testing.T) {
 	}
 	for key := range linearKeys {
 		operations := h.operations[key]
-		var puts, open int
+		count := map[string]int{}
 		for _, o := range operations {
-			if o.Input.(request).put {
-				puts++
-			}
-			if !o.Output.(reply).known {
-				open++
+			count[string(o.Input.(request).verb)]++
+			if told := o.Output.(reply); told.refused {
+				count["refused"]++
+			} else if !told.known {
+				count["without an answer"]++
 			}
 		}
-		t.Logf("key %d: %d operations, %d of them writes, %d without an answer", key, len(operations), puts, open)
+		t.Logf("key %d: %d operations: %v", key, len(operations), count)
 		switch porcupine.CheckOperationsTimeout(registerModel, operations, patience) {
 		case porcupine.Ok:
 		case porcupine.Unknown:
@@ -120,6 +153,27 @@ type history struct {
 
 	mu         sync.Mutex
 	operations [linearKeys][]porcupine.Operation
+
+	// seen is the version of each key that an answer told last.
+	seen [linearKeys]atomic.Int64
+}
+
+// ask returns a random request. Conditions name the version that was seen last, so
+// that some hold and several clients try the same.
+func (h *history) ask(key int, value string) request {
+	switch n := rand.IntN(10); {
+	case n < 5:
+		return request{verb: doGet}
+	case n < 7:
+		return request{verb: doPut, value: value}
+	case n < 9:
+		if seen := h.seen[key].Load(); seen > 0 {
+			return request{verb: doSwap, value: value, match: seen}
+		}
+		return request{verb: doPut, value: value}
+	default:
+		return request{verb: doDelete}
+	}
 }
 
 // run makes the operations of one phase. The client that gets the last answer of
@@ -133,11 +187,9 @@ func (h *history) run(t *testing.T, p *process, phase int) {
 		id := phase*linearClients + client
 		clients.Go(func() {
 			for n := 0; !t.Failed(); n++ {
-				asked := request{}
-				if rand.IntN(2) == 0 {
-					asked = request{put: true, value: fmt.Sprintf("client %d write %d", id, n)}
-				}
-				if err := h.operate(t, p, id, rand.IntN(linearKeys), asked); err != nil {
+				key := rand.IntN(linearKeys)
+				asked := h.ask(key, fmt.Sprintf("client %d write %d", id, n))
+				if err := h.operate(t, p, id, key, asked); err != nil {
 					if answered.Load() < linearOperations { // the program was not killed yet
 						t.Errorf("client %d: %v", id, err)
 					}
@@ -155,21 +207,18 @@ func (h *history) run(t *testing.T, p *process, phase int) {
 // operate makes one operation and keeps it. An error means that it was not
 // answered.
 func (h *history) operate(t *testing.T, p *process, client, key int, asked request) error {
-	method, path, body := "GET", "/get/linear/"+strconv.Itoa(key), ""
-	if asked.put {
-		method, path, body = "PUT", "/put/linear/"+strconv.Itoa(key), `{"value":`+strconv.Quote(asked.value)+`}`
-	}
 	operation := porcupine.Operation{ClientId: client, Input: asked, Call: int64(time.Since(h.start))}
-	status, data, err := p.exchange(t.Context(), method, path, body)
+	status, data, err := h.send(t, p, key, asked)
 	operation.Return = int64(time.Since(h.start))
 	var told reply
 	switch {
-	case err != nil && (!asked.put || unsent(err)):
+	case err != nil && (asked.verb == doGet || unsent(err)):
 		return err // neither told anything nor changed anything
 	case err != nil:
 		operation.Return = math.MaxInt64
 	default:
 		told = parse(t, asked, status, data)
+		h.seen[key].Store(told.version)
 	}
 	operation.Output = told
 	h.mu.Lock()
@@ -178,38 +227,87 @@ func (h *history) operate(t *testing.T, p *process, client, key int, asked reque
 	return err
 }
 
+func (h *history) send(t *testing.T, p *process, key int, asked request) (int, []byte, error) {
+	name := "/linear/" + strconv.Itoa(key)
+	switch asked.verb {
+	case doGet:
+		return p.exchange(t.Context(), "GET", "/get"+name, "")
+	case doDelete:
+		return p.exchange(t.Context(), "DELETE", "/delete"+name, "")
+	case doPut, doSwap:
+		header := http.Header{}
+		if asked.verb == doSwap {
+			header.Set("If-Match", strconv.Quote(strconv.FormatInt(asked.match, 10)))
+		}
+		return p.exchangeWith(t.Context(), "PUT", "/put"+name, `{"value":`+strconv.Quote(asked.value)+`}`, header)
+	default:
+		return 0, nil, fmt.Errorf("no verb %q", asked.verb)
+	}
+}
+
 // parse reads an answer.
 func parse(t *testing.T, asked request, status int, data []byte) reply {
 	told := reply{known: true}
-	if status == http.StatusNotFound && !asked.put {
+	switch {
+	case status == http.StatusNotFound && (asked.verb == doGet || asked.verb == doDelete):
+		return told
+	case status == http.StatusPreconditionFailed && asked.verb == doSwap:
+		var refusal struct {
+			Current *int64 `json:"current_version"`
+		}
+		if err := json.Unmarshal(data, &refusal); err != nil || refusal.Current == nil {
+			t.Errorf("%+v: %d %s (%v)", asked, status, data, err)
+			return told
+		}
+		told.refused, told.version = true, *refusal.Current
 		return told
 	}
 	var f fact
 	if err := json.Unmarshal(data, &f); err != nil || status != http.StatusOK || f.Version < 1 {
 		t.Errorf("%+v: %d %s (%v)", asked, status, data, err)
 	}
-	told.version = f.Version
-	told.value = f.Value
+	told.version, told.value = f.Version, f.Value
 	return told
 }
 
 func put(from, to int64, value string, version int64) porcupine.Operation {
 	return porcupine.Operation{
 		Call: from, Return: to,
-		Input: request{put: true, value: value}, Output: reply{known: true, version: version},
+		Input: request{verb: doPut, value: value}, Output: reply{known: true, version: version},
 	}
 }
 
 // lost is a put that got no answer.
 func lost(from int64, value string) porcupine.Operation {
-	return porcupine.Operation{Call: from, Return: math.MaxInt64, Input: request{put: true, value: value}, Output: reply{}}
+	return porcupine.Operation{Call: from, Return: math.MaxInt64, Input: request{verb: doPut, value: value}, Output: reply{}}
 }
 
 func get(from, to int64, value string, version int64) porcupine.Operation {
 	return porcupine.Operation{
 		Call: from, Return: to,
-		Input: request{}, Output: reply{known: true, version: version, value: value},
+		Input: request{verb: doGet}, Output: reply{known: true, version: version, value: value},
 	}
+}
+
+// swap is a put with a condition that held.
+func swap(from, to, match int64, value string, version int64) porcupine.Operation {
+	return porcupine.Operation{
+		Call: from, Return: to,
+		Input: request{verb: doSwap, value: value, match: match}, Output: reply{known: true, version: version},
+	}
+}
+
+// refused is a put with a condition that met the version current.
+func refused(from, to, match, current int64) porcupine.Operation {
+	return porcupine.Operation{
+		Call: from, Return: to,
+		Input: request{verb: doSwap, match: match}, Output: reply{known: true, refused: true, version: current},
+	}
+}
+
+// deleted is a deletion that made a version, or that found nothing, with version 0.
+func deleted(from, to, version int64) porcupine.Operation {
+	return porcupine.Operation{Call: from, Return: to, Input: request{verb: doDelete}, Output: reply{known: true, version: version}}
 }
 
 // TestRegisterModel shows that TestLinearizable can fail, and at what.
@@ -241,6 +339,17 @@ func TestRegisterModel(t *testing.T) {
 		"a lost write whose version is used again":  {false, operations{put(1, 2, "a", 1), lost(3, "b"), get(4, 5, "b", 2), put(6, 7, "c", 2)}},
 		"a lost write that was seen before it was":  {false, operations{get(1, 2, "a", 1), lost(3, "a")}},
 		"a gap that one lost write cannot fill":     {false, operations{put(1, 2, "a", 1), lost(3, "b"), put(4, 5, "c", 4)}},
+		"a swap":                                    {true, operations{put(1, 2, "a", 1), swap(3, 4, 1, "b", 2), get(5, 6, "b", 2)}},
+		"two swaps at once, one refused":            {true, operations{put(1, 2, "a", 1), swap(3, 9, 1, "b", 2), refused(4, 8, 1, 2)}},
+		"a swap of a deleted key is refused":        {true, operations{put(1, 2, "a", 1), deleted(3, 4, 2), refused(5, 6, 2, 0), get(7, 8, "", 0)}},
+		"a deletion and a new start":                {true, operations{put(1, 2, "a", 1), deleted(3, 4, 2), deleted(5, 6, 0), put(7, 8, "b", 3), get(9, 10, "b", 3)}},
+		"two swaps that both won":                   {false, operations{put(1, 2, "a", 1), swap(3, 9, 1, "b", 2), swap(4, 8, 1, "c", 2)}},
+		"a swap over an answered write":             {false, operations{put(1, 2, "a", 1), put(3, 4, "b", 2), swap(5, 6, 1, "c", 3)}},
+		"a swap refused though it held":             {false, operations{put(1, 2, "a", 1), refused(3, 4, 1, 1)}},
+		"a refusal that tells of a later version":   {false, operations{put(1, 2, "a", 1), refused(3, 4, 9, 2), put(5, 6, "b", 2)}},
+		"a read of a deleted key":                   {false, operations{put(1, 2, "a", 1), deleted(3, 4, 2), get(5, 6, "a", 1)}},
+		"two deletions of one version":              {false, operations{put(1, 2, "a", 1), deleted(3, 9, 2), deleted(4, 8, 2)}},
+		"a version that a deletion had":             {false, operations{put(1, 2, "a", 1), deleted(3, 4, 2), put(5, 6, "b", 2)}},
 		"an answered write that went":               {false, operations{put(1, 2, "a", 1), put(3, 4, "b", 2), put(5, 6, "c", 2)}},
 	} {
 		if got := porcupine.CheckOperations(registerModel, c.history); got != c.want {

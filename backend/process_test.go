@@ -170,10 +170,15 @@ func (p *process) kill(t *testing.T) {
 // exchange makes a request. After an error it is not known what the process did,
 // unless unsent says so.
 func (p *process) exchange(ctx context.Context, method, path, body string) (int, []byte, error) {
+	return p.exchangeWith(ctx, method, path, body, http.Header{})
+}
+
+func (p *process) exchangeWith(ctx context.Context, method, path, body string, header http.Header) (int, []byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
+	request.Header = header
 	response, err := p.client.Do(request)
 	if err != nil {
 		return 0, nil, err
