@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"kvstore/backend/jsondoc": {},
 	"kvstore/backend/database": {
 		"kvstore/backend/kv", "gorm.io/", "github.com/go-gormigrate/", "github.com/mattn/go-sqlite3",
-		"github.com/gofrs/flock", "github.com/google/uuid",
+		"github.com/gofrs/flock", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/",
 	},
 	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},
 	"kvstore/backend/importer":              {"kvstore/backend/kv", "kvstore/backend/database", "github.com/mattn/go-sqlite3"},

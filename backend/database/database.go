@@ -36,6 +36,7 @@ type DB struct {
 	lock    *Lock
 	pages   *os.File // see openPages
 	storeID string
+	memory  *memory
 	erased  atomic.Bool // some key was erased: new keys must be looked up among them
 }
 
@@ -94,6 +95,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	}
 	if db.storeID == "" {
 		return errors.New("the database file is damaged: it has no store id")
+	}
+	if db.memory, err = newMemory(); err != nil {
+		return err
 	}
 	if err := db.noteErased(ctx); err != nil {
 		return err

@@ -9,22 +9,22 @@ import (
 	"kvstore/backend/kv"
 )
 
-// Destroy erases the values of those versions of a key for good and returns how
-// many had one. Versions that are not there are left out. The bytes are out of the
+// Destroy erases the values of those versions of a stored key for good and returns
+// how many had one. Versions that are not there are left out. The bytes are out of the
 // write-ahead log only after Scrub.
-func (t *Tx) Destroy(keyID int64, versions []int64) (int64, error) {
-	t.wrote = true
+func (t *Tx) Destroy(key string, head Head, versions []int64) (int64, error) {
+	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	var destroyed int64
 	for _, version := range versions {
 		result := t.tx.Exec(`UPDATE versions SET value = x'', destroyed = true
-			WHERE key_id = ? AND version = ? AND NOT destroyed AND operation NOT IN ?`, keyID, version, tombstones)
+			WHERE key_id = ? AND version = ? AND NOT destroyed AND operation NOT IN ?`, head.ID, version, tombstones)
 		if result.Error != nil {
 			return 0, translate(t.tx.Statement.Context, "destroy a version", result.Error)
 		}
 		destroyed += result.RowsAffected
 	}
 	t.Totals.Versions -= destroyed
-	err := t.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", destroyed, keyID).Error
+	err := t.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", destroyed, head.ID).Error
 	return destroyed, translate(t.tx.Statement.Context, "save the number of versions", err)
 }
 
@@ -35,7 +35,7 @@ var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 // but a digest of its name and how far it had counted. The bytes are out of the
 // write-ahead log only after Scrub.
 func (t *Tx) Erase(key string, head Head) error {
-	t.wrote = true
+	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	ctx := t.tx.Statement.Context
 	err := t.tx.Exec("DELETE FROM versions WHERE key_id = ?", head.ID).Error
 	if err == nil {

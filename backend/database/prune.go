@@ -64,13 +64,14 @@ func (db *DB) Prune(ctx context.Context, key string, r Retention, limit int) (pr
 			return translate(ctx, "find versions that may go", err)
 		}
 		pruned = len(rows)
-		return tx.remove(head.ID, rows)
+		return tx.remove(key, head.ID, rows)
 	})
 	return pruned, err
 }
 
 // remove deletes versions of a key, the oldest, in their order, and counts them out.
-func (t *Tx) remove(keyID int64, rows []versionRow) error {
+func (t *Tx) remove(key string, keyID int64, rows []versionRow) error {
+	t.uncertain = append(t.uncertain, key)
 	t.wrote = true // the counters may stay as they are: destroyed versions are counted out already
 	readable := 0
 	for _, row := range rows {

@@ -2,11 +2,8 @@ package database
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"kvstore/backend/kv"
 )
@@ -46,9 +43,14 @@ func (h Head) Expired(now kv.Timestamp) bool {
 // calls, and only there.
 type Tx struct {
 	tx     *gorm.DB
+	memory *memory         // its lock is held
 	erased bool            // some key was erased
 	stored map[int64]state // of the keys that Heads returned or Append saved, by id
 	wrote  bool            // a row, so that there is something to commit
+	// changed are the heads that were saved, and uncertain the keys whose heads
+	// changed in another way.
+	changed   map[string]Head
+	uncertain []string
 	// Totals are the store's counters. The caller advances them; they are saved
 	// with the transaction.
 	Totals kv.Totals
@@ -64,13 +66,18 @@ type state struct {
 // fn did is on disk; when it returns an error, nothing of it is stored. An error
 // of fn comes back as it is.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	db.memory.mu.Lock()
+	defer db.memory.mu.Unlock()
 	tx := db.writer.WithContext(ctx).Begin()
 	if tx.Error != nil {
 		return translate(ctx, "begin", tx.Error)
 	}
 	defer tx.Rollback() // after a commit it does nothing
-	update := &Tx{tx: tx, erased: db.erased.Load(), stored: map[int64]state{}}
-	if err := tx.Raw("SELECT " + totalsColumns + " FROM store").Scan(&update.Totals).Error; err != nil {
+	update := &Tx{
+		tx: tx, memory: db.memory, erased: db.erased.Load(),
+		stored: map[int64]state{}, changed: map[string]Head{},
+	}
+	if err := update.loadTotals(); err != nil {
 		return translate(ctx, "read the counters", err)
 	}
 	before := update.Totals
@@ -84,12 +91,22 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		return translate(ctx, "save the counters", err)
 	}
 	if err := tx.Commit().Error; err != nil {
+		db.memory.forgetLocked()
 		return translate(ctx, "commit", err)
 	}
+	db.memory.learnLocked(update)
 	if update.erased {
 		db.erased.Store(true)
 	}
 	return nil
+}
+
+func (t *Tx) loadTotals() error {
+	if t.memory.totals != nil {
+		t.Totals = *t.memory.totals
+		return nil
+	}
+	return t.tx.Raw("SELECT " + totalsColumns + " FROM store").Scan(&t.Totals).Error
 }
 
 func (t *Tx) saveTotals() error {
@@ -97,30 +114,43 @@ func (t *Tx) saveTotals() error {
 		t.Totals.Revision, t.Totals.Keys, t.Totals.Versions, t.Totals.Compacted).Error
 }
 
-// statementRows are the numbers of rows that one statement takes. They are few, so
-// that the driver finds each statement prepared, whatever the size of a batch.
-var statementRows = [...]int{64, 16, 4, 1}
-
 // Heads returns the heads of those of keys that are stored or were erased.
 func (t *Tx) Heads(keys []string) (map[string]Head, error) {
 	heads := make(map[string]Head, len(keys))
-	for rest := keys; len(rest) > 0; {
-		n := min(len(rest), statementRows[0])
-		var rows []keyRow
-		if err := t.tx.Raw("SELECT * FROM keys WHERE key IN ?", padded(rest[:n])).Scan(&rows).Error; err != nil {
-			return nil, translate(t.tx.Statement.Context, "read heads", err)
+	var unknown []string
+	for _, key := range keys {
+		if head, ok := t.memory.heads.Get(key); ok {
+			heads[key] = head
+			t.stored[head.ID] = state{head.Deleted, head.Expires}
+		} else {
+			unknown = append(unknown, key)
 		}
-		for _, row := range rows {
-			heads[row.Key] = Head{
-				ID: row.ID, Version: row.Version, Revision: row.Revision,
-				Time: kv.Timestamp(row.Timestamp), TotalVersions: row.TotalVersions,
-				Deleted: row.Deleted, Expires: kv.Timestamp(row.ExpiresAt),
-			}
-			t.stored[row.ID] = state{row.Deleted, kv.Timestamp(row.ExpiresAt)}
+	}
+	for rest := unknown; len(rest) > 0; {
+		n := min(len(rest), statementRows[0])
+		if err := t.readHeads(heads, padded(rest[:n])); err != nil {
+			return nil, translate(t.tx.Statement.Context, "read heads", err)
 		}
 		rest = rest[n:]
 	}
-	return heads, t.addErased(heads, keys)
+	return heads, t.addErased(heads, unknown)
+}
+
+func (t *Tx) readHeads(heads map[string]Head, keys []string) error {
+	var rows []keyRow
+	if err := t.tx.Raw("SELECT * FROM keys WHERE key IN ?", keys).Scan(&rows).Error; err != nil {
+		return err
+	}
+	for _, row := range rows {
+		head := Head{
+			ID: row.ID, Version: row.Version, Revision: row.Revision,
+			Time: kv.Timestamp(row.Timestamp), TotalVersions: row.TotalVersions,
+			Deleted: row.Deleted, Expires: kv.Timestamp(row.ExpiresAt),
+		}
+		heads[row.Key] = head
+		t.stored[row.ID] = state{head.Deleted, head.Expires}
+	}
+	return nil
 }
 
 // padded repeats the last key until a statement of that length exists.
@@ -140,12 +170,11 @@ func padded(keys []string) []string {
 // Append stores new versions, and the heads of their keys as they are afterwards.
 // Each entry's key must be in heads, with an ID.
 func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
-	keys, moved := make([]keyRow, 0, len(heads)), make([]keyRow, 0, len(heads))
+	keys, moved := make([][]any, 0, len(heads)), make([][]any, 0, len(heads))
 	for key, head := range heads {
-		row := keyRow{
-			ID: head.ID, Key: key, Version: head.Version, Revision: head.Revision,
-			Timestamp: int64(head.Time), TotalVersions: head.TotalVersions,
-			Deleted: head.Deleted, ExpiresAt: int64(head.Expires),
+		row := []any{
+			head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
+			head.Deleted, int64(head.Expires),
 		}
 		now := state{head.Deleted, head.Expires}
 		if was, stored := t.stored[head.ID]; stored && was == now {
@@ -154,44 +183,25 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 			keys = append(keys, row)
 		}
 		t.stored[head.ID] = now
+		t.changed[key] = head
 	}
 	t.wrote = true
-	versions := make([]versionRow, 0, len(entries))
+	versions := make([][]any, 0, len(entries))
 	for _, e := range entries {
-		versions = append(versions, versionRow{
-			Revision: e.Revision, KeyID: heads[e.Key].ID, Version: e.Version,
-			Timestamp: int64(e.Time), Operation: string(e.Operation), ContentType: e.ContentType,
-			Author: e.Author, ExpiresAt: int64(e.Expires), Destroyed: e.Destroyed, Value: bytesOf(e.Value),
+		versions = append(versions, []any{
+			e.Revision, heads[e.Key].ID, e.Version, int64(e.Time), string(e.Operation), e.ContentType,
+			e.Author, int64(e.Expires), e.Destroyed, bytesOf(e.Value),
 		})
 	}
-	if err := inStatements(keys, t.upsertKeys); err != nil {
-		return translate(t.tx.Statement.Context, "save keys", err)
-	}
-	if err := inStatements(moved, t.moveKeys); err != nil {
-		return translate(t.tx.Statement.Context, "save keys", err)
-	}
-	if err := inStatements(versions, t.insertVersions); err != nil {
-		return translate(t.tx.Statement.Context, "append versions", err)
+	for _, piece := range []struct {
+		insert *insert
+		rows   [][]any
+	}{{upsertKeys, keys}, {moveKeys, moved}, {appendVersions, versions}} {
+		if err := piece.insert.exec(t.tx, piece.rows); err != nil {
+			return translate(t.tx.Statement.Context, "write "+piece.insert.table, err)
+		}
 	}
 	return nil
-}
-
-func (t *Tx) upsertKeys(rows []keyRow) error { return t.saveKeys(rows, movedColumns, stateColumns) }
-
-// moveKeys saves keys that exist as they did. SQLite writes an index anew when a
-// statement sets one of its columns, to the same value or not: this one sets none.
-func (t *Tx) moveKeys(rows []keyRow) error { return t.saveKeys(rows, movedColumns) }
-
-var (
-	movedColumns = []string{"version", "revision", "timestamp", "total_versions"}
-	stateColumns = []string{"deleted", "expires_at"}
-)
-
-func (t *Tx) saveKeys(rows []keyRow, columns ...[]string) error {
-	return t.tx.Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "id"}},
-		DoUpdates: clause.AssignmentColumns(slices.Concat(columns...)),
-	}).Create(&rows).Error
 }
 
 // bytesOf keeps an empty value from being stored as NULL.
@@ -200,22 +210,4 @@ func bytesOf(value []byte) []byte {
 		return []byte{}
 	}
 	return value
-}
-
-func (t *Tx) insertVersions(rows []versionRow) error {
-	return t.tx.Omit(clause.Associations).Create(&rows).Error
-}
-
-// inStatements calls save with pieces of rows that have the lengths of
-// statementRows.
-func inStatements[T any](rows []T, save func([]T) error) error {
-	for _, n := range statementRows {
-		for len(rows) >= n {
-			if err := save(rows[:n]); err != nil {
-				return fmt.Errorf("%d rows: %w", n, err)
-			}
-			rows = rows[n:]
-		}
-	}
-	return nil
 }

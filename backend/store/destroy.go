@@ -45,7 +45,7 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 			}
 		}
 		head := st.heads[key]
-		n, err := st.tx.Destroy(head.ID, versions)
+		n, err := st.tx.Destroy(key, head, versions)
 		total = head.TotalVersions - n
 		st.uncached = append(st.uncached, key)
 		return err
