@@ -5,7 +5,7 @@
 // # Writes
 //
 // One goroutine, the writer, makes every write. It takes the units that are
-// waiting (it never waits for more to come), applies them in one transaction, and
+// waiting (it never sleeps for more to come), applies them in one transaction, and
 // then, in this order:
 //
 //  1. commits: the transaction is on disk;

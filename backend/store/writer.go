@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -132,6 +133,9 @@ func (w *writer) run() {
 			}
 			first = queued
 		}
+		// Lets those that were answered just now write again within this batch; else the
+		// callers split into two halves that wait for each other.
+		runtime.Gosched()
 		w.commit(w.take(first))
 	}
 }
