@@ -61,7 +61,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("listen on KV_GATEWAY_ADDR: %w", err)
 	}
-	if err := telemetry.Serve(ctx, listener, telemetry.Requests(handler, logger), logger); err != nil {
+	if err := handler.Serve(ctx, listener); err != nil {
 		return err
 	}
 	logger.Info("stopped")

@@ -1,235 +1,189 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
-	"slices"
-	"strings"
-	"sync"
+	"os"
+	"time"
 
+	"kvstore/gateway/wire"
 	"kvstore/internal/problem"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
 )
 
-// An exchange is what belongs to one forwarded request; its context carries it.
-type exchange struct {
-	id      string      // the request id
-	target  *url.URL    // what the backend is asked for, without its host
-	body    *clientBody // nil when the request has none
-	stream  bool        // the answer may begin late and never ends
-	backend string      // where the request went last
-}
-
-type exchangeKey struct{}
-
-func exchangeOf(ctx context.Context) *exchange {
-	x, _ := ctx.Value(exchangeKey{}).(*exchange)
-	return x
-}
-
-// forward sends r to a backend and answers with what comes back.
-func (p *Proxy) forward(w http.ResponseWriter, r *http.Request) {
-	if err := p.pool.differ(); err != nil {
-		writeUnavailable(w, "backends_differ", err.Error())
-		return
+// forward sends the request to a backend, passes its answer on and reports
+// whether another request may follow.
+func (c *conn) forward() bool {
+	if err := c.p.pool.differ(); err != nil {
+		return c.answerUnavailable("backends_differ", err.Error())
 	}
-	target, ok := originForm(r.RequestURI)
-	if !ok || r.Method == http.MethodConnect {
-		problem.New(http.StatusBadRequest, "bad_request", "The request target has no path").Write(w)
-		return
+	if len(c.req.Target) == 0 {
+		return c.answerProblem(problem.New(http.StatusBadRequest, "bad_request", "The request target has no path"))
 	}
-	if r.ContentLength > p.maxBody {
-		p.writeTooLarge(w)
-		return
+	if c.req.Length > c.p.maxBody {
+		return c.answerTooLarge()
 	}
-	x := &exchange{id: telemetry.RequestID(r.Context()), target: targetURL(target), stream: isStream(r)}
-	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
-	if x.stream {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(p.streaming, cancel)()
+	c.out = appendRequest(c.out[:0], &c.req, c.id, c.ip)
+	rest := c.req.Length // of the body, that is not in out
+	if rest > 0 {
+		begin := c.in.take(int(min(rest, int64(c.in.len()))))
+		c.out = append(c.out, begin...)
+		rest -= int64(len(begin))
 	}
-	r = r.WithContext(ctx)
-	if r.ContentLength != 0 {
-		x.body = newClientBody(w, r, p.maxBody, p.bodyTimeout)
-		r.Body = x.body
-	}
-	// The answer brings the id, or fail sets it. ReverseProxy empties the headers
-	// when it passes on a 100 Continue, so it would be lost here.
-	w.Header().Del(telemetry.RequestIDHeader)
-	p.reverse.ServeHTTP(w, r)
-	if x.body != nil && !x.body.atEnd() {
-		// The transport may still read what is left of the body, and net/http panics
-		// when it does so after the handler returned (golang/go#68560). The answer
-		// goes out first, since Close waits for a read in progress. A handler that
-		// panics does not come here: its connection ends.
-		_ = http.NewResponseController(w).Flush()
-		_ = x.body.Close()
+	c.unread = rest != 0
+	for fresh := false; ; fresh = true {
+		up, err := c.p.connect(c.p.base, fresh)
+		if err != nil {
+			return c.fail(nil, err)
+		}
+		again, err := c.try(up, rest)
+		if again {
+			up.Close()
+			if cause := c.release(); cause != nil {
+				return c.fail(up, cause)
+			}
+			continue
+		}
+		if err != nil {
+			return c.fail(up, err)
+		}
+		return c.relay(up)
 	}
 }
 
-func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      p.transport,
-		FlushInterval:  -1,
-		BufferPool:     &buffers{},
-		ModifyResponse: setRequestID,
-		ErrorHandler:   p.fail,
-		ErrorLog:       slog.NewLogLogger(p.logger.Handler(), slog.LevelWarn),
+// try sends the request on up and reads the head of the answer. again says that
+// the request may be sent anew: the connection was kept open from an earlier
+// request, and either nothing of this one was sent, or it is one that changes
+// nothing and nothing of an answer was received.
+func (c *conn) try(up *upstream, rest int64) (again bool, err error) {
+	next := waiting
+	if rest != 0 {
+		next = sending
 	}
+	if err := c.begin(up, next); err != nil {
+		return false, err
+	}
+	up.writeBy.in(c.began, c.p.backendTimeout)
+	if n, err := up.Write(c.out); err != nil {
+		switch {
+		case isTimeout(err):
+			return false, err
+		case n == 0 && up.reused:
+			return true, err
+		}
+		// A backend may answer and close before it has read all.
+		c.broken, rest = true, 0
+	}
+	switch {
+	case rest != 0:
+		up.readBy.none() // the upload sets it at its end
+		c.startUpload(up, rest)
+	case c.stream:
+		up.readBy.none()
+	default:
+		up.readBy.in(c.began, c.p.backendTimeout)
+	}
+	c.res.Status = 0
+	err = c.readAnswer(up)
+	if err == nil {
+		return false, nil
+	}
+	safe := c.req.Length == 0 && (c.toHEAD || string(c.req.Method) == http.MethodGet)
+	nothing := c.res.Status == 0 && up.in.len() == 0
+	return up.reused && safe && nothing && !isTimeout(err), err
 }
 
-// rewrite makes the request that is sent. ReverseProxy has taken away the
-// headers of the client's connection and those that tell of earlier hops, and
-// has cleaned the query; the last two are undone.
-func rewrite(r *httputil.ProxyRequest) {
-	x := exchangeOf(r.In.Context())
-	r.Out.URL = x.target
-	header := r.Out.Header
-	if x.id != "" {
-		header.Set(telemetry.RequestIDHeader, x.id)
-	}
-	// ReverseProxy keeps an upgrade of the protocol; no endpoint has one.
-	header.Del("Connection")
-	header.Del("Upgrade")
-	setForwarded(header, r.In)
-	hideIdempotencyKeys(header)
-}
+const mostInterim = 8
 
-// setForwarded adds the client's address to X-Forwarded-For. The host and the
-// protocol are those that an earlier hop told, else those of this one.
-func setForwarded(header http.Header, in *http.Request) {
-	if client, _, err := net.SplitHostPort(in.RemoteAddr); err == nil {
-		hops := append(slices.Clip(in.Header["X-Forwarded-For"]), client)
-		header.Set("X-Forwarded-For", strings.Join(hops, ", "))
-	}
-	keep(header, in, "X-Forwarded-Host", in.Host)
-	keep(header, in, "X-Forwarded-Proto", "http")
-	keep(header, in, "Forwarded", "")
-}
-
-// keep gives header what in has under name, or own if in has nothing.
-func keep(header http.Header, in *http.Request, name, own string) {
-	if told := in.Header[name]; len(told) > 0 {
-		header[name] = slices.Clone(told)
-	} else if own != "" {
-		header.Set(name, own)
-	}
-}
-
-// hideIdempotencyKeys keeps http.Transport from sending a write twice: it takes
-// a request without a body for repeatable when its header map has one of these
-// keys. Names of headers have no case, so the backend reads the same.
-func hideIdempotencyKeys(header http.Header) {
-	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
-		if values, found := header[name]; found {
-			delete(header, name)
-			header[strings.ToLower(name)] = values
+// readAnswer reads the head of the final answer and passes those of interim ones
+// on.
+func (c *conn) readAnswer(up *upstream) error {
+	for range mostInterim {
+		if err := up.readHead(&c.res); err != nil {
+			return err
+		}
+		if !c.res.Interim() {
+			return nil
+		}
+		if c.res.Status == http.StatusSwitchingProtocols {
+			return errors.New("the backend switches protocols")
+		}
+		if c.req.Minor == 0 || c.res.Status == http.StatusContinue && !c.req.Continue {
+			continue // the client does not understand it, or has not asked
+		}
+		if err := c.write(appendInterim(nil, &c.res)); err != nil {
+			return errClientGone
 		}
 	}
+	return errors.New("the backend does not come to its answer")
 }
 
-// setRequestID gives the answer the id of the request, whatever the backend said.
-func setRequestID(answer *http.Response) error {
-	if x := exchangeOf(answer.Request.Context()); x.id != "" {
-		answer.Header.Set(telemetry.RequestIDHeader, x.id)
+// fail answers a request that got no answer from a backend. up is the connection
+// that it was sent on, if it was.
+func (c *conn) fail(up *upstream, err error) bool {
+	if up != nil {
+		up.Close()
 	}
-	return nil
-}
-
-// fail answers a request that got no answer from a backend.
-func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	ctx := r.Context()
-	x := exchangeOf(ctx)
-	if x.id != "" {
-		w.Header().Set(telemetry.RequestIDHeader, x.id)
+	if cause := c.release(); cause != nil {
+		err = cause
 	}
-	if x.body != nil {
-		if cause := x.body.failure(); cause != nil {
-			p.failBody(ctx, w, cause)
-			return
+	if c.upload != nil {
+		c.upload.stop(c)
+		if cause := c.upload.clientErr; cause != nil {
+			return c.failBody(cause)
+		}
+		if cause := c.upload.backendErr; isTimeout(cause) {
+			err = cause
 		}
 	}
-	if x.stream && p.streaming.Err() != nil {
-		writeUnavailable(w, "backend_unavailable", "Backend service is unavailable")
-		return
+	ctx := telemetry.WithRequestID(c.p.base, c.id)
+	switch {
+	case errors.Is(err, errStreamsEnded):
+		_ = c.SetWriteDeadline(never) // endStream has set one
+		return c.answerUnavailable("backend_unavailable", "Backend service is unavailable")
+	case errors.Is(err, errClientGone), errors.Is(err, errAborted):
+		c.p.logger.DebugContext(ctx, "client went away")
+		return false
 	}
-	if ctx.Err() != nil {
-		p.logger.DebugContext(ctx, "client went away")
-		cut()
+	backend := ""
+	if up != nil {
+		backend = up.backend.url.Host
 	}
-	p.logger.WarnContext(ctx, "no answer from backend", "backend", x.backend, "cause", err.Error())
+	c.p.logger.WarnContext(ctx, "no answer from backend", "backend", backend, "cause", err.Error())
 	switch {
 	case errors.Is(err, ErrBackendsDiffer):
-		writeUnavailable(w, "backends_differ", err.Error())
+		return c.answerUnavailable("backends_differ", err.Error())
 	case isTimeout(err):
-		problem.New(http.StatusGatewayTimeout, "backend_timeout", "Backend service timed out").Write(w)
+		return c.answerProblem(problem.New(http.StatusGatewayTimeout, "backend_timeout", "Backend service timed out"))
 	default:
-		writeUnavailable(w, "backend_unavailable", "Backend service is unavailable")
+		return c.answerUnavailable("backend_unavailable", "Backend service is unavailable")
 	}
 }
 
 // failBody answers a request whose body could not be read. The rest of it may
 // still be on its way, so the connection ends.
-func (p *Proxy) failBody(ctx context.Context, w http.ResponseWriter, cause error) {
-	var tooLarge *http.MaxBytesError
-	var network net.Error
+func (c *conn) failBody(cause error) bool {
+	var malformed *wire.Error
 	switch {
-	case errors.As(cause, &tooLarge):
-		p.writeTooLarge(w)
+	case errors.Is(cause, errTooLarge):
+		return c.answerTooLarge()
 	case isTimeout(cause):
-		w.Header().Set("Connection", "close")
-		problem.New(http.StatusRequestTimeout, "request_timeout", "The request body did not arrive in time").Write(w)
-	case errors.Is(cause, io.ErrUnexpectedEOF), errors.Is(cause, io.EOF), errors.As(cause, &network):
-		p.logger.DebugContext(ctx, "client went away while sending its body")
-		cut()
-	default:
-		w.Header().Set("Connection", "close")
-		problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed").Write(w)
+		return c.answerProblem(problem.New(http.StatusRequestTimeout, "request_timeout", "The request body did not arrive in time"))
+	case errors.As(cause, &malformed):
+		return c.answerProblem(problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed"))
 	}
+	c.p.logger.DebugContext(telemetry.WithRequestID(c.p.base, c.id), "client went away while sending its body")
+	return false
 }
 
-// cut ends the client's connection without an answer, or in the middle of one.
-func cut() {
-	panic(http.ErrAbortHandler) //nolint:forbidigo // the way that net/http has for it
+func (c *conn) answerTooLarge() bool {
+	c.req.KeepAlive = false
+	detail := fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", c.p.maxBody, settings.EnvelopeBytes)
+	return c.answerProblem(problem.New(http.StatusRequestEntityTooLarge, "value_too_large", detail))
 }
 
-func (p *Proxy) writeTooLarge(w http.ResponseWriter) {
-	w.Header().Set("Connection", "close")
-	detail := fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", p.maxBody, settings.EnvelopeBytes)
-	problem.New(http.StatusRequestEntityTooLarge, "value_too_large", detail).Write(w)
-}
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-func writeUnavailable(w http.ResponseWriter, code, detail string) {
-	w.Header().Set("Retry-After", "1")
-	problem.New(http.StatusServiceUnavailable, code, detail).Write(w)
-}
-
-func isTimeout(err error) bool {
-	var network net.Error
-	return errors.As(err, &network) && network.Timeout()
-}
-
-const bufferSize = 32 << 10
-
-// buffers keeps the buffers through which answers are copied.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if buffer, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return buffer[:]
-	}
-	return make([]byte, bufferSize)
-}
-
-func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }
+var never time.Time

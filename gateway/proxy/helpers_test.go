@@ -19,7 +19,6 @@ import (
 	"go.uber.org/goleak"
 
 	"kvstore/gateway/proxy"
-	"kvstore/internal/telemetry"
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
@@ -45,18 +44,22 @@ lines:
 	return n
 }
 
-// A gateway is a proxy behind a real server.
+// A gateway is a proxy that serves.
 type gateway struct {
-	*httptest.Server
+	URL   string
 	proxy *proxy.Proxy
 	log   *journal
+
+	address string
+	// Close drains: it waits for the requests in flight.
+	Close func() error
 }
 
-func (g *gateway) addr() string { return g.Listener.Addr().String() }
+func (g *gateway) addr() string { return g.address }
 
 func defaults(t *testing.T, backends ...string) (proxy.Config, *journal) {
 	t.Helper()
-	cfg := proxy.Config{BackendTimeout: patience, MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond}
+	cfg := proxy.Config{BackendTimeout: patience, MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond, DrainTimeout: patience}
 	for _, text := range backends {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -80,13 +83,24 @@ func start(t *testing.T, change func(*proxy.Config), backends ...string) *gatewa
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{proxy: p, log: log}
-	g.Server = httptest.NewUnstartedServer(telemetry.Requests(p, cfg.Logger))
-	g.Config.ErrorLog = slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)
-	g.Start()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx, listener) }()
+	address := listener.Addr().String()
+	g := &gateway{URL: "http://" + address, address: address, proxy: p, log: log}
+	g.Close = sync.OnceValue(func() error {
+		cancel()
+		return <-served
+	})
 	t.Cleanup(func() {
-		g.CloseClientConnections() // what a failed test left
-		g.Close()
+		p.EndStreams() // what a failed test left
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
 		p.Close()
 		if t.Failed() {
 			t.Log(log.String())

@@ -33,8 +33,9 @@ const (
 
 // A backend is one member of the pool.
 type backend struct {
-	url    *url.URL // http://host:port
-	health atomic.Int32
+	url     *url.URL // http://host:port
+	health  atomic.Int32
+	reserve reserve // the connections to it
 	// probing is held by who probes the backend, so that probes do not overtake
 	// each other.
 	probing chan struct{}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
-	"net/http/httputil"
 	"net/url"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"kvstore/internal/problem"
 	"kvstore/internal/settings"
+	"kvstore/internal/telemetry"
 )
 
 const (
@@ -37,21 +37,34 @@ type Config struct {
 	BodyTimeout time.Duration
 	// ProbeInterval is the time between two probes of a backend. 0 means a second.
 	ProbeInterval time.Duration
+	// DrainTimeout bounds how long Serve waits at its end for the requests in
+	// flight. 0 means telemetry.DrainTimeout.
+	DrainTimeout time.Duration
 	// Logger takes what operators must know.
 	Logger *slog.Logger
 }
 
-// A Proxy is the gateway's handler. It is made by New and ended by Close.
+// A Proxy is the gateway. It is made by New, serves with Serve and is ended by
+// Close.
 type Proxy struct {
-	pool        *pool
-	logger      *slog.Logger
-	reverse     *httputil.ReverseProxy
-	transport   *transport
-	maxBody     int64
-	bodyTimeout time.Duration
-	// streaming ends when EndStreams is called.
-	streaming  context.Context //nolint:containedctx // it is no request's
-	endStreams context.CancelFunc
+	pool           *pool
+	logger         *slog.Logger
+	maxBody        int64
+	bodyTimeout    time.Duration
+	backendTimeout time.Duration
+	drainTimeout   time.Duration
+
+	// base is the context of what belongs to no request; cancel ends it in Close.
+	base   context.Context //nolint:containedctx // it is no request's
+	cancel context.CancelFunc
+
+	draining     atomic.Bool
+	streamsEnded atomic.Bool
+	serving      sync.WaitGroup // what Serve has started beside the clients
+	clients      sync.WaitGroup // their connections
+
+	mu    sync.Mutex // guards conns
+	conns map[*conn]struct{}
 }
 
 // New returns a proxy whose backends have been probed once, which takes two
@@ -65,18 +78,22 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	if cfg.ProbeInterval == 0 {
 		cfg.ProbeInterval = defaultProbeInterval
 	}
+	if cfg.BodyTimeout == 0 {
+		cfg.BodyTimeout = leastBodyTimeout + time.Duration(cfg.MaxValueBytes/slowestBody)*time.Second
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = telemetry.DrainTimeout
+	}
 	p := &Proxy{
-		pool:        newPool(cfg.Backends, cfg.Logger),
-		logger:      cfg.Logger,
-		maxBody:     cfg.MaxValueBytes + settings.EnvelopeBytes,
-		bodyTimeout: cfg.BodyTimeout,
+		pool:           newPool(cfg.Backends, cfg.Logger),
+		logger:         cfg.Logger,
+		maxBody:        cfg.MaxValueBytes + settings.EnvelopeBytes,
+		bodyTimeout:    cfg.BodyTimeout,
+		backendTimeout: cfg.BackendTimeout,
+		drainTimeout:   cfg.DrainTimeout,
+		conns:          map[*conn]struct{}{},
 	}
-	if p.bodyTimeout == 0 {
-		p.bodyTimeout = leastBodyTimeout + time.Duration(cfg.MaxValueBytes/slowestBody)*time.Second
-	}
-	p.streaming, p.endStreams = context.WithCancel(context.WithoutCancel(ctx))
-	p.transport = newTransport(p.pool, cfg.BackendTimeout)
-	p.reverse = p.newReverseProxy()
+	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.pool.start(ctx, cfg.ProbeInterval)
 	if err := p.pool.differ(); err != nil {
 		p.Close()
@@ -87,38 +104,17 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 
 // EndStreams cuts every stream, now and from now on. A stream never ends by
 // itself, so a server that drains would wait for it in vain.
-func (p *Proxy) EndStreams() { p.endStreams() }
+func (p *Proxy) EndStreams() {
+	p.streamsEnded.Store(true)
+	p.each((*conn).endStream)
+}
 
 // Close ends the probes and waits for them, and closes the idle connections to
-// the backends. Requests in flight are not waited for.
+// the backends. Requests in flight are not waited for; Serve does that.
 func (p *Proxy) Close() {
-	p.endStreams()
+	p.cancel()
 	p.pool.close()
-	p.transport.close()
-}
-
-// ServeHTTP answers the gateway's own routes and forwards everything else. The
-// comparison is with the decoded path, as it is in the backend: /%72eadyz must
-// not reach what /readyz must not.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/healthz":
-		readOnly(w, r, p.serveAlive)
-	case "/health":
-		readOnly(w, r, p.serveHealth)
-	case "/readyz", "/metrics": // of the backend, and not for the outside
-		problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them").Write(w)
-	default:
-		p.forward(w, r)
+	for _, b := range p.pool.backends {
+		b.reserve.close()
 	}
-}
-
-// readOnly lets GET and HEAD through to serve.
-func readOnly(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		problem.New(http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not allowed here; allowed: GET, HEAD").Write(w)
-		return
-	}
-	serve(w, r)
 }

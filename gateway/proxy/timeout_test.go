@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -146,9 +145,7 @@ func TestEndStreams(t *testing.T) {
 	}
 	late, body := get(t, g.URL+"/watch")
 	wantProblem(t, late, body, http.StatusServiceUnavailable, "backend_unavailable", "")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := g.Config.Shutdown(ctx); err != nil {
+	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
 }

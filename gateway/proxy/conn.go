@@ -1,0 +1,240 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"kvstore/gateway/wire"
+	"kvstore/internal/problem"
+	"kvstore/internal/telemetry"
+)
+
+const (
+	// A client that still sends when its connection ends gets this time to read
+	// the answer, for as many bytes: closing at once would take it away again.
+	lingerTime  = time.Second
+	lingerBytes = 4 << 20
+)
+
+// A conn is a client's connection. Its requests are answered one after the other
+// by the goroutine that serves it.
+type conn struct {
+	net.Conn
+
+	p      *Proxy
+	raw    syscall.RawConn // nil when it has none
+	ip     string          // the client's
+	in     buffer
+	out    []byte // what is written next; kept for its space
+	readBy deadline
+	linger bool // the client may still be sending when the connection ends
+
+	exchange
+
+	mu sync.Mutex // guards what follows; others look at it, and end it
+	// phase and turn say what the connection does, and how often that changed.
+	phase phase
+	turn  uint64
+	// seen is the turn that the patrol saw last.
+	seen    uint64
+	up      *upstream // of the request under way
+	cause   error     // why others have ended the request
+	watcher chan struct{}
+}
+
+// An exchange is what belongs to one request.
+type exchange struct {
+	began  time.Time
+	req    wire.Request
+	res    wire.Response
+	id     string
+	line   string // method and target for the log, once req has lost them
+	toHEAD bool
+	// unread says that a part of the body is still to be read from the client.
+	unread bool
+	broken bool // the request could not be sent whole
+	stream bool
+	status int // of the answer, once it has begun
+	upload *upload
+}
+
+func newConn(p *Proxy, client net.Conn) *conn {
+	c := &conn{Conn: client, p: p}
+	c.readBy.set = client.SetReadDeadline
+	if tcp, ok := client.(*net.TCPConn); ok {
+		c.raw, _ = tcp.SyscallConn() // fails on a closed connection, as the read will
+	}
+	if host, _, err := net.SplitHostPort(client.RemoteAddr().String()); err == nil {
+		c.ip = host
+	}
+	return c
+}
+
+// serve answers requests until the connection ends, and closes it.
+func (c *conn) serve() {
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.p.logger.Error("panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()), "request_id", c.id)
+			c.abort()
+		}
+	}()
+	for c.serveOne() {
+		c.logRequest()
+	}
+	if c.status != 0 {
+		c.logRequest()
+	}
+	if c.linger || c.in.len() > 0 {
+		c.lingerOn()
+	}
+	c.Close()
+}
+
+// serveOne answers one request and reports whether another may follow.
+func (c *conn) serveOne() bool {
+	c.exchange = exchange{req: c.req, res: c.res} // for their space
+	n, malformed, err := c.readHead()
+	if err != nil {
+		return false
+	}
+	if malformed == nil {
+		malformed = c.req.Parse(c.in.take(n))
+	}
+	if malformed != nil {
+		return c.refuse(malformed)
+	}
+	c.id = requestID(c.req.Fields)
+	c.unread = c.req.Length != 0
+	c.toHEAD = string(c.req.Method) == http.MethodHead
+	switch route := routeOf(c.req.Path()); route {
+	case alive:
+		return c.answerReadOnly(c.p.serveAlive)
+	case overall:
+		return c.answerReadOnly(c.p.serveHealth)
+	case hidden:
+		return c.answerProblem(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
+	case forwarded, streamed:
+		c.stream = route == streamed
+	}
+	return c.forward()
+}
+
+// readHead waits for the next request and returns the length of its head, which
+// is then in the buffer. The error says that there is none.
+func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
+	if c.in.len() == 0 {
+		c.in.shrink()
+		if cap(c.out) > 2*largeBuffer {
+			c.out = nil
+		}
+		c.readBy.in(time.Now(), telemetry.IdleTimeout)
+		if !c.becomeIdle() {
+			return 0, nil, net.ErrClosed
+		}
+		if err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes); err != nil {
+			return 0, nil, err
+		}
+		c.become(reading)
+	}
+	c.began = time.Now()
+	checked := 0
+	for {
+		for bytes.HasPrefix(c.in.bytes(), []byte("\r\n")) { // as a server should, says RFC 9112
+			c.in.take(2)
+		}
+		n, malformed := wire.HeadLength(c.in.bytes(), checked)
+		switch {
+		case malformed != nil || n > 0:
+			return n, malformed, nil
+		case time.Since(c.began) > telemetry.HeaderTimeout:
+			return 0, errSlowHead, nil
+		}
+		checked = c.in.len()
+		c.readBy.in(c.began, telemetry.HeaderTimeout)
+		switch err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes); {
+		case errors.Is(err, errFull):
+			return 0, errLargeHead, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, errSlowHead, nil
+		case err != nil:
+			return 0, nil, err
+		}
+	}
+}
+
+var (
+	errSlowHead  = &wire.Error{Status: http.StatusRequestTimeout, Reason: "the headers did not arrive in time"}
+	errLargeHead = &wire.Error{
+		Status: http.StatusRequestHeaderFieldsTooLarge,
+		Reason: fmt.Sprintf("the request line and the headers are larger than %d bytes", telemetry.MaxHeaderBytes),
+	}
+)
+
+// noRequest is logged where a request has its method.
+const noRequest = "malformed"
+
+// refuse answers what is no request. What follows it cannot be told apart, so the
+// connection ends.
+func (c *conn) refuse(malformed *wire.Error) bool {
+	c.req.KeepAlive = false
+	c.linger = true
+	c.id = telemetry.RequestIDOr(nil)
+	c.line = noRequest
+	return c.answerProblem(problem.New(malformed.Status, "malformed_request", "The request is not valid HTTP: "+malformed.Reason))
+}
+
+// write sends b to the client.
+func (c *conn) write(b []byte) error {
+	_, err := c.Write(b)
+	return err
+}
+
+// lingerOn lets the client read the answer before the connection is closed.
+func (c *conn) lingerOn() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+	scratch, _ := largeBuffers.Get().(*[largeBuffer]byte)
+	defer largeBuffers.Put(scratch)
+	for total := 0; total < lingerBytes; {
+		n, err := c.Read(scratch[:])
+		if err != nil {
+			return
+		}
+		total += n
+	}
+}
+
+// logRequest logs each request at debug level and each answer of 500 and above at
+// warn level.
+func (c *conn) logRequest() {
+	level := slog.LevelDebug
+	if c.status >= http.StatusInternalServerError && c.line != noRequest {
+		level = slog.LevelWarn
+	}
+	ctx := c.p.base
+	if !c.p.logger.Enabled(ctx, level) {
+		return
+	}
+	method, uri, _ := bytes.Cut([]byte(c.describe()), []byte(" "))
+	c.p.logger.Log(telemetry.WithRequestID(ctx, c.id), level, "request", "method", string(method), "uri", string(uri),
+		"status", c.status, "duration_us", time.Since(c.began).Microseconds(), "remote", c.RemoteAddr().String())
+}
+
+// describe returns the method and the target of the request.
+func (c *conn) describe() string {
+	if c.line == "" {
+		c.line = string(c.req.Method) + " " + string(c.req.Target)
+	}
+	return c.line
+}

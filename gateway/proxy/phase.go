@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"errors"
+)
+
+// A phase is what a connection does, as far as others have to know.
+type phase uint8
+
+const (
+	reading phase = iota // or writing; nobody else may touch it
+	idle                 // waits for the next request
+	sending              // the client's body is on its way
+	duplex               // and so is the answer, already
+	waiting              // the request was sent whole; the client has nothing to say
+)
+
+// Why others end a request.
+var (
+	errClientGone   = errors.New("the client went away")
+	errStreamsEnded = errors.New("streams are ended")
+	errAborted      = errors.New("the gateway stops")
+)
+
+func (c *conn) become(next phase) {
+	c.mu.Lock()
+	c.phase = next
+	c.turn++
+	c.mu.Unlock()
+}
+
+// becomeIdle reports false when the gateway drains and no request may follow.
+func (c *conn) becomeIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.p.draining.Load() {
+		return false
+	}
+	c.phase = idle
+	c.turn++
+	return true
+}
+
+// endIdle ends the connection if it waits for a request.
+func (c *conn) endIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == idle {
+		_ = c.SetReadDeadline(longAgo)
+	}
+}
+
+// abort ends the connection, whatever it does.
+func (c *conn) abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endLocked(errAborted)
+	c.Close()
+}
+
+// endStream ends the request under way if it is a stream.
+func (c *conn) endStream() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.up != nil && c.stream {
+		c.endLocked(errStreamsEnded)
+		_ = c.SetWriteDeadline(longAgo) // the client may be slow
+	}
+}
+
+// endLocked ends the request under way: its backend sees the connection close.
+func (c *conn) endLocked(cause error) {
+	if c.cause == nil {
+		c.cause = cause
+	}
+	if c.up != nil {
+		c.up.Close()
+	}
+}
+
+// begin says that the request goes to up, from now on in phase next. It returns
+// an error when it must not, since it is a stream and streams have ended.
+func (c *conn) begin(up *upstream, next phase) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream && c.p.streamsEnded.Load() {
+		return errStreamsEnded
+	}
+	c.up, c.cause = up, nil
+	c.phase = next
+	c.turn++
+	return nil
+}
+
+// release says that the connection to the backend is not in use any more. It
+// returns why others have ended the request, if they have, and nil if not.
+func (c *conn) release() error {
+	c.mu.Lock()
+	c.up = nil
+	c.phase = reading
+	c.turn++
+	watcher, cause := c.watcher, c.cause
+	c.watcher = nil
+	c.mu.Unlock()
+	if watcher != nil {
+		_ = c.SetReadDeadline(longAgo)
+		<-watcher
+		c.readBy.stale = true
+	}
+	return cause
+}
+
+// watchWhenSlow watches the client of a request that was already waiting when the
+// patrol came by last. To watch every client would cost each request two more
+// switches between goroutines.
+func (c *conn) watchWhenSlow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == waiting && c.turn == c.seen && c.watcher == nil && c.raw != nil {
+		// The deadline may be one for the head; release makes the next one new.
+		_ = c.SetReadDeadline(never)
+		c.watcher = make(chan struct{})
+		go c.watch(c.watcher)
+	}
+	c.seen = c.turn
+}
+
+// watch ends the request when its client goes away, until release stops it or the
+// client sends something, which may be its next request.
+func (c *conn) watch(ended chan struct{}) {
+	defer close(ended)
+	found := peekNothing
+	err := c.raw.Read(func(fd uintptr) bool {
+		found = peek(fd)
+		return found != peekNothing // false: wait until there is something
+	})
+	if err != nil || found != peekEnd {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watcher == ended {
+		c.endLocked(errClientGone)
+	}
+}

@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"net/url"
+	"strconv"
+
+	"kvstore/gateway/wire"
+	"kvstore/internal/telemetry"
+)
+
+// appendRequest appends the head of r as a backend gets it: as the client sent
+// it, but for the headers that belong to one connection, the X-Forwarded ones,
+// which gain this hop, and the request id.
+func appendRequest(to []byte, r *wire.Request, id, clientIP string) []byte {
+	to = append(to, r.Method...)
+	to = append(to, ' ')
+	to = append(to, r.Target...)
+	to = append(to, " HTTP/1.1\r\nHost: "...)
+	to = append(to, r.Host...)
+	to = append(to, "\r\n"...)
+	var toldHost, toldProto bool
+	for i := range r.Fields {
+		field := &r.Fields[i]
+		switch field.Kind {
+		case wire.Plain:
+			if field.Named {
+				continue
+			}
+		case wire.ForwardedHost:
+			toldHost = true
+		case wire.ForwardedProto:
+			toldProto = true
+		case wire.Trailer:
+			if r.Length != wire.Chunked {
+				continue
+			}
+		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Expect, wire.RequestID, wire.ForwardedFor:
+			continue // written above or below
+		case wire.Connection, wire.HopByHop:
+			continue // of the client's connection only
+		}
+		to = wire.AppendField(to, field.Name, field.Value)
+	}
+	if !toldHost && len(r.Host) > 0 {
+		to = wire.AppendField(to, forwardedHost, r.Host)
+	}
+	if !toldProto {
+		to = append(to, "X-Forwarded-Proto: http\r\n"...)
+	}
+	to = appendForwardedFor(to, r.Fields, clientIP)
+	to = wire.AppendField(to, requestIDHeader, id)
+	switch {
+	case r.Length == wire.Chunked:
+		to = append(to, chunkedHeader...)
+	case r.HasLength:
+		to = appendLength(to, r.Length)
+	}
+	if r.Continue {
+		to = append(to, "Expect: 100-continue\r\n"...)
+	}
+	return append(to, "\r\n"...)
+}
+
+var (
+	forwardedHost   = []byte("X-Forwarded-Host")
+	requestIDHeader = []byte(telemetry.RequestIDHeader)
+	chunkedHeader   = []byte("Transfer-Encoding: chunked\r\n")
+)
+
+func appendLength(to []byte, length int64) []byte {
+	to = append(to, "Content-Length: "...)
+	to = strconv.AppendInt(to, length, 10)
+	return append(to, "\r\n"...)
+}
+
+// appendForwardedFor adds the client's address behind those that earlier hops
+// have told.
+func appendForwardedFor(to []byte, fields []wire.Field, clientIP string) []byte {
+	to = append(to, "X-Forwarded-For: "...)
+	for i := range fields {
+		if fields[i].Kind == wire.ForwardedFor && len(fields[i].Value) > 0 {
+			to = append(to, fields[i].Value...)
+			to = append(to, ", "...)
+		}
+	}
+	to = append(to, clientIP...)
+	return append(to, "\r\n"...)
+}
+
+// requestID returns the id that the client gave, if it is sane, else a new one.
+func requestID(fields []wire.Field) string {
+	for i := range fields {
+		if fields[i].Kind == wire.RequestID {
+			return telemetry.RequestIDOr(fields[i].Value)
+		}
+	}
+	return telemetry.RequestIDOr(nil)
+}
+
+// A route is what the gateway does not simply forward.
+type route uint8
+
+const (
+	forwarded route = iota
+	streamed        // its answer may begin late and never ends
+	alive
+	overall
+	hidden // of the backend, and not for the outside
+)
+
+// routeOf compares the decoded path, as the backend does: /%72eadyz must not
+// reach what /readyz must not.
+func routeOf(path []byte) route {
+	const longest = len("/healthz")
+	if len(path) > 3*longest { // every byte escaped
+		return forwarded
+	}
+	for _, c := range path {
+		if c == '%' {
+			decoded, err := url.PathUnescape(string(path))
+			if err != nil {
+				return forwarded
+			}
+			path = []byte(decoded)
+			break
+		}
+	}
+	switch string(path) {
+	case "/healthz":
+		return alive
+	case "/health":
+		return overall
+	case "/readyz", "/metrics":
+		return hidden
+	case "/watch":
+		return streamed
+	}
+	return forwarded
+}

@@ -1,0 +1,170 @@
+package wire
+
+import "strconv"
+
+const (
+	// mostExtension bounds the extension of one chunk; all are read and dropped.
+	mostExtension = 256
+	// mostTrailer bounds the trailer section.
+	mostTrailer = 8 << 10
+	// mostSizeDigits keeps a size within 63 bits.
+	mostSizeDigits = 15
+)
+
+type chunkState uint8
+
+const (
+	inSize chunkState = iota
+	inExtension
+	afterSize // LF is due
+	inData
+	afterData   // CR is due
+	afterDataCR // LF is due
+	inTrailer
+	ended
+)
+
+// Chunks decodes a chunked body piece by piece. The zero value is at its start.
+type Chunks struct {
+	state   chunkState
+	left    int64 // of the chunk
+	count   int   // of digits, or of bytes of an extension
+	line    int   // where the line of the trailer begins
+	trailer []byte
+	fields  []Field
+}
+
+// Ended reports whether the whole body, trailers included, was decoded.
+func (c *Chunks) Ended() bool { return c.state == ended }
+
+// Trailers returns the fields of the trailer section, once Ended.
+func (c *Chunks) Trailers() []Field { return c.fields }
+
+// Next decodes from b until it finds data, the end of the body, or the end of b.
+// It returns the data, a part of b, and how much of b was used.
+func (c *Chunks) Next(b []byte) (data []byte, used int, err *Error) {
+	for used < len(b) && c.state != ended {
+		if c.state == inData {
+			n := int(min(c.left, int64(len(b)-used)))
+			data = b[used : used+n]
+			if c.left -= int64(n); c.left == 0 {
+				c.state = afterData
+			}
+			return data, used + n, nil
+		}
+		if err := c.step(b[used]); err != nil {
+			return nil, used, err
+		}
+		used++
+	}
+	return nil, used, nil
+}
+
+// step takes one byte that is no data.
+func (c *Chunks) step(b byte) *Error {
+	switch c.state {
+	case inSize:
+		return c.size(b)
+	case inExtension:
+		if b == '\r' {
+			c.state = afterSize
+			return nil
+		}
+		if c.count++; c.count > mostExtension || classes[b]&inValue == 0 {
+			return malformed("a chunk has an extension that is malformed or too long")
+		}
+	case afterSize:
+		if b != '\n' {
+			return malformed("a chunk's size does not end with CR LF")
+		}
+		if c.state = inData; c.left == 0 {
+			c.state = inTrailer
+		}
+	case afterData:
+		if b != '\r' {
+			return malformed("a chunk does not end with CR LF")
+		}
+		c.state = afterDataCR
+	case afterDataCR:
+		if b != '\n' {
+			return malformed("a chunk does not end with CR LF")
+		}
+		c.state, c.count = inSize, 0
+	case inTrailer:
+		return c.trail(b)
+	case inData, ended: // Next does not come here
+	}
+	return nil
+}
+
+func (c *Chunks) size(b byte) *Error {
+	digit, ok := hexDigit(b)
+	switch {
+	case ok && c.count < mostSizeDigits:
+		c.left = c.left<<4 | int64(digit)
+		c.count++
+	case c.count == 0 || ok:
+		return malformed("a chunk's size is no hexadecimal number, or too large")
+	case b == '\r':
+		c.state = afterSize
+	case b == ';':
+		c.state, c.count = inExtension, 0
+	default:
+		return malformed("a chunk's size is no hexadecimal number, or too large")
+	}
+	return nil
+}
+
+// trail collects the trailer section; at its end it is read as headers are.
+func (c *Chunks) trail(b byte) *Error {
+	if len(c.trailer) == mostTrailer {
+		return malformed("the trailers are too large")
+	}
+	c.trailer = append(c.trailer, b)
+	if b != '\n' {
+		return nil
+	}
+	if len(c.trailer)-c.line != len("\r\n") {
+		c.line = len(c.trailer)
+		return nil
+	}
+	var err *Error
+	if c.fields, err = parseFields(c.trailer, c.fields); err != nil {
+		return err
+	}
+	c.state = ended
+	return nil
+}
+
+// AppendChunk appends data as one chunk. It appends nothing for no data, which
+// would be the end of the body.
+func AppendChunk(to, data []byte) []byte {
+	if len(data) == 0 {
+		return to
+	}
+	to = strconv.AppendInt(to, int64(len(data)), 16)
+	to = append(to, "\r\n"...)
+	to = append(to, data...)
+	return append(to, "\r\n"...)
+}
+
+// AppendLastChunk ends a chunked body. Trailers that are about the message or
+// the connection are left out: who merges trailers into the headers must not be
+// told another length by them.
+func AppendLastChunk(to []byte, trailers []Field) []byte {
+	to = append(to, "0\r\n"...)
+	for i := range trailers {
+		if trailers[i].Kind == Plain {
+			to = AppendField(to, trailers[i].Name, trailers[i].Value)
+		}
+	}
+	return append(to, "\r\n"...)
+}
+
+// AppendField appends a header line.
+func AppendField[V string | []byte](to, name []byte, value V) []byte {
+	to = append(to, name...)
+	to = append(to, ": "...)
+	to = append(to, value...)
+	return append(to, "\r\n"...)
+}

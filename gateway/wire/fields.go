@@ -1,0 +1,296 @@
+package wire
+
+import "bytes"
+
+// An Error says why bytes are no message that may be forwarded.
+type Error struct {
+	Status int    // that a server answers with
+	Reason string // for people, about the syntax only
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+func malformed(reason string) *Error { return &Error{Status: 400, Reason: reason} }
+
+// A Kind is a header that a forwarder treats in a way of its own.
+type Kind uint8
+
+// The kinds of headers.
+const (
+	Plain Kind = iota
+	Host
+	ContentLength
+	TransferEncoding
+	Connection
+	Expect
+	Trailer
+	HopByHop // any other that is for one connection only
+	RequestID
+	ForwardedFor
+	ForwardedHost
+	ForwardedProto
+)
+
+// A Field is one header line.
+type Field struct {
+	Name, Value []byte
+	Kind        Kind
+	// Named says that a Connection header names the field, which makes it one of
+	// this connection only. The kinds that a forwarder sets itself are never.
+	Named bool
+}
+
+// mostFields is more than any client sends.
+const mostFields = 512
+
+func kindOf(name []byte) Kind {
+	for _, special := range specials[len(name)%len(specials)] {
+		if EqualFold(name, special.name) {
+			return special.kind
+		}
+	}
+	return Plain
+}
+
+type special struct {
+	name string
+	kind Kind
+}
+
+// specials are the names with a kind, in lower case, by their length.
+var specials = func() (table [20][]special) {
+	for _, s := range []special{
+		{"host", Host}, {"content-length", ContentLength}, {"transfer-encoding", TransferEncoding},
+		{"connection", Connection}, {"expect", Expect}, {"trailer", Trailer},
+		{"te", HopByHop}, {"upgrade", HopByHop}, {"keep-alive", HopByHop}, {"proxy-connection", HopByHop},
+		{"proxy-authenticate", HopByHop}, {"proxy-authorization", HopByHop},
+		{"x-request-id", RequestID}, {"x-forwarded-for", ForwardedFor},
+		{"x-forwarded-host", ForwardedHost}, {"x-forwarded-proto", ForwardedProto},
+	} {
+		table[len(s.name)] = append(table[len(s.name)], s)
+	}
+	return table
+}()
+
+// EqualFold reports whether name is lower but for the case of ASCII letters.
+// lower must be in lower case, and name a token.
+func EqualFold(name []byte, lower string) bool {
+	if len(name) != len(lower) {
+		return false
+	}
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// The classes of bytes.
+const (
+	inToken = 1 << iota
+	inValue // of a header: visible characters, space, tab, and bytes over 127
+	inTarget
+	inHost
+)
+
+var classes = func() (table [256]uint8) {
+	for c := range 256 {
+		if c == '\t' || c >= ' ' && c != 0x7F {
+			table[c] |= inValue
+		}
+		if c > ' ' && c != 0x7F {
+			table[c] |= inTarget
+		}
+	}
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") {
+		table[c] |= inToken | inHost
+	}
+	for _, c := range []byte("!#$%&'*+-.^_`|~") {
+		table[c] |= inToken
+	}
+	for _, c := range []byte("!$%&'()*+,-._~:;=[]") {
+		table[c] |= inHost
+	}
+	return table
+}()
+
+func all(b []byte, class uint8) bool {
+	for _, c := range b {
+		if classes[c]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func isToken(b []byte) bool { return len(b) > 0 && all(b, inToken) }
+
+// HeadLength returns the length of the head that b begins with, its empty line
+// included, and 0 when b does not hold the whole of it. The first checked bytes
+// are known to hold no end.
+func HeadLength(b []byte, checked int) (int, *Error) {
+	from := max(0, checked-3)
+	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
+		return from + i + 4, nil
+	}
+	// Else a client that ends its lines with LF alone would be waited for.
+	for i := from; i < len(b); i++ {
+		if b[i] == '\n' && (i == 0 || b[i-1] != '\r') {
+			return 0, malformed("a line does not end with CR LF")
+		}
+	}
+	return 0, nil
+}
+
+// cutLine returns the first line of b without its CR LF, and what follows.
+func cutLine(b []byte) (line, rest []byte, err *Error) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 1 || b[i-1] != '\r' {
+		return nil, nil, malformed("a line does not end with CR LF")
+	}
+	return b[:i-1], b[i+1:], nil
+}
+
+// parseFields reads header lines up to the empty one, which ends b.
+func parseFields(b []byte, fields []Field) ([]Field, *Error) {
+	for {
+		line, rest, err := cutLine(b)
+		if err != nil {
+			return fields, err
+		}
+		if len(line) == 0 {
+			if len(rest) > 0 {
+				return fields, malformed("the head goes on after its end")
+			}
+			return fields, nil
+		}
+		if len(fields) == mostFields {
+			return fields, &Error{Status: 431, Reason: "too many headers"}
+		}
+		field, err := parseField(line)
+		if err != nil {
+			return fields, err
+		}
+		fields = append(fields, field)
+		b = rest
+	}
+}
+
+func parseField(line []byte) (Field, *Error) {
+	if line[0] == ' ' || line[0] == '\t' {
+		return Field{}, malformed("a header is folded over several lines")
+	}
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return Field{}, malformed("a header has no colon")
+	}
+	name := line[:colon]
+	if !isToken(name) {
+		return Field{}, malformed("a header has a name with a character that is not allowed")
+	}
+	value := line[colon+1:]
+	if !all(value, inValue) {
+		return Field{}, malformed("a header has a control character in its value")
+	}
+	return Field{Name: name, Value: trim(value), Kind: kindOf(name)}, nil
+}
+
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// The lengths of bodies that are not numbers.
+const (
+	Chunked    = -1
+	UntilClose = -2 // answers only
+	noLength   = -3
+)
+
+// framing is what the headers say about the body and the connection.
+type framing struct {
+	length           int64
+	chunked          bool
+	closes, persists bool // what Connection says
+}
+
+// frame reads the headers that are about the message as such, and marks those
+// that Connection names.
+func frame(fields []Field) (framing, *Error) {
+	f := framing{length: noLength}
+	for i := range fields {
+		field := &fields[i]
+		switch field.Kind {
+		case ContentLength:
+			if f.length != noLength {
+				return f, malformed("there is more than one Content-Length")
+			}
+			length, ok := parseLength(field.Value)
+			if !ok {
+				return f, malformed("Content-Length is no number of bytes")
+			}
+			f.length = length
+		case TransferEncoding:
+			if f.chunked {
+				return f, malformed("there is more than one Transfer-Encoding")
+			}
+			if !EqualFold(field.Value, "chunked") {
+				return f, &Error{Status: 501, Reason: "the only transfer coding that is known here is chunked"}
+			}
+			f.chunked = true
+		case Connection:
+			f.connection(field.Value, fields)
+		case Plain, Host, Expect, Trailer, HopByHop, RequestID, ForwardedFor, ForwardedHost, ForwardedProto:
+		}
+	}
+	if f.chunked && f.length != noLength {
+		return f, malformed("there are both Content-Length and Transfer-Encoding")
+	}
+	return f, nil
+}
+
+// parseLength takes digits only, and fewer than could overflow.
+func parseLength(text []byte) (n int64, ok bool) {
+	if len(text) == 0 || len(text) > 18 {
+		return 0, false
+	}
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+func (f *framing) connection(value []byte, fields []Field) {
+	for len(value) > 0 {
+		option := value
+		if comma := bytes.IndexByte(value, ','); comma >= 0 {
+			option, value = value[:comma], value[comma+1:]
+		} else {
+			value = nil
+		}
+		switch option = trim(option); {
+		case EqualFold(option, "close"):
+			f.closes = true
+		case EqualFold(option, "keep-alive"):
+			f.persists = true
+		default:
+			for i := range fields {
+				if fields[i].Kind == Plain && bytes.EqualFold(fields[i].Name, option) {
+					fields[i].Named = true
+				}
+			}
+		}
+	}
+}
