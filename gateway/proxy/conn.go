@@ -155,11 +155,11 @@ func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 		switch {
 		case malformed != nil || n > 0:
 			return n, malformed, nil
-		case time.Since(c.began) > telemetry.HeaderTimeout:
+		case time.Since(c.began) > c.p.headerTimeout:
 			return 0, errSlowHead, nil
 		}
 		checked = c.in.len()
-		c.readBy.in(c.began, telemetry.HeaderTimeout)
+		c.readBy.in(c.began, c.p.headerTimeout)
 		switch err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes); {
 		case errors.Is(err, errFull):
 			return 0, errLargeHead, nil

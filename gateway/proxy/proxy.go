@@ -37,6 +37,9 @@ type Config struct {
 	BodyTimeout time.Duration
 	// ProbeInterval is the time between two probes of a backend. 0 means a second.
 	ProbeInterval time.Duration
+	// HeaderTimeout bounds how long a client may take to send its headers. 0 means
+	// telemetry.HeaderTimeout.
+	HeaderTimeout time.Duration
 	// DrainTimeout bounds how long Serve waits at its end for the requests in
 	// flight. 0 means telemetry.DrainTimeout.
 	DrainTimeout time.Duration
@@ -53,6 +56,7 @@ type Proxy struct {
 	bodyTimeout    time.Duration
 	backendTimeout time.Duration
 	drainTimeout   time.Duration
+	headerTimeout  time.Duration
 
 	// base is the context of what belongs to no request; cancel ends it in Close.
 	base   context.Context //nolint:containedctx // it is no request's
@@ -84,6 +88,9 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = telemetry.DrainTimeout
 	}
+	if cfg.HeaderTimeout == 0 {
+		cfg.HeaderTimeout = telemetry.HeaderTimeout
+	}
 	p := &Proxy{
 		pool:           newPool(cfg.Backends, cfg.Logger),
 		logger:         cfg.Logger,
@@ -91,6 +98,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		bodyTimeout:    cfg.BodyTimeout,
 		backendTimeout: cfg.BackendTimeout,
 		drainTimeout:   cfg.DrainTimeout,
+		headerTimeout:  cfg.HeaderTimeout,
 		conns:          map[*conn]struct{}{},
 	}
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
