@@ -20,9 +20,9 @@ import (
 
 const (
 	// A client that still sends when its connection ends gets this time to read
-	// the answer, for as many bytes: closing at once would take it away again.
-	lingerTime  = time.Second
-	lingerBytes = 4 << 20
+	// the answer, or until it pauses: closing at once would take it away again.
+	lingerTime  = 5 * time.Second
+	lingerPause = time.Second
 )
 
 // A conn is a client's connection. Its requests are answered one after the other
@@ -203,15 +203,13 @@ func (c *conn) lingerOn() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
 	scratch, _ := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(scratch)
-	for total := 0; total < lingerBytes; {
-		n, err := c.Read(scratch[:])
-		if err != nil {
+	for begin := time.Now(); time.Since(begin) < lingerTime; {
+		_ = c.SetReadDeadline(time.Now().Add(lingerPause))
+		if _, err := c.Read(scratch[:]); err != nil {
 			return
 		}
-		total += n
 	}
 }
 
