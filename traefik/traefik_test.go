@@ -136,10 +136,14 @@ func TestHeaders(t *testing.T) {
 	const policy = "sandbox; default-src 'none'"
 	arrived := make(chan http.Header, 1)
 	traefik := newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/get/k" {
+		switch r.URL.Path {
+		case "/get/k":
 			w.Header().Set("Content-Security-Policy", policy)
 			w.Header().Set("X-Request-Id", "of-the-answer")
 			arrived <- r.Header.Clone()
+		case "/get/none":
+			w.Header().Set("X-Request-Id", "of-the-answer")
+			w.WriteHeader(http.StatusNotFound)
 		}
 	})
 	answer := request(t, webAddress, http.MethodGet, "/get/k", http.Header{
@@ -175,17 +179,22 @@ func TestHeaders(t *testing.T) {
 		}
 	})
 	t.Run("in the access log", func(t *testing.T) {
-		eventually(t, "the request is logged", func() error {
-			if len(traefik.log.lines("of-the-caller")) == 0 {
+		failing := http.Header{"X-Request-Id": {"of-a-failure"}, "Authorization": {"Bearer secret-1"}, "Cookie": {"session=secret-2"}}
+		request(t, webAddress, http.MethodGet, "/get/none", failing, "").wantStatus(t, http.StatusNotFound)
+		eventually(t, "the request that failed is logged", func() error {
+			if len(traefik.log.lines("of-a-failure")) == 0 {
 				return errors.New("no such line")
 			}
 			return nil
 		})
-		line := traefik.log.lines("of-the-caller")[0]
-		for _, want := range []string{`"RequestPath":"/get/k"`, `"DownstreamStatus":200`, `"downstream_X-Request-Id":"of-the-answer"`} {
+		line := traefik.log.lines("of-a-failure")[0]
+		for _, want := range []string{`"RequestPath":"/get/none"`, `"DownstreamStatus":404`, `"downstream_X-Request-Id":"of-the-answer"`} {
 			if !strings.Contains(line, want) {
 				t.Errorf("%s is not in %s", want, line)
 			}
+		}
+		if lines := traefik.log.lines("of-the-caller"); len(lines) > 0 {
+			t.Errorf("a quick success is logged: %v", lines)
 		}
 		if secrets := traefik.log.lines("secret-"); len(secrets) > 0 {
 			t.Errorf("a secret is in the log: %v", secrets)
