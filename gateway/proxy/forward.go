@@ -65,7 +65,8 @@ func (c *conn) try(up *upstream, rest int64) (again bool, err error) {
 	if err := c.begin(up, next); err != nil {
 		return false, err
 	}
-	up.writeBy.in(c.began, c.p.backendTimeout)
+	now := time.Now() // to connect may have taken longer than the timeout
+	up.writeBy.in(now, c.p.backendTimeout)
 	if n, err := up.Write(c.out); err != nil {
 		switch {
 		case isTimeout(err):
@@ -83,7 +84,7 @@ func (c *conn) try(up *upstream, rest int64) (again bool, err error) {
 	case c.stream:
 		up.readBy.none()
 	default:
-		up.readBy.in(c.began, c.p.backendTimeout)
+		up.readBy.in(now, c.p.backendTimeout)
 	}
 	c.res.Status = 0
 	err = c.readAnswer(up)

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -96,9 +98,10 @@ func appendEndToEnd(to []byte, res *wire.Response) []byte {
 type relaying struct {
 	*conn
 
-	up   *upstream
-	sent bool
-	over bool // the connection to the backend was given back
+	up    *upstream
+	sent  bool
+	over  bool // the connection to the backend was given back
+	reset bool // the client's connection is to be
 }
 
 // finish writes the last part of the answer. The connection to the backend is
@@ -132,7 +135,8 @@ func (r *relaying) cut() {
 	if !r.over {
 		r.giveBack(false)
 	}
-	if tcp, ok := r.Conn.(*net.TCPConn); ok && r.req.Minor == 0 && r.res.Length == wire.Chunked {
+	plain := r.req.Minor == 0 && r.res.Length == wire.Chunked
+	if tcp, ok := r.Conn.(*net.TCPConn); ok && (r.reset || plain) {
 		_ = tcp.SetLinger(0) // closing is how such an answer ends well; a reset is not
 	}
 	r.linger = false
@@ -214,7 +218,8 @@ func (r *relaying) untilClose() {
 			return
 		}
 		r.out = r.out[:0]
-		if r.up.in.fill(r.up.Conn, largeBuffer) != nil {
+		if err := r.up.in.fill(r.up.Conn, largeBuffer); err != nil {
+			r.reset = !errors.Is(err, io.EOF)
 			return
 		}
 	}

@@ -304,6 +304,31 @@ func TestAnswerUntilClose(t *testing.T) {
 	wantEnd(t, r)
 }
 
+// If that end is a reset, the client sees one too.
+func TestAnswerUntilReset(t *testing.T) {
+	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		fmt.Fprint(conn, "HTTP/1.1 200 OK\r\n\r\nhalf")
+		_, _ = r.ReadByte() // until the test ends it
+	}))
+	conn, r := g.dial(t)
+	fmt.Fprint(conn, "GET /watch HTTP/1.1\r\nHost: h\r\n\r\n")
+	response, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.ReadFull(response.Body, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	g.proxy.EndStreams()
+	if rest, err := io.ReadAll(response.Body); err == nil {
+		t.Errorf("looks complete: %q", rest)
+	}
+}
+
 // HTTP/1.0 has no chunks, so there a reset says that an answer broke off.
 func TestBrokenAnswerToHTTP10(t *testing.T) {
 	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
