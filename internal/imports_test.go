@@ -33,7 +33,8 @@ var allowed = map[string][]string{
 	"kvstore/backend": {
 		"kvstore/backend/", "kvstore/internal/settings", "kvstore/internal/telemetry",
 	},
-	"kvstore/gateway": {"kvstore/gateway/", "kvstore/internal/"},
+	"kvstore/gateway":      {"kvstore/gateway/", "kvstore/internal/"},
+	"kvstore/gateway/wire": {},
 	"kvstore/internal": {
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
 		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",
