@@ -22,6 +22,6 @@
 // It does not use net/http between client and backend: its server and its client
 // start goroutines, and switch between them, for every request, which took three
 // quarters of the gateway's processor time. Here one goroutine reads a request,
-// sends it, reads the answer and sends that, with one system call each; only a
-// body that is still on its way, and a client that waits long, have another one.
+// sends it, reads the answer and sends that; only a body that is still on its way,
+// and a client that waits long, have another one.
 package proxy
