@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"kvstore/gateway/wire"
@@ -32,6 +33,9 @@ func (c *conn) forward() bool {
 		c.out = append(c.out, begin...)
 		rest -= int64(len(begin))
 	}
+	if rest > 0 && rest <= smallBody && !c.req.Continue {
+		rest = c.awaitBody(int(rest))
+	}
 	c.unread = rest != 0
 	for fresh := false; ; fresh = true {
 		up, err := c.p.connect(c.p.base, fresh)
@@ -51,6 +55,30 @@ func (c *conn) forward() bool {
 		}
 		return c.relay(up)
 	}
+}
+
+const (
+	smallBody = 16 << 10
+	// bodyPause is how long the rest of a small body is waited for.
+	bodyPause = 5 * time.Millisecond
+)
+
+// awaitBody appends the rest of a small body to out if it arrives at once, and
+// returns how much did not. Many clients, net/http's among them and so Traefik,
+// send a body right behind its head but in a packet of its own. To pass it on in
+// two packets too takes an upload here and one more read in the backend.
+func (c *conn) awaitBody(rest int) int64 {
+	_ = c.SetReadDeadline(time.Now().Add(bodyPause))
+	c.readBy.stale = true
+	c.out = slices.Grow(c.out, rest)
+	for rest > 0 {
+		n, err := c.Read(c.out[len(c.out) : len(c.out)+rest])
+		c.out = c.out[:len(c.out)+n]
+		if rest -= n; err != nil {
+			break // an upload meets it again
+		}
+	}
+	return int64(rest)
 }
 
 // try sends the request on up and reads the head of the answer. again says that
