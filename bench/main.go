@@ -1,6 +1,6 @@
-// Command bench compares the service with other stores and proxies on this
-// machine: the same load for every side, in turns, every answer checked. See
-// README.md.
+// Command bench compares the service, and parts of it, with other stores, proxies
+// and caches on this machine: the same load for every side, in turns, every answer
+// checked. See README.md.
 package main
 
 import (
@@ -16,8 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"kvstore/bench/generator"
 )
 
 func main() {
@@ -30,23 +28,47 @@ func main() {
 	}
 }
 
+const help = `bench compares the service and its parts with others: each side in turns, every answer
+checked. README.md says what is measured and how to read it.
+
+Usage, in the directory bench:
+  go run . [flags]           the service over HTTP: backend, gateway, traefik, and beside them
+                             nginx, predecessor, predecessor-repaired, etcd, redis, sqlite
+  go run . cache [flags]     the cache alone, against golang-lru and otter
+  go run . store [flags]     durable writes of the store alone, against SQLite alone
+  go run . growth [flags]    the backend over databases of growing size
+  go run . COMMAND --help    the flags of a command
+
+The results are written to the terminal and to files in the directory results. The exit
+code is 1 when an answer was wrong or a connection broke.
+`
+
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
-	if len(args) > 0 {
-		switch args[0] {
-		case etcdCommand:
-			return etcdServer(ctx, args[1:])
-		case sqliteCommand:
-			return serveSQLite(ctx, args[1:], in, out)
-		}
+	command := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
 	}
-	settings, err := parse(args, out)
-	if errors.Is(err, flag.ErrHelp) {
+	var err error
+	switch command {
+	case "":
+		err = compareCommand(ctx, args, out)
+	case "cache":
+		err = cacheCommand(ctx, args, out)
+	case "store":
+		err = storeCommand(ctx, args, out)
+	case "growth":
+		err = growthCommand(ctx, args, out)
+	case etcdCommand:
+		err = etcdServer(ctx, args)
+	case sqliteCommand:
+		err = serveSQLite(ctx, args, in, out)
+	default:
+		return fmt.Errorf("no command %q; see --help", command)
+	}
+	if errors.Is(err, flag.ErrHelp) { // it was printed
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return compare(ctx, settings, out)
+	return err
 }
 
 // serveSQLite also ends when ctx does, although a read of in cannot be stopped.
@@ -61,132 +83,64 @@ func serveSQLite(ctx context.Context, args []string, in io.Reader, out io.Writer
 	}
 }
 
-type settings struct {
-	duration    time.Duration
-	rounds      int
-	sides       []string
-	loads       []string
-	connections []int
-	out         string
-	dir         string
-	root        string
+// common are the settings that every command has.
+type common struct {
+	duration time.Duration // of one measurement
+	rounds   int
+	out      string
 }
 
-func parse(args []string, out io.Writer) (settings, error) {
-	var s settings
-	var sideNames, loadNames, connections string
+func (c *common) define(flags *flag.FlagSet, duration time.Duration, rounds int) {
+	flags.DurationVar(&c.duration, "duration", duration, "length of each measurement")
+	flags.IntVar(&c.rounds, "rounds", rounds, "how often each measurement is made; what is shown is the median")
+	flags.StringVar(&c.out, "out", "results", "directory for the results")
+}
+
+// newFlags returns the flags of a command, which has its own line of help.
+func newFlags(command, text string, out io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
-	flags.DurationVar(&s.duration, "duration", 2*time.Second, "length of each measurement")
-	flags.IntVar(&s.rounds, "rounds", 5, "how often each measurement is made; the rate shown is the median")
-	flags.StringVar(&sideNames, "sides", "", "comma-separated; all that are installed when empty")
-	flags.StringVar(&loadNames, "loads", "put,get", "comma-separated, of put, get, mix and miss")
-	flags.StringVar(&connections, "connections", "1,16,64", "comma-separated numbers of connections")
-	flags.StringVar(&s.out, "out", "results", "directory for the results")
-	flags.StringVar(&s.dir, "dir", "", "directory for the data of the sides, on the disk to measure; the default one for temporary files when empty")
-	flags.StringVar(&s.root, "root", "..", "the root of the repository")
-	if err := flags.Parse(args); err != nil {
-		return s, err
+	flags.Usage = func() {
+		fmt.Fprintf(out, "%s\nFlags of go run .%s:\n", text, command)
+		flags.PrintDefaults()
 	}
-	if flags.NArg() > 0 {
-		return s, fmt.Errorf("no arguments are expected: %v", flags.Args())
-	}
-	if s.duration <= 0 || s.rounds <= 0 {
-		return s, errors.New("--duration and --rounds must be positive")
-	}
-	s.sides, s.loads = list(sideNames), list(loadNames)
-	for _, text := range list(connections) {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 1024 {
-			return s, fmt.Errorf("--connections: %q is not a number from 1 to 1024", text)
-		}
-		s.connections = append(s.connections, n)
-	}
-	return s, nil
+	return flags
 }
 
+// parse parses the arguments and checks what is common.
+func (c *common) parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("no arguments are expected: %v", flags.Args())
+	}
+	if c.duration <= 0 || c.rounds <= 0 {
+		return errors.New("--duration and --rounds must be positive")
+	}
+	return nil
+}
+
+// list splits a list of names.
 func list(text string) []string {
 	return slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })
 }
 
-// compare builds, measures, and writes the results.
-func compare(ctx context.Context, s settings, out io.Writer) (err error) {
-	loads, err := chooseLoads(s.loads)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(out, "building")
-	ours, err := build(ctx, s.root)
-	if err != nil {
-		return err
-	}
-	chosen, versions, err := chooseSides(ctx, s.sides, ours, out)
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(s.dir, "kvstore-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err == nil {
-			err = os.RemoveAll(dir)
-		} else {
-			fmt.Fprintln(out, "the data and the logs are in", dir)
+// numbers splits a list of numbers from 1 to most, and names the flag in errors.
+func numbers(name, text string, most int) ([]int, error) {
+	var all []int
+	for _, one := range list(text) {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 1 || n > most {
+			return nil, fmt.Errorf("--%s: %q is not a number from 1 to %d", name, one, most)
 		}
-	}()
-	if err := os.Chmod(dir, 0o755); err != nil { // the workers of nginx run as another user
-		return err
+		all = append(all, n)
 	}
-	p := &plan{sides: chosen, loads: loads, connections: s.connections, duration: s.duration, rounds: s.rounds, dir: dir}
-	r := &results{plan: p, machine: describeMachine(dir), versions: versions, started: time.Now()}
-	r.rows, err = p.measure(ctx, out)
-	if len(r.rows) == 0 {
-		return err
+	if len(all) == 0 {
+		return nil, fmt.Errorf("--%s: a number from 1 to %d is missing", name, most)
 	}
-	return errors.Join(err, r.write(s.out, out), r.check())
+	return all, nil
 }
 
-func chooseLoads(names []string) ([]generator.Load, error) {
-	var chosen []generator.Load
-	for _, load := range generator.Loads {
-		if slices.Contains(names, load.Name) {
-			chosen = append(chosen, load)
-		}
-	}
-	if len(chosen) != len(names) || len(names) == 0 {
-		return nil, fmt.Errorf("--loads: %v: each must be one of put, get, mix and miss, and named once", names)
-	}
-	return chosen, nil
-}
-
-// chooseSides returns the sides that are wanted and installed, with the
-// versions of their programs.
-func chooseSides(ctx context.Context, names []string, ours *programs, out io.Writer) ([]side, map[string]string, error) {
-	var chosen []side
-	versions := map[string]string{}
-	known := 0
-	for _, s := range sides(ours) {
-		if len(names) > 0 && !slices.Contains(names, s.name()) {
-			continue
-		}
-		known++
-		version, err := s.version(ctx)
-		if errors.Is(err, errNotInstalled) {
-			fmt.Fprintf(out, "side %s is skipped: %v\n", s.name(), err)
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		versions[s.name()] = version
-		chosen = append(chosen, s)
-	}
-	if len(names) > known {
-		return nil, nil, fmt.Errorf("--sides: %v: one of them is unknown or named twice", names)
-	}
-	if len(chosen) == 0 {
-		return nil, nil, errors.New("no side is installed")
-	}
-	return chosen, versions, nil
-}
+// mostConnections is the largest number of connections or callers.
+const mostConnections = 1024

@@ -21,6 +21,15 @@ type plan struct {
 	duration    time.Duration // of one measurement
 	rounds      int
 	dir         string // for the data of the sides
+
+	checks []string // what the final checks found, in Markdown
+	wrong  []error  // those that found something wrong
+}
+
+// length is how long the measurements take.
+func (p *plan) length() time.Duration {
+	measurements := len(p.sides) * len(p.loads) * len(p.connections) * p.rounds
+	return time.Duration(measurements) * (p.duration + p.duration/warmUp)
 }
 
 // A row is one load with one number of connections on one side.
@@ -30,6 +39,7 @@ type row struct {
 	side        string
 
 	rates  []float64 // requests per second, one for each round
+	p50s   []float64 // microseconds, one for each round
 	result generator.Result
 	cpu    []usage // each process of the side, then the generator
 	unfit  bool    // the side does not have that load
@@ -98,8 +108,32 @@ func (p *plan) measureGroup(ctx context.Context, loads []generator.Load, progres
 				return rows, err
 			}
 		}
+		if err := p.verify(ctx, stores, load); err != nil {
+			return rows, err
+		}
 	}
 	return rows, nil
+}
+
+// verify makes the final check of a load on every side that has one.
+func (p *plan) verify(ctx context.Context, stores []*store, load generator.Load) error {
+	for i, s := range stores {
+		if s.verify == nil {
+			continue
+		}
+		found, err := s.verify(ctx, load)
+		var wrong *generator.WrongError
+		switch {
+		case errors.As(err, &wrong):
+			err = fmt.Errorf("%s, %s: the final check: %w", load.Name, p.sides[i].name(), err)
+			p.wrong = append(p.wrong, err)
+			found = "wrong: " + wrong.What
+		case err != nil:
+			return fmt.Errorf("%s, %s: the final check: %w", load.Name, p.sides[i].name(), err)
+		}
+		p.checks = append(p.checks, fmt.Sprintf("%s, %s: %s", load.Name, p.sides[i].name(), found))
+	}
+	return nil
 }
 
 // interleave measures one load on all sides, a short time each and then all
@@ -159,6 +193,7 @@ func (p *plan) once(s *store, r *row, round uint64) error {
 		return err
 	}
 	r.rates = append(r.rates, float64(result.Requests)/result.Elapsed.Seconds())
+	r.p50s = append(r.p50s, float64(result.Latency.Quantile(0.5).Nanoseconds())/1000)
 	r.result.Merge(&result)
 	// A wrong answer and a broken connection are such whenever they come.
 	r.result.Errors += warm.Errors
@@ -189,17 +224,4 @@ func cpuTimes(s *store) ([]usage, error) {
 	}
 	own, err := ownCPU()
 	return append(times, usage{"generator", own}), err
-}
-
-// median returns the median, and 0 of nothing.
-func median(numbers []float64) float64 {
-	if len(numbers) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(numbers))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
 }

@@ -4,16 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"kvstore/bench/generator"
+	"kvstore/bench/report"
 )
 
-// results are what a run came to.
+// results are what a run over HTTP came to.
 type results struct {
+	title    string
+	what     string // in the names of the files
+	intro    string // a paragraph
+	pairs    [][2]string
 	plan     *plan
 	machine  []string
 	versions map[string]string // of the programs of each side
@@ -21,26 +26,15 @@ type results struct {
 	rows     []*row
 }
 
-// write writes the table to out and all results to files in dir.
+// write writes the tables to out and all results to files in dir.
 func (r *results) write(dir string, out io.Writer) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	name := r.started.Format("2006-01-02-150405")
-	fmt.Fprintf(out, "\n%s\n%s", r.table(), r.ratios())
-	for file, content := range map[string]string{name + ".md": r.markdown(name + ".svg"), name + ".svg": r.chart()} {
-		path := filepath.Join(dir, file)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			return err
-		}
-		fmt.Fprintln(out, "written:", path)
-	}
-	return nil
+	fmt.Fprintf(out, "\n%s", r.tables())
+	return report.Write(dir, r.started, r.what, r.markdown(), r.chart(), out)
 }
 
 // check returns an error when an answer was wrong or missing.
 func (r *results) check() error {
-	var errs []error
+	errs := slices.Clone(r.plan.wrong)
 	for _, row := range r.rows {
 		if row.result.Errors+row.result.Broken > 0 {
 			errs = append(errs, fmt.Errorf("%s, %d connections, %s: %d wrong answers, %d broken connections, the first: %s",
@@ -50,11 +44,11 @@ func (r *results) check() error {
 	return errors.Join(errs...)
 }
 
-func (r *results) markdown(chart string) string {
+func (r *results) markdown() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "# Benchmark of %s\n\n![rates](%s)\n\n", r.started.Format("2006-01-02 15:04 MST"), chart)
-	fmt.Fprintf(&text, "%d rounds; in each, every side in turn for %s after %s of the same load that is not counted. README.md says what is measured and how.\n\n",
-		r.plan.rounds, r.plan.duration, r.plan.duration/warmUp)
+	fmt.Fprintf(&text, "# %s, %s\n\n![rates](%s)\n\n", r.title, r.started.Format("2006-01-02 15:04 MST"), report.ChartName(r.started, r.what))
+	fmt.Fprintf(&text, "%s%d rounds; in each, every side in turn for %s after %s of the same load that is not counted. README.md says what is measured and how.\n\n",
+		r.intro, r.plan.rounds, r.plan.duration, r.plan.duration/warmUp)
 	for _, line := range r.machine {
 		fmt.Fprintf(&text, "- %s\n", line)
 	}
@@ -66,15 +60,27 @@ func (r *results) markdown(chart string) string {
 	for _, load := range r.plan.loads {
 		fmt.Fprintf(&text, "| %s | %s |\n", load.Name, load.Description)
 	}
-	fmt.Fprintf(&text, "\n%s\n%s", r.table(), r.ratios())
+	fmt.Fprintf(&text, "\n%s", r.tables())
 	if err := r.check(); err != nil {
 		fmt.Fprintf(&text, "\n```\n%v\n```\n", err)
 	}
 	return text.String()
 }
 
-// table returns a table in Markdown whose columns are aligned, so that it is
-// read as well on a terminal.
+// tables returns the table, the ratios and what the final checks found.
+func (r *results) tables() string {
+	text := r.table()
+	text += r.ratios("rate of", func(row *row) []float64 { return row.rates })
+	text += r.ratios("median latency of", func(row *row) []float64 { return row.p50s })
+	if len(r.plan.checks) > 0 {
+		text += "\nFinal checks:\n\n"
+	}
+	for _, check := range r.plan.checks {
+		text += "- " + check + "\n"
+	}
+	return text
+}
+
 func (r *results) table() string {
 	cells := make([][]string, 0, 1+len(r.rows))
 	cells = append(cells, []string{"load", "conns", "side", "requests/s", "lowest to highest round", "p50 us", "p99 us", "CPU us/request", "of it", "wrong", "broken"})
@@ -87,44 +93,34 @@ func (r *results) table() string {
 		}
 		cells = append(cells, []string{
 			row.load.Name, strconv.Itoa(row.connections), row.side,
-			fmt.Sprintf("%.0f", median(row.rates)),
+			fmt.Sprintf("%.0f", report.Median(row.rates)),
 			fmt.Sprintf("%.0f to %.0f", slices.Min(row.rates), slices.Max(row.rates)),
 			microseconds(row.result.Latency.Quantile(0.5)), microseconds(row.result.Latency.Quantile(0.99)),
 			fmt.Sprintf("%.1f", row.perRequest(total)), strings.Join(parts, ", "),
 			strconv.FormatUint(row.result.Errors, 10), strconv.FormatUint(row.result.Broken, 10),
 		})
 	}
-	return align(cells)
+	return report.Table(cells)
 }
 
 func microseconds(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
 
-// pairs are the sides whose rates are divided.
-var pairs = [][2]string{
-	{"gateway", "nginx"}, {"gateway", "backend"}, {"traefik", "gateway"}, {"traefik", "backend"},
-	{"backend", "sqlite"}, {"backend", "redis"}, {"backend", "etcd"}, {"traefik", "etcd"},
-}
-
-// ratios returns a table of medians over the rounds of the ratio of two rates
-// within one round.
-func (r *results) ratios() string {
-	cells := [][]string{{"rate of"}}
-	for _, pair := range pairs {
+// ratios returns a table of the ratios of those numbers of each pair of sides,
+// after an empty line, or "" when no pair was measured.
+func (r *results) ratios(name string, numbers func(*row) []float64) string {
+	cells := [][]string{{name}}
+	for _, pair := range r.pairs {
 		line := []string{pair[0] + " / " + pair[1]}
 		found := false
 		for _, load := range r.plan.loads {
 			for _, connections := range r.plan.connections {
-				a, b := r.row(load.Name, connections, pair[0]), r.row(load.Name, connections, pair[1])
+				a, b := r.row(load, connections, pair[0]), r.row(load, connections, pair[1])
 				if a == nil || b == nil {
 					line = append(line, "")
 					continue
 				}
 				found = true
-				quotients := make([]float64, len(a.rates))
-				for i := range quotients {
-					quotients[i] = a.rates[i] / b.rates[i]
-				}
-				line = append(line, fmt.Sprintf("%.2f", median(quotients)))
+				line = append(line, fmt.Sprintf("%.2f", report.Ratio(numbers(a), numbers(b))))
 			}
 		}
 		if found {
@@ -139,38 +135,44 @@ func (r *results) ratios() string {
 			cells[0] = append(cells[0], fmt.Sprintf("%s %d", load.Name, connections))
 		}
 	}
-	return align(cells)
+	return "\n" + report.Table(cells)
 }
 
-func (r *results) row(load string, connections int, side string) *row {
+func (r *results) row(load generator.Load, connections int, side string) *row {
 	for _, row := range r.rows {
-		if row.load.Name == load && row.connections == connections && row.side == side {
+		if row.load.Name == load.Name && row.connections == connections && row.side == side {
 			return row
 		}
 	}
 	return nil
 }
 
-// align makes a Markdown table of the cells, the first line its head.
-func align(cells [][]string) string {
-	widths := make([]int, len(cells[0]))
-	for _, line := range cells {
-		for i, cell := range line {
-			widths[i] = max(widths[i], len(cell))
-		}
-	}
-	var text strings.Builder
-	for n, line := range cells {
-		for i, cell := range line {
-			fmt.Fprintf(&text, "| %-*s ", widths[i], cell)
-		}
-		text.WriteString("|\n")
-		if n == 0 {
-			for _, width := range widths {
-				text.WriteString("| " + strings.Repeat("-", max(width, 3)) + " ")
+// colours: those of this repository are blue.
+var colours = map[string]string{
+	"backend": "#1f5fa8", "gateway": "#3f83cc", "traefik": "#7fb0e6",
+	"nginx": "#4d9b5f", "etcd": "#c77d2e", "redis": "#b8433d",
+	"predecessor": "#7a4fa3", "predecessor-repaired": "#a98bc7",
+}
+
+// chart returns an SVG: a panel for each load (downwards) and number of
+// connections (across).
+func (r *results) chart() string {
+	var panels []report.Panel
+	for _, load := range r.plan.loads {
+		for _, connections := range r.plan.connections {
+			unit := "connections"
+			if connections == 1 {
+				unit = "connection"
 			}
-			text.WriteString("|\n")
+			panel := report.Panel{Title: fmt.Sprintf("%s, %d %s: requests/s", load.Name, connections, unit)}
+			for _, s := range r.plan.sides {
+				if row := r.row(load, connections, s.name()); row != nil {
+					panel.Bars = append(panel.Bars, report.Bar{Name: s.name(), Value: report.Median(row.rates), Colour: colours[s.name()]})
+				}
+			}
+			panels = append(panels, panel)
 		}
 	}
-	return text.String()
+	title := fmt.Sprintf("Requests per second, medians of %d rounds; each panel has its own scale", r.plan.rounds)
+	return report.Chart(title, len(r.plan.connections), panels)
 }

@@ -33,6 +33,7 @@ var errNotInstalled = errors.New("not installed")
 func sides(ours *programs) []side {
 	return []side{
 		&backendSide{ours}, &gatewaySide{ours}, &traefikSide{ours}, &nginxSide{ours},
+		&predecessorSide{ours, false}, &predecessorSide{ours, true},
 		etcdSide{}, redisSide{}, sqliteSide{},
 	}
 }
@@ -48,6 +49,13 @@ type store struct {
 	processes []*process // in the order of their start
 	connect   func(load generator.Load, connections int) (session, error)
 	filled    map[string]bool
+	known     knownKeys // of what the generator reaches at an address
+	// fill, when set, writes every key of a load once in a way of its own.
+	fill func(load generator.Load) error
+	// verify, when set, compares what the store holds in the end with what it
+	// has acknowledged, and says in a sentence what was found. An error that is
+	// a *generator.WrongError means that the store is wrong.
+	verify func(ctx context.Context, load generator.Load) (string, error)
 }
 
 // A session is a number of connections to a store.
@@ -71,12 +79,11 @@ func (s *store) stop() error {
 // session connects, and fills the store when that load has not been there yet.
 func (s *store) session(load generator.Load, connections int) (session, error) {
 	if !s.filled[load.Name] {
-		first, err := s.connect(load, fillConnections)
-		if err != nil {
-			return nil, err
+		fill := s.fill
+		if fill == nil {
+			fill = s.fillOverConnections
 		}
-		defer first.Close()
-		if err := first.Fill(); err != nil {
+		if err := fill(load); err != nil {
 			return nil, fmt.Errorf("fill: %w", err)
 		}
 		s.filled[load.Name] = true
@@ -84,21 +91,38 @@ func (s *store) session(load generator.Load, connections int) (session, error) {
 	return s.connect(load, connections)
 }
 
+func (s *store) fillOverConnections(load generator.Load) error {
+	first, err := s.connect(load, fillConnections)
+	if err != nil {
+		return err
+	}
+	defer first.Close()
+	return first.Fill()
+}
+
 const fillConnections = 64
 
 // networkStore is a store that the generator reaches at an address.
 func networkStore(address string, codec generator.Codec, processes ...*process) *store {
-	known := map[string]*generator.Keys{}
+	known := knownKeys{}
 	return &store{
 		processes: processes,
 		filled:    map[string]bool{},
+		known:     known,
 		connect: func(load generator.Load, connections int) (session, error) {
-			if known[load.Name] == nil {
-				known[load.Name] = generator.NewKeys(load)
-			}
-			return generator.Open(address, codec, known[load.Name], connections)
+			return generator.Open(address, codec, known.of(load), connections)
 		},
 	}
+}
+
+// knownKeys are the keys of each load in one store, by the name of the load.
+type knownKeys map[string]*generator.Keys
+
+func (k knownKeys) of(load generator.Load) *generator.Keys {
+	if k[load.Name] == nil {
+		k[load.Name] = generator.NewKeys(load)
+	}
+	return k[load.Name]
 }
 
 // startAll starts the programs and waits until ready returns nil. When that

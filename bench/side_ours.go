@@ -88,7 +88,11 @@ func startOurs(ctx context.Context, address string, wanted ...program) (*store, 
 	if err != nil {
 		return nil, err
 	}
-	return networkStore(address, generator.KV{Host: address}, processes...), nil
+	started := networkStore(address, generator.KV{Host: address}, processes...)
+	started.verify = func(ctx context.Context, load generator.Load) (string, error) {
+		return verifyOurs(ctx, address, started.known, load)
+	}
+	return started, nil
 }
 
 // backendSide is the backend alone.

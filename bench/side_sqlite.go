@@ -35,7 +35,7 @@ func (sqliteSide) version(context.Context) (string, error) {
 // sqliteCommand is the argument with which this program runs loads on SQLite.
 const sqliteCommand = "sqlite-loads"
 
-// An order is what the process is to do next; it answers with a report.
+// An order is what the process is to do next; it answers with an orderReport.
 type order struct {
 	Load        string
 	Connections int
@@ -43,7 +43,7 @@ type order struct {
 	Duration    time.Duration
 }
 
-type report struct {
+type orderReport struct {
 	Result generator.Result
 	Error  string
 }
@@ -79,7 +79,7 @@ func (sqliteSide) start(_ context.Context, where place) (*store, error) {
 		if err := encoder.Encode(o); err != nil {
 			return generator.Result{}, err
 		}
-		var r report
+		var r orderReport
 		if err := decoder.Decode(&r); err != nil {
 			return generator.Result{}, fmt.Errorf("%w\n%s", err, running.tail())
 		}
@@ -142,7 +142,7 @@ func sqliteLoads(ctx context.Context, args []string, in io.Reader, out io.Writer
 			return err
 		}
 		result, err := db.do(ctx, o)
-		r := report{Result: result}
+		r := orderReport{Result: result}
 		if err != nil {
 			r.Error = err.Error()
 		}

@@ -54,10 +54,16 @@ type connection struct {
 	in     []byte
 	length int // of what in holds
 
-	key   int
-	put   bool
-	floor int64 // the highest version known of key when the request was sent
-	sent  time.Time
+	request
+}
+
+// A request is what a connection waits for the answer to.
+type request struct {
+	key      int
+	put      bool
+	sequence uint64 // in the value of a write
+	floor    int64  // the highest version known of key when the request was sent
+	sent     time.Time
 }
 
 // Open connects to an IPv4 address.
@@ -145,6 +151,15 @@ func (c *Client) Run(d time.Duration, pick Picker) (Result, error) {
 	}, false)
 }
 
+// Sweep reads every key once.
+func (c *Client) Sweep() (Result, error) {
+	key := -1
+	return c.run(func(time.Time) (int, bool, bool) {
+		key++
+		return key, false, key < c.keys.load.Keys
+	}, false)
+}
+
 // A source returns the next request, or more = false when there is none.
 type source func(now time.Time) (key int, put, more bool)
 
@@ -198,15 +213,15 @@ func (c *Client) send(conn *connection, next source, fill bool, now time.Time) e
 	if !more {
 		return nil
 	}
-	conn.key, conn.put, conn.floor, conn.sent = key, put, c.keys.acked[key], now
+	conn.request = request{key: key, put: put, floor: c.keys.acked[key], sent: now}
 	name := c.keys.names[key]
 	if put {
-		sequence := uint64(key)
+		conn.sequence = uint64(key)
 		if !fill {
 			c.keys.issued++
-			sequence = c.keys.issued
+			conn.sequence = c.keys.issued
 		}
-		c.value = AppendValue(c.value[:0], name, sequence)
+		c.value = AppendValue(c.value[:0], name, conn.sequence)
 		conn.out = c.codec.AppendPut(conn.out[:0], name, c.value)
 	} else {
 		conn.out = c.codec.AppendGet(conn.out[:0], name)
@@ -221,6 +236,9 @@ const mostBroken = 100
 func (c *Client) mend(conn *connection, cause error) error {
 	c.pending--
 	c.result.Broken++
+	if conn.put {
+		c.keys.unknown++
+	}
 	if c.result.Error == "" {
 		c.result.Error = cause.Error()
 	}
@@ -268,7 +286,7 @@ func (c *Client) receive(conn *connection) (time.Time, bool, error) {
 	conn.length = 0
 	c.pending--
 	if err == nil {
-		err = c.keys.check(conn.key, conn.put, conn.floor, answer)
+		err = c.keys.check(&conn.request, answer)
 	}
 	if err != nil {
 		c.result.Errors++

@@ -118,7 +118,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key := strings.TrimPrefix(r.URL.Path, "/get/")
 	value := f.values[key]
 	if f.mixUp {
-		value = f.values["bench/get/0"]
+		value = f.values["bench-get-0"]
 	}
 	fmt.Fprintf(w, `{"key":"%s","value":%s,"version":%d}`, key, value, f.versions[key])
 }

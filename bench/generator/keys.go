@@ -5,8 +5,12 @@ package generator
 type Keys struct {
 	load   Load
 	names  []string
-	acked  []int64 // the highest version that an answer has named
-	issued uint64  // the last sequence number in a value that was sent
+	acked  []int64  // the highest version that an answer has named
+	last   []uint64 // the sequence number in the value of that version
+	issued uint64   // the last sequence number in a value that was sent
+
+	acknowledged uint64 // writes whose answer named a version
+	unknown      uint64 // writes whose connection broke before the answer
 
 	broken      uint64 // connections that broke during the fill
 	brokenError string
@@ -14,7 +18,10 @@ type Keys struct {
 
 // NewKeys returns the keys of a store in which they do not exist yet.
 func NewKeys(load Load) *Keys {
-	keys := &Keys{load: load, names: make([]string, load.Keys), acked: make([]int64, load.Keys)}
+	keys := &Keys{
+		load: load, names: make([]string, load.Keys),
+		acked: make([]int64, load.Keys), last: make([]uint64, load.Keys),
+	}
 	for i := range keys.names {
 		keys.names[i] = load.Key(i)
 	}
@@ -22,29 +29,70 @@ func NewKeys(load Load) *Keys {
 	return keys
 }
 
-// check compares an answer with what was known when the request was sent:
+// Filled tells that somebody else has written every key, so many times each, and
+// the value that Fill writes at last.
+func (k *Keys) Filled(versions int64) {
+	for i := range k.acked {
+		k.acked[i], k.last[i] = versions, uint64(i)
+	}
+	k.acknowledged += uint64(versions) * uint64(len(k.acked))
+}
+
+// Writes returns how many writes were acknowledged, those that Filled told of
+// included, and of how many the outcome is unknown since their connection broke.
+func (k *Keys) Writes() (acknowledged, unknown uint64) { return k.acknowledged, k.unknown }
+
+// Versions returns the sum over all keys of the highest version that an answer
+// has named. In a store that numbers the versions of each key 1, 2, 3 … it is the
+// number of writes.
+func (k *Keys) Versions() uint64 {
+	var sum uint64
+	for _, version := range k.acked {
+		sum += uint64(version)
+	}
+	return sum
+}
+
+// check compares an answer with what was known when the request was sent, and
+// with what is known now:
 //
 //   - A write gets a positive version, higher than every version that an answer
 //     had named by then.
 //   - A read gets such a version or an equal one, and a value that was written to
 //     that key; when nothing but the first fill wrote, exactly that value.
-func (k *Keys) check(key int, put bool, floor int64, answer Answer) error {
-	if answer.Version != NoVersion {
-		lowest := floor
-		if put || lowest == 0 {
-			lowest++
+//   - The highest version that is known has one value, whoever answers it.
+func (k *Keys) check(r *request, answer Answer) error {
+	sequence := r.sequence
+	if !r.put {
+		var ok bool
+		sequence, ok = Sequence(answer.Value, k.names[r.key])
+		if !ok || sequence > k.issued || (k.load.PutShare == 0 && sequence != uint64(r.key)) {
+			return wrong("%s: its value is %q", k.names[r.key], answer.Value)
 		}
-		if answer.Version < lowest {
-			return wrong("%s: version %d after %d", k.names[key], answer.Version, floor)
-		}
-		k.acked[key] = max(k.acked[key], answer.Version)
 	}
-	if put {
+	if answer.Version == NoVersion {
+		k.count(r.put)
 		return nil
 	}
-	sequence, ok := Sequence(answer.Value, k.names[key])
-	if !ok || sequence > k.issued || (k.load.PutShare == 0 && sequence != uint64(key)) {
-		return wrong("%s: its value is %q", k.names[key], answer.Value)
+	lowest := r.floor
+	if r.put || lowest == 0 {
+		lowest++
+	}
+	if answer.Version < lowest {
+		return wrong("%s: version %d after %d", k.names[r.key], answer.Version, r.floor)
+	}
+	k.count(r.put)
+	switch known := k.acked[r.key]; {
+	case answer.Version > known:
+		k.acked[r.key], k.last[r.key] = answer.Version, sequence
+	case answer.Version == known && sequence != k.last[r.key]:
+		return wrong("%s: version %d has two values, number %d and number %d", k.names[r.key], known, k.last[r.key], sequence)
 	}
 	return nil
+}
+
+func (k *Keys) count(put bool) {
+	if put {
+		k.acknowledged++
+	}
 }

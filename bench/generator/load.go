@@ -26,8 +26,8 @@ var Loads = []Load{
 	{Name: "miss", Description: "read the latest value of 1,000 keys with a cache of 1 key", Keys: 1000, CacheKeys: 1},
 }
 
-// zipfExponent: math/rand has it only above 1.
-const zipfExponent = 1.1
+// mixSkew is the exponent of the Zipf distribution of mix.
+const mixSkew = 1.1
 
 // A Picker returns which key the next request is for and whether it writes.
 type Picker func() (key int, put bool)
@@ -38,17 +38,17 @@ func (l Load) NewPicker(seed uint64) Picker {
 	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // the same choices in each run are wanted
 	key := func() int { return random.IntN(l.Keys) }
 	if l.Zipf {
-		zipf := rand.NewZipf(random, zipfExponent, 1, uint64(l.Keys-1))
-		key = func() int { return int(zipf.Uint64()) }
+		key = NewZipf(random, mixSkew, l.Keys).Next
 	}
 	return func() (int, bool) {
 		return key(), l.PutShare > 0 && random.Float64() < l.PutShare
 	}
 }
 
-// Key returns the name of the key with that number.
+// Key returns the name of the key with that number. It has no slash, which the
+// routes of the predecessor do not take.
 func (l Load) Key(number int) string {
-	return "bench/" + l.Name + "/" + strconv.Itoa(number)
+	return "bench-" + l.Name + "-" + strconv.Itoa(number)
 }
 
 // A value is the JSON text "NAME SEQUENCE vvv…", where NAME is the key and

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// describeMachine says on what was measured; dir is where the data was.
-func describeMachine(dir string) []string {
+// Machine says in a few lines on what was measured; dir is where the data was.
+func Machine(dir string) []string {
 	return []string{
 		fmt.Sprintf("processor: %s, %d cores, %s", processor(), runtime.NumCPU(), runtime.GOARCH),
 		"kernel: Linux " + firstLine("/proc/sys/kernel/osrelease"),
