@@ -1,5 +1,4 @@
 package main
 import ("context";"io")
-func cacheCommand(ctx context.Context, args []string, out io.Writer) error {return nil}
 func storeCommand(ctx context.Context, args []string, out io.Writer) error {return nil}
 func growthCommand(ctx context.Context, args []string, out io.Writer) error {return nil}
