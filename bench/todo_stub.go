@@ -1,4 +1,3 @@
 package main
 import ("context";"io")
-func storeCommand(ctx context.Context, args []string, out io.Writer) error {return nil}
 func growthCommand(ctx context.Context, args []string, out io.Writer) error {return nil}
