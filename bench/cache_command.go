@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,11 +137,12 @@ func (r *cacheRow) measure(b *caches.Bench, kind caches.Kind, operation caches.O
 
 func cacheTable(rows []*cacheRow) string {
 	head := []string{"operation", "goroutines", "cache", "ns/operation", "lowest to highest round", "CPU ns/operation", "ours took", "ours took of CPU"}
-	cells := [][]string{head}
+	cells := make([][]string, 0, 1+len(rows))
+	cells = append(cells, head)
 	for i, row := range rows {
 		our := rows[i-i%len(caches.Kinds)]
 		line := []string{
-			row.operation, fmt.Sprint(row.goroutines), row.kind,
+			row.operation, strconv.Itoa(row.goroutines), row.kind,
 			fmt.Sprintf("%.0f", report.Median(row.wall)),
 			fmt.Sprintf("%.0f to %.0f", slices.Min(row.wall), slices.Max(row.wall)),
 			fmt.Sprintf("%.0f", report.Median(row.cpu)), "", "",
@@ -157,7 +159,8 @@ func cacheTable(rows []*cacheRow) string {
 // hitRatios returns a table of the share of requests that hit. wrong is set when
 // ours did not hit at the same requests as golang-lru.
 func hitRatios(ctx context.Context, out io.Writer) (table string, wrong, err error) {
-	head := []string{"skew", "capacity"}
+	head := make([]string, 0, 3+len(caches.Kinds))
+	head = append(head, "skew", "capacity")
 	for _, kind := range caches.Kinds {
 		head = append(head, kind.Name)
 	}
@@ -170,7 +173,7 @@ func hitRatios(ctx context.Context, out io.Writer) (table string, wrong, err err
 			if err := ctx.Err(); err != nil {
 				return "", nil, err
 			}
-			line := []string{fmt.Sprintf("%.1f", skew), fmt.Sprint(room)}
+			line := []string{fmt.Sprintf("%.1f", skew), strconv.Itoa(room)}
 			hits := make([][]bool, len(caches.Kinds))
 			for i, kind := range caches.Kinds {
 				if hits[i], err = caches.Replay(kind, room, entries, trace); err != nil {

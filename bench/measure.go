@@ -40,6 +40,7 @@ type row struct {
 
 	rates  []float64 // requests per second, one for each round
 	p50s   []float64 // microseconds, one for each round
+	p99s   []float64
 	result generator.Result
 	cpu    []usage // each process of the side, then the generator
 	unfit  bool    // the side does not have that load
@@ -131,6 +132,9 @@ func (p *plan) verify(ctx context.Context, stores []*store, load generator.Load)
 		case err != nil:
 			return fmt.Errorf("%s, %s: the final check: %w", load.Name, p.sides[i].name(), err)
 		}
+		if found == "" {
+			continue
+		}
 		p.checks = append(p.checks, fmt.Sprintf("%s, %s: %s", load.Name, p.sides[i].name(), found))
 	}
 	return nil
@@ -194,6 +198,7 @@ func (p *plan) once(s *store, r *row, round uint64) error {
 	}
 	r.rates = append(r.rates, float64(result.Requests)/result.Elapsed.Seconds())
 	r.p50s = append(r.p50s, float64(result.Latency.Quantile(0.5).Nanoseconds())/1000)
+	r.p99s = append(r.p99s, float64(result.Latency.Quantile(0.99).Nanoseconds())/1000)
 	r.result.Merge(&result)
 	// A wrong answer and a broken connection are such whenever they come.
 	r.result.Errors += warm.Errors

@@ -69,16 +69,18 @@ func (r *results) markdown() string {
 
 // tables returns the table, the ratios and what the final checks found.
 func (r *results) tables() string {
-	text := r.table()
-	text += r.ratios("rate of", func(row *row) []float64 { return row.rates })
-	text += r.ratios("median latency of", func(row *row) []float64 { return row.p50s })
+	var text strings.Builder
+	text.WriteString(r.table())
+	text.WriteString(r.ratios("rate of", func(row *row) []float64 { return row.rates }))
+	text.WriteString(r.ratios("p50 of", func(row *row) []float64 { return row.p50s }))
+	text.WriteString(r.ratios("p99 of", func(row *row) []float64 { return row.p99s }))
 	if len(r.plan.checks) > 0 {
-		text += "\nFinal checks:\n\n"
+		text.WriteString("\nFinal checks:\n\n")
 	}
 	for _, check := range r.plan.checks {
-		text += "- " + check + "\n"
+		text.WriteString("- " + check + "\n")
 	}
-	return text
+	return text.String()
 }
 
 func (r *results) table() string {
@@ -157,7 +159,7 @@ var colours = map[string]string{
 // chart returns an SVG: a panel for each load (downwards) and number of
 // connections (across).
 func (r *results) chart() string {
-	var panels []report.Panel
+	panels := make([]report.Panel, 0, len(r.plan.loads)*len(r.plan.connections))
 	for _, load := range r.plan.loads {
 		for _, connections := range r.plan.connections {
 			unit := "connections"

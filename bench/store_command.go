@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -159,11 +160,12 @@ func (r *storeRow) measure(ctx context.Context, ours *storealone.Store, raw *sql
 }
 
 func storeTable(rows []*storeRow) string {
-	cells := [][]string{{"callers", "what", "rows a transaction", "rows/s", "lowest to highest round", "p50 us", "p99 us", "CPU us/row", "the store's rate", "the store's p50"}}
+	cells := make([][]string, 0, 1+len(rows))
+	cells = append(cells, []string{"callers", "what", "rows a transaction", "rows/s", "lowest to highest round", "p50 us", "p99 us", "CPU us/row", "the store's rate", "the store's p50"})
 	var ours *storeRow
 	for _, row := range rows {
 		line := []string{
-			fmt.Sprint(row.callers), row.name, fmt.Sprintf("%.0f", row.batch),
+			strconv.Itoa(row.callers), row.name, fmt.Sprintf("%.0f", row.batch),
 			fmt.Sprintf("%.0f", report.Median(row.rates)),
 			fmt.Sprintf("%.0f to %.0f", slices.Min(row.rates), slices.Max(row.rates)),
 			microseconds(row.latency.Quantile(0.5)), microseconds(row.latency.Quantile(0.99)),
@@ -193,4 +195,3 @@ func storeChart(rows []*storeRow) string {
 	}
 	return report.Chart("Durable writes a second; each panel has its own scale", min(3, len(panels)), panels)
 }
-

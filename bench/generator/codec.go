@@ -15,6 +15,7 @@ const NoVersion = -1
 type Answer struct {
 	Version int64
 	Value   []byte // of a read, as JSON
+	NoValue bool   // of a read: it has none to check
 }
 
 // A Codec writes the requests and reads the answers of one protocol. It belongs

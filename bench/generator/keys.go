@@ -63,7 +63,11 @@ func (k *Keys) Versions() uint64 {
 //   - The highest version that is known has one value, whoever answers it.
 func (k *Keys) check(r *request, answer Answer) error {
 	sequence := r.sequence
-	if !r.put {
+	switch {
+	case r.put:
+	case answer.NoValue:
+		sequence = k.last[r.key]
+	default:
 		var ok bool
 		sequence, ok = Sequence(answer.Value, k.names[r.key])
 		if !ok || sequence > k.issued || (k.load.PutShare == 0 && sequence != uint64(r.key)) {

@@ -1,0 +1,126 @@
+// Package grown makes databases of the backend that hold many versions, with the
+// backend's own package database: what it makes is what the backend would have
+// made of the same writes.
+package grown
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"kvstore/backend/database"
+	"kvstore/backend/kv"
+	"kvstore/bench/generator"
+)
+
+// VersionsPerKey is how many versions each key gets.
+const VersionsPerKey = 10
+
+// batchKeys is how many keys with all their versions go into one transaction, so
+// that the disk is waited for rarely.
+const batchKeys = 1600
+
+// Config says what to make.
+type Config struct {
+	Path string // of the database file, which does not exist yet
+	// Load names the keys. Each gets VersionsPerKey versions, all with the value
+	// that generator.Keys.Filled expects.
+	Load generator.Load
+	// Progress is called now and then with the number of versions so far.
+	Progress func(versions int64)
+	Logs     io.Writer // is told of what goes wrong
+}
+
+// Fill makes the database and closes it.
+func Fill(ctx context.Context, cfg Config) (err error) {
+	logger := slog.New(slog.NewTextHandler(cfg.Logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	db, err := database.Open(ctx, database.Config{URL: "sqlite:" + cfg.Path, Readers: 1, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	batches := make(chan batch, 2)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // making a batch takes a good part of the time of writing one
+		defer close(batches)
+		for first := 0; first < cfg.Load.Keys; first += batchKeys {
+			made := makeBatch(cfg.Load, first, min(batchKeys, cfg.Load.Keys-first), kv.NewTimestamp(time.Now()))
+			select {
+			case batches <- made:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var versions int64
+	for b := range batches {
+		if err := b.write(ctx, db); err != nil {
+			return fmt.Errorf("write versions after the first %d: %w", versions, err)
+		}
+		versions += int64(len(b.entries))
+		if cfg.Progress != nil {
+			cfg.Progress(versions)
+		}
+	}
+	return ctx.Err()
+}
+
+// A batch is one transaction.
+type batch struct {
+	heads   map[string]database.Head
+	entries []kv.Entry
+}
+
+// makeBatch numbers versions and revisions as the writer of the store would.
+func makeBatch(load generator.Load, first, keys int, now kv.Timestamp) batch {
+	b := batch{
+		heads:   make(map[string]database.Head, keys),
+		entries: make([]kv.Entry, 0, keys*VersionsPerKey),
+	}
+	revision := int64(first) * VersionsPerKey
+	for number := first; number < first+keys; number++ {
+		name := load.Key(number)
+		value := generator.AppendValue(nil, name, uint64(number))
+		id := revision + 1
+		for version := int64(1); version <= VersionsPerKey; version++ {
+			revision++
+			b.entries = append(b.entries, kv.Entry{Key: name, Value: value, Version: version, Revision: revision, Time: now})
+		}
+		b.heads[name] = database.Head{ID: id, Version: VersionsPerKey, Revision: revision, Time: now, TotalVersions: VersionsPerKey}
+	}
+	return b
+}
+
+func (b batch) write(ctx context.Context, db *database.DB) error {
+	return db.Update(ctx, func(tx *database.Tx) error {
+		tx.Totals.Revision += int64(len(b.entries))
+		tx.Totals.Versions += int64(len(b.entries))
+		tx.Totals.Keys += int64(len(b.heads))
+		return tx.Append(b.heads, b.entries)
+	})
+}
+
+// BytesPerVersion is a little more than what a version takes on disk here, its
+// share of its key and of the indexes included.
+const BytesPerVersion = 200
+
+// CheckDisk returns an error when the disk of dir has no room for so many
+// versions, and what is written while they are measured.
+func CheckDisk(dir string, versions int64) error {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(dir, &stat); err != nil {
+		return fmt.Errorf("free space in %s: %w", dir, err)
+	}
+	const reserve = 1 << 30
+	need, free := versions*BytesPerVersion+reserve, int64(stat.Bavail)*stat.Bsize
+	if free < need {
+		return fmt.Errorf("%s has %d MB free, but %d versions need %d MB: choose a larger disk with --dir, or smaller --sizes",
+			dir, free>>20, versions, need>>20)
+	}
+	return nil
+}
