@@ -54,6 +54,7 @@ func TestParse(t *testing.T) {
 	}{
 		{"KVPut", generator.KV{}, true, "HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + `{"key":"k","version":12}`, 12, ""},
 		{"KVGet", generator.KV{}, false, "HTTP/1.1 200 OK\r\ncontent-length: 25\r\n\r\n" + `{"value":"v","version":7}`, 7, `"v"`},
+		{"Stats", generator.Stats{}, false, "HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + `{"total_versions":10000}`, 10000, ""},
 		{"EtcdPut", &generator.Etcd{}, true, "HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n" + `{"header":{"revision":"12"}}`, 12, ""},
 		{"EtcdGet", &generator.Etcd{}, false, "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n" + `{"kvs":[{"mod_revision":"3","value":"eA=="}]} `, 3, "x"},
 		{"RedisPut", generator.Redis{}, true, "+OK\r\n", generator.NoVersion, ""},
@@ -126,19 +127,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve runs the load for a moment with 8 connections.
 func serve(t *testing.T, f *fake, load generator.Load) generator.Result {
 	t.Helper()
-	f.values, f.versions = map[string]string{}, map[string]int{}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: f}
-	go server.Serve(listener)
-	defer server.Close()
-	client, err := generator.Open(listener.Addr().String(), generator.KV{Host: "x"}, generator.NewKeys(load), 8)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := open(t, f, generator.NewKeys(load))
 	if err := client.Fill(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +136,27 @@ func serve(t *testing.T, f *fake, load generator.Load) generator.Result {
 		t.Fatal(err)
 	}
 	return result
+}
+
+// open connects 8 times to a server of the fake.
+func open(t *testing.T, f *fake, keys *generator.Keys) *generator.Client {
+	t.Helper()
+	if f.values == nil {
+		f.values, f.versions = map[string]string{}, map[string]int{}
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: f}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	client, err := generator.Open(listener.Addr().String(), generator.KV{Host: "x"}, keys, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
 }
 
 func TestRun(t *testing.T) {
@@ -184,5 +194,57 @@ func TestRunBrokenConnection(t *testing.T) {
 	result = serve(t, &fake{breakAt: 50}, generator.Loads[1])
 	if result.Broken != 1 || result.Errors > 0 {
 		t.Errorf("in the fill: %d errors, %d broken: %s", result.Errors, result.Broken, result.Error)
+	}
+}
+
+// The sweep after a load finds a write that was acknowledged and whose value is
+// gone, and the sum of the latest versions is the number of writes.
+func TestSweep(t *testing.T) {
+	load := generator.Load{Name: "put", Keys: 20, PutShare: 1}
+	f, keys := &fake{}, generator.NewKeys(load)
+	client := open(t, f, keys)
+	if err := client.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Run(50*time.Millisecond, load.NewPicker(1)); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged, unknown := keys.Writes()
+	if acknowledged != uint64(f.requests) || unknown != 0 || keys.Versions() != acknowledged {
+		t.Errorf("%d of %d writes, %d unknown, %d versions", acknowledged, f.requests, unknown, keys.Versions())
+	}
+	sweep := func() generator.Result {
+		result, err := client.Sweep()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	if result := sweep(); result.Errors > 0 || result.Requests != 20 {
+		t.Errorf("%d requests, %d errors: %s", result.Requests, result.Errors, result.Error)
+	}
+	// An older value of that key, under the newest version.
+	f.values[load.Key(3)] = string(generator.AppendValue(nil, load.Key(3), 3))
+	if result := sweep(); result.Errors != 1 || result.Requests != 19 {
+		t.Errorf("a lost value: %d requests, %d errors", result.Requests, result.Errors)
+	}
+}
+
+// A store that somebody else has filled is checked as one that Fill has filled.
+func TestFilled(t *testing.T) {
+	load := generator.Load{Name: "put", Keys: 20, PutShare: 1}
+	f := &fake{}
+	if err := open(t, f, generator.NewKeys(load)).Fill(); err != nil {
+		t.Fatal(err)
+	}
+	for versions, wrong := range map[int64]uint64{1: 0, 2: 20} {
+		keys := generator.NewKeys(load)
+		keys.Filled(versions)
+		if acknowledged, _ := keys.Writes(); acknowledged != uint64(20*versions) || keys.Versions() != acknowledged {
+			t.Errorf("%d writes, %d versions", acknowledged, keys.Versions())
+		}
+		if result, err := open(t, f, keys).Sweep(); err != nil || result.Errors != wrong {
+			t.Errorf("told of %d versions: %d errors, %v", versions, result.Errors, err)
+		}
 	}
 }
