@@ -30,7 +30,7 @@ func Tables(measured []Measured, pairs [][2]string) (string, error) {
 		load := generator.Load{Name: m.Load}
 		r.plan.loads = appendNew(r.plan.loads, load)
 		r.plan.connections = appendNew(r.plan.connections, m.Connections)
-		made := &row{load: load, connections: m.Connections, side: m.Side, rates: m.Rates, p50s: m.P50s, p99s: m.P50s}
+		made := &row{load: load, connections: m.Connections, side: m.Side, rates: m.Rates, p50s: m.P50s, p99s: m.P50s, cpus: m.P50s}
 		made.result.Requests, made.result.Errors = 1000, m.Wrong
 		made.result.Latency.Add(time.Millisecond)
 		made.cpu = []usage{{"backend", 30 * time.Millisecond}, {"generator", 10 * time.Millisecond}}

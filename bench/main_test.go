@@ -68,6 +68,7 @@ func TestTables(t *testing.T) {
 		"| put  | 1     | a    | 200        | 100 to 300",
 		"| 40.0           | backend 30.0, generator 10.0 |",
 		"| rate of | put 1 | put 16 |", "| a / b   | 2.00  |        |",
+		"| CPU of | put 1 | put 16 |",
 		"| p50 of | put 1 | put 16 |", "| a / b  | 2.00  |        |",
 	} {
 		if !strings.Contains(text, want) {

@@ -41,6 +41,7 @@ type row struct {
 	rates  []float64 // requests per second, one for each round
 	p50s   []float64 // microseconds, one for each round
 	p99s   []float64
+	cpus   []float64 // microseconds of the side for each request, one for each round
 	result generator.Result
 	cpu    []usage // each process of the side, then the generator
 	unfit  bool    // the side does not have that load
@@ -209,10 +210,16 @@ func (p *plan) once(s *store, r *row, round uint64) error {
 	if r.cpu == nil {
 		r.cpu = make([]usage, len(after))
 	}
+	var ofSide time.Duration
 	for i := range after {
+		used := after[i].time - before[i].time
 		r.cpu[i].name = after[i].name
-		r.cpu[i].time += after[i].time - before[i].time
+		r.cpu[i].time += used
+		if i < len(after)-1 { // the last is the generator
+			ofSide += used
+		}
 	}
+	r.cpus = append(r.cpus, float64(ofSide.Nanoseconds())/1000/float64(max(result.Requests, 1)))
 	return nil
 }
 

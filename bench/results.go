@@ -74,6 +74,7 @@ func (r *results) tables() string {
 	text.WriteString(r.ratios("rate of", func(row *row) []float64 { return row.rates }))
 	text.WriteString(r.ratios("p50 of", func(row *row) []float64 { return row.p50s }))
 	text.WriteString(r.ratios("p99 of", func(row *row) []float64 { return row.p99s }))
+	text.WriteString(r.ratios("CPU of", func(row *row) []float64 { return row.cpus }))
 	if len(r.plan.checks) > 0 {
 		text.WriteString("\nFinal checks:\n\n")
 	}
