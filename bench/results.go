@@ -123,7 +123,7 @@ func (r *results) ratios(name string, numbers func(*row) []float64) string {
 					continue
 				}
 				found = true
-				line = append(line, fmt.Sprintf("%.2f", report.Ratio(numbers(a), numbers(b))))
+				line = append(line, quotient(report.Ratio(numbers(a), numbers(b))))
 			}
 		}
 		if found {
@@ -139,6 +139,14 @@ func (r *results) ratios(name string, numbers func(*row) []float64) string {
 		}
 	}
 	return "\n" + report.Table(cells)
+}
+
+// quotient writes a ratio, with more digits where few would be left.
+func quotient(ratio float64) string {
+	if ratio < 0.1 {
+		return fmt.Sprintf("%.4f", ratio)
+	}
+	return fmt.Sprintf("%.2f", ratio)
 }
 
 func (r *results) row(load generator.Load, connections int, side string) *row {
