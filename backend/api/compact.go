@@ -24,6 +24,7 @@ type compactAnswer struct {
 //	@Success		200	{object}	compactAnswer
 //	@Header			200	{string}	X-Request-Id	"The id of the request, the same in every log line"
 //	@Failure		503	{object}	problem.Problem	"The database cannot be reached (code store_unavailable)"
+//	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
 //	@Router			/db/compact [post]
 func (a *API) compact(c *gin.Context) error {
 	done, err := a.store.Compact(c.Request.Context())

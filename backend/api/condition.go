@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,7 +41,7 @@ func conditionOf(header http.Header) (kv.Condition, error) {
 			return kv.Condition{}, err
 		}
 		condition.Absent = tags.any
-		condition.NoneOf = append(tags.strong, tags.weak...) // compared weakly
+		condition.NoneOf = slices.Concat(tags.strong, tags.weak) // compared weakly
 	}
 	return condition, nil
 }

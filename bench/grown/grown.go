@@ -89,7 +89,7 @@ func makeBatch(load generator.Load, first, keys int, now kv.Timestamp) batch {
 		id := revision + 1
 		for version := int64(1); version <= VersionsPerKey; version++ {
 			revision++
-			b.entries = append(b.entries, kv.Entry{Key: name, Value: value, Version: version, Revision: revision, Time: now})
+			b.entries = append(b.entries, kv.Entry{Key: name, Value: value, Version: version, Revision: revision, Time: now, Operation: kv.OpPut})
 		}
 		b.heads[name] = database.Head{ID: id, Version: VersionsPerKey, Revision: revision, Time: now, TotalVersions: VersionsPerKey}
 	}

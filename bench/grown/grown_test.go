@@ -43,7 +43,7 @@ func TestFill(t *testing.T) {
 		if entry, _, err := s.GetVersion(t.Context(), name, 1); err != nil || entry.Version != 1 {
 			t.Errorf("%s, version 1: %+v, %v", name, entry, err)
 		}
-		written, err := s.Put(t.Context(), name, []byte("1"))
+		written, err := s.Write(t.Context(), store.Change{Operation: kv.OpPut, Key: name, Value: []byte("1")})
 		if err != nil || written.Entry.Version != grown.VersionsPerKey+1 || written.TotalVersions != grown.VersionsPerKey+1 {
 			t.Errorf("%s: put: %+v, %v", name, written, err)
 		}

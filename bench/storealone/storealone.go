@@ -115,7 +115,7 @@ func (s *Store) writeUntil(ctx context.Context, end time.Time, pick generator.Pi
 		name := s.load.Key(key)
 		value := generator.AppendValue(nil, name, s.issued.Add(1))
 		before := s.acked[key].Load()
-		written, err := s.store.Put(ctx, name, value)
+		written, err := s.store.Write(ctx, store.Change{Operation: kv.OpPut, Key: name, Value: value})
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ const (
 // routeOf compares the decoded path, as the backend does: /%72eadyz must not
 // reach what /readyz must not.
 func routeOf(path []byte) route {
-	const longest = len("/healthz")
+	const longest = len("/db/compact")
 	if len(path) > 3*longest { // every byte escaped
 		return forwarded
 	}
@@ -130,7 +130,7 @@ func routeOf(path []byte) route {
 		return alive
 	case "/health":
 		return overall
-	case "/readyz", "/metrics":
+	case "/readyz", "/metrics", "/db/compact":
 		return hidden
 	case "/watch":
 		return streamed
