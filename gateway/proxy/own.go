@@ -63,7 +63,8 @@ func (c *conn) answerProblem(p *problem.Problem) bool {
 func (c *conn) answer(write func(http.ResponseWriter)) bool {
 	a := &ownAnswer{header: http.Header{}}
 	write(a)
-	keep := c.req.KeepAlive && c.dropBody() && !c.p.draining.Load()
+	whole := c.dropBody() // whether or not another may follow: it decides how the connection ends
+	keep := c.req.KeepAlive && whole && !c.p.draining.Load()
 	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	a.header.Set(telemetry.RequestIDHeader, c.id)

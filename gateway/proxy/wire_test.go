@@ -351,6 +351,17 @@ func TestLargeBodyIsRefusedAudibly(t *testing.T) {
 		response, body := do(t, http.MethodPut, g.URL+"/put/k", nil, strings.NewReader(strings.Repeat("x", 3<<20)))
 		wantProblem(t, response, body, http.StatusRequestEntityTooLarge, "value_too_large", "")
 	}
+	t.Run("behind its head", func(t *testing.T) {
+		conn, r := g.dial(t)
+		fmt.Fprintf(conn, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", 3<<20)
+		response, body := answer(t, r, "PUT") // while nothing of the body was sent
+		wantProblem(t, response, body, http.StatusRequestEntityTooLarge, "value_too_large", "")
+		for range 3 << 10 {
+			if _, err := conn.Write(make([]byte, 1<<10)); err != nil {
+				t.Fatalf("the client is not heard to the end of its body: %v", err)
+			}
+		}
+	})
 }
 
 // A request body that arrives in single bytes is the same body.

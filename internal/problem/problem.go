@@ -6,7 +6,6 @@ package problem
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"strconv"
 )
@@ -48,16 +47,20 @@ func (p *Problem) With(name string, value any) *Problem {
 
 func (p *Problem) Error() string { return p.Detail }
 
-// MarshalJSON flattens the members beside the standard fields.
+// MarshalJSON writes the members behind the standard fields, in the order of their
+// names.
 func (p *Problem) MarshalJSON() ([]byte, error) {
 	type standard Problem
-	if len(p.Members) == 0 {
-		return marshal((*standard)(p))
+	fields, err := marshal((*standard)(p))
+	if err != nil || len(p.Members) == 0 {
+		return fields, err
 	}
-	all := maps.Clone(p.Members)
-	all["type"], all["title"], all["status"] = p.Type, p.Title, p.Status
-	all["detail"], all["code"] = p.Detail, p.Code
-	return marshal(all)
+	members, err := marshal(p.Members)
+	if err != nil {
+		return nil, err
+	}
+	fields = bytes.TrimSuffix(bytes.TrimSpace(fields), []byte("}"))
+	return append(append(fields, ','), bytes.TrimPrefix(members, []byte("{"))...), nil
 }
 
 // Encode returns the body of the answer.

@@ -10,7 +10,7 @@ import (
 func TestWrite(t *testing.T) {
 	for want, p := range map[string]*problem.Problem{
 		`{"type":"about:blank","title":"Not Found","status":404,"detail":"Key '<k>' not found","code":"key_not_found"}`: problem.New(404, "key_not_found", "Key '<k>' not found"),
-		`{"code":"c","detail":"d","parts":[1],"status":503,"title":"Service Unavailable","type":"about:blank"}`:         problem.New(503, "c", "d").With("parts", []int{1}),
+		`{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"d","code":"c","parts":[1]}`:         problem.New(503, "c", "d").With("parts", []int{1}),
 		`{"type":"about:blank","title":"Conflict","status":409,"detail":"d","code":"c"}`:                                problem.New(409, "c", "d").With("bad", func() {}),
 	} {
 		recorder := httptest.NewRecorder()
