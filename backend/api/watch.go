@@ -46,7 +46,7 @@ type eventData struct { //nolint:unused // for the annotations
 	Timestamp kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
 	Operation string       `json:"operation" enums:"put,patch,revert,delete,expire,destroy" example:"put"`
 	// as in GET /get/{key}; absent when the version is a tombstone, or destroyed
-	Value any `json:"value,omitempty" swaggertype:"string" example:"hello world"`
+	Value any `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// for a raw value, which is base64 then
 	Encoding    string `json:"encoding,omitempty" enums:"base64"`
 	ContentType string `json:"content_type,omitempty" example:"image/png"`
@@ -77,11 +77,12 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Produce		text/event-stream
 //	@Param			prefix			query		string	false	"What the keys begin with: at most 512 bytes of UTF-8 without control characters; empty for all"	example(app/)
 //	@Param			since			query		int		false	"The revision behind which the stream begins; 0 is the beginning of the store"					minimum(0)	example(42)
+//	@Param			for				query		string	false	"End the stream after this time, a Go duration from 1ms to 876000h; without, it goes on"			example(2s)
 //	@Param			Last-Event-ID	header		int		false	"As since, and wins over it"																		minimum(0)
 //	@Success		200				{object}	eventData
 //	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
 //	@Failure		400				{object}	problem.Problem	"The prefix or the query is invalid (code invalid_key, malformed_query)"
-//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since)"
+//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or for is no time (code invalid_for)"
 //	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers), or the backend cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Router			/watch [get]
 //	@Router			/watch [head]
@@ -94,6 +95,11 @@ func (a *API) watch(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, end, err := limited(c.Request.Context(), q)
+	if err != nil {
+		return err
+	}
+	defer end()
 	w, err := a.store.Watch(q.text("prefix"), since)
 	if err != nil {
 		return err
@@ -108,9 +114,8 @@ func (a *API) watch(c *gin.Context) error {
 		return nil
 	}
 	c.Writer.WriteHeaderNow()
-	err = a.stream(c, w)
-	ctx := c.Request.Context()
-	switch { // it is too late for an answer
+	err = a.stream(ctx, c.Writer, w)
+	switch ctx := c.Request.Context(); { // it is too late for an answer
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.logger.WarnContext(ctx, "a watcher takes nothing and is let go", "remote", c.Request.RemoteAddr)
@@ -137,9 +142,22 @@ func sinceOf(c *gin.Context, q query) (int64, error) {
 	return int64(revision), nil
 }
 
-// stream sends what w delivers until the client goes or the stream must end.
-func (a *API) stream(c *gin.Context, w *store.Watch) error {
-	s := newStream(c.Writer, a.stall)
+// limited returns a context that ends when the parameter for says so.
+func limited(ctx context.Context, q query) (context.Context, context.CancelFunc, error) {
+	if !q.has("for") {
+		return ctx, func() {}, nil
+	}
+	length, ok := parseTTL(q.text("for"))
+	if !ok {
+		return nil, nil, invalid("for", ttlRule)
+	}
+	ctx, cancel := context.WithTimeout(ctx, length)
+	return ctx, cancel, nil
+}
+
+// stream sends what w delivers until ctx ends or the stream must end.
+func (a *API) stream(ctx context.Context, client http.ResponseWriter, w *store.Watch) error {
+	s := newStream(client, a.stall)
 	defer s.finish()
 	defer w.OnEnd(s.hurry)()
 	position := w.Position()
@@ -147,11 +165,11 @@ func (a *API) stream(c *gin.Context, w *store.Watch) error {
 		return err
 	}
 	for {
-		delivery, err := w.Next(c.Request.Context(), a.heartbeat)
+		delivery, err := w.Next(ctx, a.heartbeat)
 		switch {
 		case errors.Is(err, kv.ErrSlowWatcher):
 			return s.send(func(b *batch) error { return b.cut(w.Position()) })
-		case errors.Is(err, kv.ErrWatchEnded), errors.Is(err, context.Canceled):
+		case errors.Is(err, kv.ErrWatchEnded), ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err

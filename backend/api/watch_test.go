@@ -251,6 +251,7 @@ func TestWatchProblems(t *testing.T) {
 		{"/watch?prefix=%FF", "", 400, "invalid_key", ""},
 		{"/watch?prefix=" + strings.Repeat("x", 513), "", 400, "invalid_key", "prefix: has 513 bytes, the limit is 512"},
 		{"/watch?prefix=%zz", "", 400, "malformed_query", ""},
+		{"/watch?for=soon", "", 422, "invalid_for", "for: must be a duration such as 90s or 1h30m, from 1ms to 876000h"},
 		{"/watch/", "", 404, "not_found", ""},
 	} {
 		got := s.do(t, "GET", test.target, "", "Last-Event-ID", test.last)
@@ -321,6 +322,16 @@ func TestWatchEnds(t *testing.T) {
 	}
 	if got := s.do(t, "GET", "/watch", ""); got.status != 503 || got.problem(t)["code"] != "store_unavailable" {
 		t.Errorf("a watch after the end: %d %s", got.status, got.body)
+	}
+}
+
+// A client that polls gets what there is, and an answer that ends.
+func TestWatchFor(t *testing.T) {
+	s := startWatched(t, store.Config{})
+	s.write(t, putOf("k", "1"))
+	got := s.do(t, "GET", "/watch?since=0&for=20ms", "")
+	if got.status != 200 || !strings.Contains(got.body, "id: 1\nevent: put\n") || !strings.HasSuffix(got.body, "\n\n") {
+		t.Errorf("%d %q", got.status, got.body)
 	}
 }
 

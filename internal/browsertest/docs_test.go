@@ -27,18 +27,29 @@ import (
 var trials = []struct {
 	method, path string
 	status       string
+	fields       map[string]string // that are filled in
 }{
-	{"put", "/put/{key}", "200"},
-	{"post", "/put/{key}", "200"},
-	{"get", "/get/{key}", "200"},
-	{"get", "/cache/stats", "200"},
-	{"get", "/db/stats", "200"},
-	{"get", "/health", "200"},
-	{"get", "/openapi.json", "200"},
-	{"get", "/healthz", "404"}, // not from outside
-	{"get", "/readyz", "404"},
-	{"get", "/docs", "200"}, // the browser follows it
-	{"get", "/docs/{file}", "200"},
+	{"put", "/put/{key}", "200", nil},
+	{"post", "/put/{key}", "200", nil},
+	{"get", "/get/{key}", "200", nil},
+	{"patch", "/patch/{key}", "200", nil},
+	{"get", "/diff/{key}", "200", nil},
+	{"get", "/history/{key}", "200", nil},
+	{"get", "/keys", "200", nil},
+	{"post", "/batch", "200", nil},
+	{"delete", "/delete/{key}", "200", nil},
+	{"post", "/revert/{key}", "200", nil},
+	{"post", "/destroy/{key}", "200", map[string]string{"versions": "1"}},
+	{"get", "/watch", "200", map[string]string{"for": "100ms", "since": "0"}},
+	{"get", "/cache/stats", "200", nil},
+	{"get", "/db/stats", "200", nil},
+	{"get", "/health", "200", nil},
+	{"get", "/openapi.json", "200", nil},
+	{"get", "/healthz", "404", nil}, // not from outside
+	{"get", "/readyz", "404", nil},
+	{"post", "/db/compact", "404", nil},
+	{"get", "/docs", "200", nil}, // the browser follows it
+	{"get", "/docs/{file}", "200", nil},
 }
 
 func TestEveryOperationInTheBrowser(t *testing.T) {
@@ -52,7 +63,7 @@ func TestEveryOperationInTheBrowser(t *testing.T) {
 		name := trial.method + " " + trial.path
 		t.Run(name, func(t *testing.T) {
 			tried[name] = true
-			status, body, err := try(ctx, trial.method, trial.path)
+			status, body, err := try(ctx, trial.method, trial.path, trial.fields)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +80,7 @@ func TestEveryOperationInTheBrowser(t *testing.T) {
 }
 
 // try does what a person does with one operation and returns what the page shows.
-func try(ctx context.Context, method, path string) (status, body string, err error) {
+func try(ctx context.Context, method, path string, fields map[string]string) (status, body string, err error) {
 	block := fmt.Sprintf(`//div[contains(@class,"opblock-%s")][.//span[@data-path=%q]]`, method, path)
 	live := block + `//table[contains(@class,"live-responses-table")]//tbody`
 	button := func(class string) chromedp.Action[chromedp.Void] {
@@ -77,7 +88,16 @@ func try(ctx context.Context, method, path string) (status, body string, err err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, button("opblock-summary-control"), button("try-out__btn"), button("execute")); err != nil {
+	if err := chromedp.Do(ctx, button("opblock-summary-control"), button("try-out__btn")); err != nil {
+		return "", "", fmt.Errorf("open: %w", err)
+	}
+	for name, value := range fields {
+		field := block + fmt.Sprintf(`//tr[@data-param-name=%q]//input`, name)
+		if err := chromedp.Do(ctx, chromedp.SendKeys(field, value)); err != nil {
+			return "", "", fmt.Errorf("fill in %s: %w", name, err)
+		}
+	}
+	if err := chromedp.Do(ctx, button("execute")); err != nil {
 		return "", "", fmt.Errorf("execute: %w", err)
 	}
 	if status, err = chromedp.Run(ctx, chromedp.Text(live+`//td[contains(@class,"response-col_status")]`)); err != nil {
