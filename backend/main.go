@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	case err != nil:
 		return err
 	case c.version:
-		_, err := fmt.Fprintln(stdout, "backend", telemetry.Version)
+		_, err := fmt.Fprintln(stdout, telemetry.VersionLine("backend"))
 		return err
 	case len(rest) > 0:
 		return command{config: c, owner: owner, dryRun: dryRun, out: stdout}.run(ctx, rest[0], rest[1:])

@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	case err != nil:
 		return err
 	case cfg.version:
-		_, err := fmt.Fprintln(stdout, "gateway", telemetry.Version)
+		_, err := fmt.Fprintln(stdout, telemetry.VersionLine("gateway"))
 		return err
 	case cfg.healthcheck:
 		return telemetry.Healthcheck(ctx, cfg.addr, "/healthz")

@@ -9,9 +9,6 @@ import (
 	"log/slog"
 )
 
-// Version is the program's version, set by the linker (-X).
-var Version = "dev"
-
 // NewLogger returns a logger that writes lines of format "json" or "text" at or
 // above level ("debug", "info", "warn", "error") to out. A line that is logged
 // with a request's context carries its request id.

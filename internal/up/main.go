@@ -8,7 +8,8 @@
 // everything at once.
 //
 // KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to use as
-// they are. All other KV_ settings are passed on.
+// they are; KV_VERSION and KV_COMMIT are what the programs report in place of what
+// git says. All other KV_ settings are passed on.
 package main
 
 import (

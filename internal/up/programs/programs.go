@@ -21,8 +21,8 @@ type Paths struct {
 }
 
 // Build builds the backend and the gateway of the repository at root into its
-// directory bin and gets Traefik as the function Traefik does, unless the
-// environment names a program under KV_BACKEND_BIN, KV_GATEWAY_BIN or
+// directory bin, with the version that Version tells, and gets Traefik as the
+// function Traefik does, unless the environment names a program under KV_BACKEND_BIN, KV_GATEWAY_BIN or
 // KV_TRAEFIK_BIN. When ctx ends the build stops, and leaves no half-written
 // program behind.
 func Build(ctx context.Context, root string, getenv func(string) string, progress io.Writer) (Paths, error) {
@@ -40,7 +40,8 @@ func Build(ctx context.Context, root string, getenv func(string) string, progres
 		packages = append(packages, "./gateway")
 	}
 	if len(packages) > 0 {
-		group.Go(func() error { return build(ctx, root, bin, packages) })
+		version, commit := Version(ctx, root, getenv)
+		group.Go(func() error { return build(ctx, root, bin, version, commit, packages) })
 	}
 	if paths.Traefik == "" {
 		group.Go(func() (err error) {
@@ -54,8 +55,13 @@ func Build(ctx context.Context, root string, getenv func(string) string, progres
 	return paths, nil
 }
 
-func build(ctx context.Context, root, bin string, packages []string) error {
-	args := append([]string{"build", "-o", bin + string(filepath.Separator)}, packages...)
+// build gives the same bytes wherever the repository and the Go module cache lie:
+// it leaves their paths out (-trimpath), and what the go tool reads from git, which
+// depends on the clone.
+func build(ctx context.Context, root, bin, version, commit string, packages []string) error {
+	const variables = "kvstore/internal/telemetry."
+	flags := "-X " + variables + "Version=" + version + " -X " + variables + "Commit=" + commit
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", bin + string(filepath.Separator)}, packages...)
 	if output, err := goCommand(ctx, root, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, output)
 	}

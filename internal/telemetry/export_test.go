@@ -1,0 +1,4 @@
+package telemetry
+
+// BuiltFrom is builtFrom, for the tests.
+var BuiltFrom = builtFrom
