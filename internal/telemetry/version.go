@@ -17,7 +17,11 @@ const (
 // files were changed. Commit is the commit in full, "" when it is not known. The
 // linker sets both (-X). A program that was built without has what the go tool
 // recorded, as after "go install PACKAGE@VERSION", else the version "dev".
-var Version, Commit string
+var (
+	Version string
+	// Commit: see Version.
+	Commit string
+)
 
 func init() {
 	info, ok := debug.ReadBuildInfo()
