@@ -16,7 +16,8 @@ const usage = `gateway forwards the requests of the key-value store to its backe
 
 Usage:
   gateway [flags]              serve until SIGTERM or SIGINT
-  gateway healthcheck [flags]  exit with 0 when the gateway at --gateway-addr answers`
+  gateway healthcheck [flags]  exit with 0 when the gateway at --gateway-addr answers
+  gateway token [--help]       make, list and revoke access tokens`
 
 // config is what the settings say.
 type config struct {
@@ -24,6 +25,7 @@ type config struct {
 	backends       []*url.URL
 	backendTimeout time.Duration
 	maxValueBytes  int64
+	tokensFile     string // empty: no access control
 	logLevel       string
 	logFormat      string
 	version        bool // print it and end
@@ -46,6 +48,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	set.Duration(&cfg.backendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
 		"how long a backend may take to begin its answer; /watch may take longer")
 	set.MaxValueBytes(&cfg.maxValueBytes)
+	set.TokensFile(&cfg.tokensFile)
 	set.Logging(&cfg.logLevel, &cfg.logFormat)
 	set.Bool(&cfg.version, "version", "print the version and exit")
 

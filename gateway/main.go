@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 
+	"kvstore/gateway/access"
 	"kvstore/gateway/proxy"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
@@ -21,6 +23,9 @@ func main() { os.Exit(telemetry.Main("gateway", run)) }
 // run is the whole program: it serves until ctx ends and then returns nil when
 // every request in flight was answered. The log goes to stdout.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+	if len(args) > 0 && args[0] == "token" {
+		return runToken(args[1:], getenv, stdout)
+	}
 	cfg, err := parseConfig(args, getenv, stdout)
 	switch {
 	case errors.Is(err, settings.ErrHelp):
@@ -43,10 +48,18 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	guard, err := openGuard(cfg, logger)
+	if err != nil {
+		return err
+	}
+	if guard != nil {
+		defer guard.Close()
+	}
 	handler, err := proxy.New(ctx, proxy.Config{
 		Backends:       cfg.backends,
 		BackendTimeout: cfg.backendTimeout,
 		MaxValueBytes:  cfg.maxValueBytes,
+		Access:         guard,
 		Logger:         logger,
 	})
 	if err != nil {
@@ -66,4 +79,16 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) error {
 	}
 	logger.Info("stopped")
 	return nil
+}
+
+// openGuard returns nil when access is off.
+func openGuard(cfg config, logger *slog.Logger) (*access.Guard, error) {
+	if cfg.tokensFile == "" {
+		return nil, nil
+	}
+	guard, err := access.Open(access.Config{Path: cfg.tokensFile, Logger: logger})
+	if err != nil {
+		return nil, &settings.Error{Mistakes: []error{fmt.Errorf("KV_TOKENS_FILE: %w", err)}}
+	}
+	return guard, nil
 }

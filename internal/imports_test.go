@@ -33,7 +33,10 @@ var allowed = map[string][]string{
 	"kvstore/backend": {
 		"kvstore/backend/", "kvstore/internal/settings", "kvstore/internal/telemetry",
 	},
-	"kvstore/gateway":      {"kvstore/gateway/", "kvstore/internal/"},
+	"kvstore/gateway": {"kvstore/gateway/", "kvstore/internal/"},
+	"kvstore/gateway/access": {
+		"kvstore/gateway/wire", "kvstore/internal/problem", "go.yaml.in/yaml/",
+	},
 	"kvstore/gateway/wire": {},
 	"kvstore/internal": {
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",

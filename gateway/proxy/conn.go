@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"kvstore/gateway/access"
 	"kvstore/gateway/wire"
 	"kvstore/internal/problem"
 	"kvstore/internal/telemetry"
@@ -63,6 +64,7 @@ type exchange struct {
 	unread bool
 	broken bool // the request could not be sent whole
 	stream bool
+	grant  access.Grant
 	status int // of the answer, once it has begun
 	upload *upload
 }
@@ -115,15 +117,24 @@ func (c *conn) serveOne() bool {
 	c.id = requestID(c.req.Fields)
 	c.unread = c.req.Length != 0
 	c.toHEAD = string(c.req.Method) == http.MethodHead
-	switch route := routeOf(c.req.Path()); route {
+	route := routeOf(c.req.Path())
+	if route == guarded && c.p.access == nil {
+		route = hidden
+	}
+	switch route {
 	case alive:
 		return c.answerReadOnly(c.p.serveAlive)
 	case overall:
 		return c.answerReadOnly(c.p.serveHealth)
 	case hidden:
 		return c.answerProblem(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
-	case forwarded, streamed:
+	case forwarded, streamed, guarded:
 		c.stream = route == streamed
+	}
+	if c.p.access != nil {
+		if denial := c.authorize(); denial != nil {
+			return c.answerDenial(denial)
+		}
 	}
 	return c.forward()
 }

@@ -5,7 +5,9 @@
 //     for byte), Host, headers and body; the answer comes back the same way.
 //     Exceptions are the headers that belong to one connection (RFC 9110,
 //     section 7.6.1), the X-Forwarded ones, which gain this hop, and
-//     X-Request-Id, which every answer carries exactly once.
+//     X-Request-Id, which every answer carries exactly once, and Authorization,
+//     which ends here: what a backend is told of the bearer comes from package
+//     access, and clients cannot say it.
 //   - What two readers might understand differently is refused and never sent on;
 //     package wire says what that is. The lengths of bodies are told anew, by what
 //     was understood.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"kvstore/gateway/access"
 	"kvstore/gateway/wire"
 	"kvstore/internal/problem"
 	"kvstore/internal/settings"
@@ -26,7 +27,7 @@ func (c *conn) forward() bool {
 	if c.req.Length > c.p.maxBody {
 		return c.answerTooLarge()
 	}
-	c.out = appendRequest(c.out[:0], &c.req, c.id, c.ip)
+	c.out = appendRequest(c.out[:0], &c.req, c.id, c.ip, c.grant.Head)
 	rest := c.req.Length // of the body, that is not in out
 	if rest > 0 {
 		begin := c.in.take(int(min(rest, int64(c.in.len()))))
@@ -172,6 +173,9 @@ func (c *conn) fail(up *upstream, err error) bool {
 	case errors.Is(err, errStreamsEnded):
 		_ = c.SetWriteDeadline(never) // endStream has set one
 		return c.answerUnavailable("backend_unavailable", "Backend service is unavailable")
+	case errors.Is(err, errRevoked):
+		_ = c.SetWriteDeadline(never) // as above
+		return c.answerDenial(access.Revoked)
 	case errors.Is(err, errClientGone), errors.Is(err, errAborted):
 		c.p.logger.DebugContext(ctx, "client went away")
 		return false

@@ -20,6 +20,7 @@ var (
 	errClientGone   = errors.New("the client went away")
 	errStreamsEnded = errors.New("streams are ended")
 	errAborted      = errors.New("the gateway stops")
+	errRevoked      = errors.New("the access token is not valid any more")
 )
 
 func (c *conn) become(next phase) {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kvstore/gateway/access"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
 )
@@ -43,6 +44,8 @@ type Config struct {
 	// DrainTimeout bounds how long Serve waits at its end for the requests in
 	// flight. 0 means telemetry.DrainTimeout.
 	DrainTimeout time.Duration
+	// Access decides who may do what. nil lets everybody do everything.
+	Access *access.Guard
 	// Logger takes what operators must know.
 	Logger *slog.Logger
 }
@@ -51,6 +54,7 @@ type Config struct {
 // Close.
 type Proxy struct {
 	pool           *pool
+	access         *access.Guard // may be nil
 	logger         *slog.Logger
 	maxBody        int64
 	bodyTimeout    time.Duration
@@ -93,6 +97,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		pool:           newPool(cfg.Backends, cfg.Logger),
+		access:         cfg.Access,
 		logger:         cfg.Logger,
 		maxBody:        cfg.MaxValueBytes + settings.EnvelopeBytes,
 		bodyTimeout:    cfg.BodyTimeout,

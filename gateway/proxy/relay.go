@@ -83,11 +83,12 @@ func appendInterim(to []byte, res *wire.Response) []byte {
 func appendEndToEnd(to []byte, res *wire.Response) []byte {
 	for i := range res.Fields {
 		switch field := &res.Fields[i]; field.Kind {
-		case wire.Plain, wire.Trailer, wire.Expect, wire.ForwardedFor, wire.ForwardedHost, wire.ForwardedProto:
+		case wire.Plain, wire.Trailer, wire.Expect, wire.ForwardedFor, wire.ForwardedHost, wire.ForwardedProto,
+			wire.Authorization:
 			if !field.Named && (field.Kind != wire.Trailer || res.Length == wire.Chunked) {
 				to = wire.AppendField(to, field.Name, field.Value)
 			}
-		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Connection, wire.HopByHop, wire.RequestID:
+		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Connection, wire.HopByHop, wire.RequestID, wire.Internal:
 		}
 	}
 	return to

@@ -10,8 +10,9 @@ import (
 
 // appendRequest appends the head of r as a backend gets it: as the client sent
 // it, but for the headers that belong to one connection, the X-Forwarded ones,
-// which gain this hop, and the request id.
-func appendRequest(to []byte, r *wire.Request, id, clientIP string) []byte {
+// which gain this hop, the request id, and what is about the bearer of a token: of
+// that a backend gets what bearer says, whole header lines, and not the token.
+func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byte) []byte {
 	to = append(to, r.Method...)
 	to = append(to, ' ')
 	to = append(to, r.Target...)
@@ -36,6 +37,8 @@ func appendRequest(to []byte, r *wire.Request, id, clientIP string) []byte {
 			}
 		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Expect, wire.RequestID, wire.ForwardedFor:
 			continue // written above or below
+		case wire.Authorization, wire.Internal:
+			continue // a secret, and what only the gateway may say
 		case wire.Connection, wire.HopByHop:
 			continue // of the client's connection only
 		}
@@ -49,6 +52,7 @@ func appendRequest(to []byte, r *wire.Request, id, clientIP string) []byte {
 	}
 	to = appendForwardedFor(to, r.Fields, clientIP)
 	to = wire.AppendField(to, requestIDHeader, id)
+	to = append(to, bearer...)
 	switch {
 	case r.Length == wire.Chunked:
 		to = append(to, chunkedHeader...)
@@ -105,7 +109,8 @@ const (
 	streamed        // its answer may begin late and never ends
 	alive
 	overall
-	hidden // of the backend, and not for the outside
+	hidden  // of the backend, and not for the outside
+	guarded // of the backend, and hidden unless there is access control
 )
 
 // routeOf compares the decoded path, as the backend does: /%72eadyz must not
@@ -132,6 +137,8 @@ func routeOf(path []byte) route {
 		return overall
 	case "/readyz", "/metrics", "/db/compact":
 		return hidden
+	case "/db/backup":
+		return guarded
 	case "/watch":
 		return streamed
 	}

@@ -126,6 +126,9 @@ func (p *Proxy) patrol(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			p.each((*conn).watchWhenSlow)
+			if p.access != nil {
+				p.each((*conn).endRevoked)
+			}
 			for _, b := range p.pool.backends {
 				b.reserve.expire(now.Add(-idleTimeout))
 			}

@@ -29,6 +29,9 @@ const (
 	ForwardedFor
 	ForwardedHost
 	ForwardedProto
+	Authorization
+	// Internal are those that the gateway tells its backends of the bearer of a token.
+	Internal
 )
 
 // A Field is one header line.
@@ -66,6 +69,8 @@ var specials = func() (table [20][]special) {
 		{"proxy-authenticate", HopByHop}, {"proxy-authorization", HopByHop},
 		{"x-request-id", RequestID}, {"x-forwarded-for", ForwardedFor},
 		{"x-forwarded-host", ForwardedHost}, {"x-forwarded-proto", ForwardedProto},
+		{"authorization", Authorization}, {"x-kv-author", Internal},
+		{"x-kv-read-prefixes", Internal}, {"x-kv-write-prefixes", Internal},
 	} {
 		table[len(s.name)] = append(table[len(s.name)], s)
 	}
@@ -249,7 +254,8 @@ func frame(fields []Field) (framing, *Error) {
 			f.chunked = true
 		case Connection:
 			f.connection(field.Value, fields)
-		case Plain, Host, Expect, Trailer, HopByHop, RequestID, ForwardedFor, ForwardedHost, ForwardedProto:
+		case Plain, Host, Expect, Trailer, HopByHop, RequestID, ForwardedFor, ForwardedHost, ForwardedProto,
+			Authorization, Internal:
 		}
 	}
 	if f.chunked && f.length != noLength {

@@ -77,6 +77,11 @@ func (s *Set) Text(to *string, name, unit, usage string) {
 	s.flags.StringVar(to, name, "", fmt.Sprintf("`%s` %s", unit, usage))
 }
 
+// Texts adds a flag that may be given several times and has no variable.
+func (s *Set) Texts(to *[]string, name, unit, usage string) {
+	s.flags.StringArrayVar(to, name, nil, fmt.Sprintf("`%s` %s", unit, usage))
+}
+
 // String adds a setting that check accepts; a nil check accepts every text.
 func (s *Set) String(to *string, name, unit, def, usage string, check func(string) error) {
 	s.add(name, unit, def, usage, func(text string) error {

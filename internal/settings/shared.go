@@ -41,6 +41,12 @@ func (s *Set) MaxValueBytes(to *int64) {
 		"size of the largest value, the same for gateway and backend; over it a write gets 413")
 }
 
+// TokensFile adds the path of the file of access tokens.
+func (s *Set) TokensFile(to *string) {
+	s.String(to, "tokens-file", "path", "",
+		"file of access tokens, see gateway token; empty lets everybody do everything", nil)
+}
+
 // Logging adds the level and the format of the log.
 func (s *Set) Logging(level, format *string) {
 	s.Choice(level, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")

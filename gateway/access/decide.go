@@ -1,0 +1,192 @@
+package access
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"kvstore/gateway/wire"
+	"kvstore/internal/problem"
+)
+
+// A scope is which keys a path is about.
+type scope uint8
+
+const (
+	unknown  scope = iota
+	open           // none that need a token
+	ofKey          // the key that follows in the path
+	ofAll          // the whole store
+	filtered       // those that the backend finds to be allowed
+)
+
+// A need is what a path asks for.
+type need struct {
+	scope  scope
+	rights Rights // all of them, for filtered one of them
+}
+
+// verbs are followed by a key. A path decides by itself, whatever the method: one that
+// does not go with it is the backend's 405.
+var verbs = map[string]need{
+	"get": {ofKey, Read}, "history": {ofKey, Read}, "diff": {ofKey, Read},
+	"put": {ofKey, Write}, "delete": {ofKey, Write}, "revert": {ofKey, Write},
+	// A JSON patch can test what the value is.
+	"patch":   {ofKey, Read | Write},
+	"destroy": {ofKey, Admin},
+	"docs":    {open, 0},
+}
+
+// paths are whole.
+var paths = map[string]need{
+	"/keys": {filtered, Read}, "/watch": {filtered, Read}, "/batch": {filtered, Read | Write},
+	// They count all keys.
+	"/cache/stats": {ofAll, Read}, "/db/stats": {ofAll, Read},
+	"/db/backup": {ofAll, Admin},
+	"/health":    {open, 0}, "/healthz": {open, 0}, "/docs": {open, 0}, "/openapi.json": {open, 0},
+}
+
+// needOf returns what a decoded path asks for, and its key.
+func needOf(path []byte) (n need, key []byte) {
+	if n, ok := paths[string(path)]; ok {
+		return n, nil
+	}
+	if len(path) == 0 || path[0] != '/' {
+		return need{}, nil
+	}
+	if slash := bytes.IndexByte(path[1:], '/'); slash >= 0 {
+		return verbs[string(path[1:1+slash])], path[slash+2:]
+	}
+	return need{}, nil
+}
+
+// Check decides about a request with that path, as the client spelt it, and those
+// headers. denial is nil when it may go on.
+func (g *Guard) Check(path []byte, fields []wire.Field) (grant Grant, denial *Denial) {
+	if bytes.IndexByte(path, '%') >= 0 {
+		decoded, err := url.PathUnescape(string(path))
+		if err != nil { // wire has refused it
+			return Grant{}, &Denial{problem.New(http.StatusBadRequest, "bad_request", "The path is malformed"), ""}
+		}
+		path = []byte(decoded)
+	}
+	n, key := needOf(path)
+	if n.scope == open {
+		return Grant{}, nil
+	}
+	table := g.table.Load()
+	token, denial := g.bearer(table, fields)
+	if denial != nil {
+		return Grant{}, denial
+	}
+	grant = Grant{Head: token.author, table: table, token: token}
+	switch n.scope {
+	case filtered:
+		grant.Head = token.scoped
+		if !token.hasSome(n.rights) {
+			return Grant{}, lacks(token, n.rights, "any key")
+		}
+	case ofAll:
+		if missing := token.missing(n.rights, nil); missing != 0 {
+			return Grant{}, lacks(token, missing, "all keys")
+		}
+	case ofKey:
+		if missing := token.missing(n.rights, key); missing != 0 {
+			return Grant{}, lacks(token, missing, fmt.Sprintf("the key '%s'", key))
+		}
+	case unknown, open:
+		return Grant{}, &Denial{problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"), ""}
+	}
+	return grant, nil
+}
+
+// bearer returns the token that the request brings.
+func (g *Guard) bearer(t *table, fields []wire.Field) (*Token, *Denial) {
+	var value []byte
+	found := false
+	for i := range fields {
+		if fields[i].Kind != wire.Authorization {
+			continue
+		}
+		if found {
+			return nil, &Denial{
+				problem.New(http.StatusBadRequest, "bad_request", "Authorization: is there more than once"), `, error="invalid_request"`,
+			}
+		}
+		value, found = fields[i].Value, true
+	}
+	secret, ok := cutBearer(value)
+	if !ok {
+		return nil, errNoToken
+	}
+	if len(secret) > maxSecretLength {
+		return nil, Revoked
+	}
+	token := t.tokens[sha256.Sum256(secret)]
+	switch {
+	case token == nil:
+		return nil, Revoked
+	case token.ExpiredAt(g.now()):
+		return nil, &Denial{problem.New(http.StatusUnauthorized, "invalid_token",
+			fmt.Sprintf("The access token '%s' has expired at %s", token.Name, token.ExpiresText())), invalidToken}
+	}
+	return token, nil
+}
+
+// cutBearer returns the token of an Authorization header. The scheme's case does not
+// count, says RFC 9110.
+func cutBearer(value []byte) ([]byte, bool) {
+	const scheme = "bearer "
+	if len(value) < len(scheme) || !wire.EqualFold(value[:len(scheme)], scheme) {
+		return nil, false
+	}
+	secret := bytes.TrimLeft(value[len(scheme):], " ")
+	return secret, len(secret) > 0
+}
+
+// A Denial says why a request may not go on.
+type Denial struct {
+	Problem *problem.Problem
+	// error is what follows the realm in the challenge, as RFC 6750 says.
+	error string
+}
+
+// Challenge is the WWW-Authenticate header of the answer, "" for none.
+func (d *Denial) Challenge() string {
+	if d.error == "" && d.Problem.Status != http.StatusUnauthorized {
+		return ""
+	}
+	return `Bearer realm="kv"` + d.error
+}
+
+const invalidToken = `, error="invalid_token"`
+
+// Nobody changes these: to write a problem does not.
+var (
+	errNoToken = &Denial{problem.New(http.StatusUnauthorized, "unauthorized",
+		"An access token is needed: send the header Authorization: Bearer TOKEN"), ""}
+	// Revoked is for a token that is not, or no longer, in the file.
+	Revoked = &Denial{problem.New(http.StatusUnauthorized, "invalid_token",
+		"The access token is not known here: it is misspelt or was revoked"), invalidToken}
+)
+
+// missing returns the first of rights that the token does not give for key, or 0.
+func (t *Token) missing(rights Rights, key []byte) Rights {
+	for _, known := range rightNames {
+		if rights&known.right != 0 && !t.allows(known.right, key) {
+			return known.right
+		}
+	}
+	return 0
+}
+
+func lacks(t *Token, rights Rights, what string) *Denial {
+	names := rights.names()
+	detail := fmt.Sprintf("The access token '%s' does not have the right %s for %s", t.Name, names[0], what)
+	if len(names) > 1 {
+		detail = fmt.Sprintf("The access token '%s' has neither the right %s nor %s for %s", t.Name, names[0], names[1], what)
+	}
+	return &Denial{problem.New(http.StatusForbidden, "forbidden", detail).With("right", rights.String()), `, error="insufficient_scope"`}
+}
