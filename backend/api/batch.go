@@ -88,6 +88,9 @@ func (a *API) batch(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := authorizeBatch(c, requirements, changes); err != nil {
+		return err
+	}
 	done, err := a.store.Batch(c.Request.Context(), requirements, changes)
 	if err != nil {
 		return err

@@ -65,7 +65,7 @@ func (a *API) destroyEntry(c *gin.Context) error {
 	}
 	answer := destroyAnswer{Operation: string(kv.OpDestroy), Key: change.Key, All: all}
 	if all {
-		_, err = a.store.DestroyAll(c.Request.Context(), change.Key, change.If)
+		_, err = a.store.DestroyAll(c.Request.Context(), change.Key, change.Author, change.If)
 	} else if answer.Versions, err = q.versions(); err == nil {
 		destroyed, failure := a.store.Destroy(c.Request.Context(), change.Key, answer.Versions, change.If)
 		answer.TotalVersions, err = destroyed.TotalVersions, failure

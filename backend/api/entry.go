@@ -131,6 +131,9 @@ func changeOf(c *gin.Context, operation kv.Operation) (store.Change, query, erro
 	if err != nil {
 		return change, query{}, err
 	}
+	if change.Author, err = authorOf(c); err != nil {
+		return change, query{}, err
+	}
 	if change.If, err = conditionOf(c.Request.Header); err != nil {
 		return change, query{}, err
 	}

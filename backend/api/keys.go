@@ -47,6 +47,7 @@ type keyAnswer struct {
 //	@Description	With `delimiter`, keys that have it behind `prefix` are folded into `prefixes`, as S3 does: each prefix, up to
 //	@Description	and with the delimiter, is listed once in place of all keys that begin with it, and counts towards `limit`.
 //	@Description	`after` may be such a prefix; the page then begins behind all its keys.
+//	@Description	With an access token, keys that it may not read are not listed, nor are prefixes that stand for no others.
 //	@Description	The page is a snapshot of the store at `revision`: a watch since that revision of the first page misses nothing.
 //	@Tags			keys
 //	@Produce		json
@@ -70,6 +71,9 @@ func (a *API) listKeys(c *gin.Context) error {
 	}
 	request, err := keysRequest(q)
 	if err != nil {
+		return err
+	}
+	if request.Within, err = readable(c, request.Prefix); err != nil {
 		return err
 	}
 	page, err := a.store.Keys(c.Request.Context(), request)

@@ -89,7 +89,7 @@ func TestHistory(t *testing.T) {
 		{"/history/k?values=1", "422", "invalid_values", "values: "},
 		{"/history/k?limit=%zz", "400", "malformed_query", "query: "},
 	})
-	if _, err := s.store.DestroyAll(t.Context(), "a/b", kv.Condition{}); err != nil {
+	if _, err := s.store.DestroyAll(t.Context(), "a/b", "", kv.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	wantProblems(t, s, [][4]string{{"/history/a/b", "404", "key_not_found", ""}})

@@ -87,6 +87,10 @@ func (a *API) patchChange(c *gin.Context) (store.Change, error) {
 	if err := kv.CheckKey(change.Key); err != nil {
 		return change, err
 	}
+	var err error
+	if change.Author, err = authorOf(c); err != nil {
+		return change, err
+	}
 	q, err := queryOf(c)
 	if err != nil {
 		return change, err

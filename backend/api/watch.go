@@ -72,6 +72,7 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Description	`{"requested":R,"compacted":C,"oldest":C+1}`. The stream goes on, complete from `oldest`. A client that keeps a copy of
 //	@Description	the keys reads them anew when it gets this event, and then ignores events up to the revision of what it read.
 //	@Description	`event: cut` says that this client reads too slowly: `{"resume":R}`; the stream ends, and one since R misses nothing.
+//	@Description	With an access token, writes to keys that it may not read are passed over; the stream ends when the token does.
 //	@Description	When the server stops, streams end behind a whole event.
 //	@Tags			watch
 //	@Produce		text/event-stream
@@ -100,7 +101,15 @@ func (a *API) watch(c *gin.Context) error {
 		return err
 	}
 	defer end()
-	w, err := a.store.Watch(q.text("prefix"), since)
+	prefix := q.text("prefix")
+	if err := kv.CheckPrefix(prefix); err != nil {
+		return err
+	}
+	keys, err := readable(c, prefix)
+	if err != nil {
+		return err
+	}
+	w, err := a.store.WatchKeys(keys, since)
 	if err != nil {
 		return err
 	}

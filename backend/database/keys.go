@@ -61,16 +61,22 @@ type keyList struct {
 
 func (l *keyList) run() error {
 	from, more := l.start()
-	end, bounded := kv.PrefixEnd(l.request.Prefix)
-	if !bounded {
-		end = beyond
-	}
-	for more {
-		folded, err := l.scan(from, end)
-		if err != nil || folded == "" {
-			return err
+	for _, prefix := range l.request.Ranges() {
+		end, bounded := kv.PrefixEnd(prefix)
+		if !bounded {
+			end = beyond
 		}
-		from, more = kv.PrefixEnd(folded)
+		from = max(from, prefix) // a prefix that was folded may reach into the next range
+		for more && from < end && l.page.NextAfter == "" {
+			folded, err := l.scan(from, end)
+			if err != nil {
+				return err
+			}
+			if folded == "" {
+				break
+			}
+			from, more = kv.PrefixEnd(folded)
+		}
 	}
 	return nil
 }

@@ -49,6 +49,8 @@ type History struct {
 type KeysRequest struct {
 	// Prefix is that of every listed key.
 	Prefix string
+	// Within, when not nil, leaves all other keys out, from the folded prefixes too.
+	Within Prefixes
 	// Delimiter, when not empty, folds the keys that have it behind Prefix: in place
 	// of them the text up to its first occurrence is listed, once.
 	Delimiter string

@@ -62,15 +62,15 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 // DestroyAll erases key and its whole history. A key that exists is deleted first,
 // by a version that watchers see. When it returns nil, nothing of the key is left
 // but a digest of its name and how far it had counted, so that a new key of that
-// name goes on from there. Errors are those of Destroy. After kv.ErrUnavailable it can
+// name goes on from there. author is the one of that version. Errors are those of Destroy. After kv.ErrUnavailable it can
 // be repeated: for a key that is erased already it takes what may be left off the disk
 // before it returns kv.ErrKeyNotFound.
-func (s *Store) DestroyAll(ctx context.Context, key string, condition kv.Condition) (Destroyed, error) {
+func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv.Condition) (Destroyed, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return Destroyed{}, err
 	}
 	for erased := false; !erased; {
-		before, err := s.end(ctx, key, condition)
+		before, err := s.end(ctx, key, author, condition)
 		if before {
 			if err := s.db.Scrub(ctx); err != nil {
 				return Destroyed{}, err
@@ -101,7 +101,7 @@ func (s *Store) DestroyAll(ctx context.Context, key string, condition kv.Conditi
 }
 
 // end deletes key, if it exists. It reports whether the key was erased before.
-func (s *Store) end(ctx context.Context, key string, condition kv.Condition) (before bool, err error) {
+func (s *Store) end(ctx context.Context, key, author string, condition kv.Condition) (before bool, err error) {
 	err = s.alone(ctx, key, func(st *stage) error {
 		if err := condition.Check(key, st.current(key)); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (s *Store) end(ctx context.Context, key string, condition kv.Condition) (be
 		if head.Deleted {
 			return nil
 		}
-		st.append(kv.Entry{Key: key, Operation: kv.OpDestroy})
+		st.append(kv.Entry{Key: key, Operation: kv.OpDestroy, Author: author})
 		return st.save()
 	})
 	if !errors.Is(err, kv.ErrKeyNotFound) { // not even that the writer has come to it is sure

@@ -223,7 +223,7 @@ func TestLateFillOfDeleted(t *testing.T) {
 			return err
 		}, kv.ErrVersionGone},
 		"destroy all": {func(ctx context.Context, s *store.Store) error {
-			_, err := s.DestroyAll(ctx, "k", kv.Condition{})
+			_, err := s.DestroyAll(ctx, "k", "", kv.Condition{})
 			return err
 		}, kv.ErrKeyNotFound},
 	} {

@@ -32,7 +32,7 @@ type hub struct {
 	mu       sync.RWMutex // guards all below, and the fields of watches that say so
 	revision int64        // up to which all was handed on
 	watches  int          // that are open, subscribed or not
-	byPrefix map[string][]*Watch
+	byPrefix map[string][]*subscription
 	lengths  []int       // of the prefixes, ascending
 	ofLength map[int]int // how many prefixes have that length
 	touched  []*Watch    // by the present publish
@@ -42,9 +42,17 @@ func newHub(maxWatchers int, revision int64) *hub {
 	if maxWatchers == 0 {
 		maxWatchers = defaultMaxWatchers
 	}
-	h := &hub{max: maxWatchers, revision: revision, byPrefix: map[string][]*Watch{}, ofLength: map[int]int{}}
+	h := &hub{max: maxWatchers, revision: revision, byPrefix: map[string][]*subscription{}, ofLength: map[int]int{}}
 	h.ending, h.end = context.WithCancel(context.Background())
 	return h
+}
+
+// A subscription is the place of a watch among those of one prefix. A watch has one for
+// each of its prefixes, and a key has at most one of these, so that a write comes once.
+type subscription struct {
+	watch  *Watch
+	prefix string
+	index  int // in the group of the prefix
 }
 
 // publish hands on what one transaction wrote. What a watcher gets of it, it gets at
@@ -75,7 +83,8 @@ func (h *hub) match(entry *kv.Entry) {
 		if n > len(entry.Key) {
 			return
 		}
-		for _, w := range h.byPrefix[entry.Key[:n]] {
+		for _, s := range h.byPrefix[entry.Key[:n]] {
+			w := s.watch
 			if shared == nil {
 				clone := *entry
 				shared = &clone
@@ -118,34 +127,45 @@ func (h *hub) dismiss(w *Watch) {
 func (h *hub) subscribe(w *Watch) (revision int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	group, known := h.byPrefix[w.prefix]
-	if n := len(w.prefix); !known {
+	w.subscriptions = make([]subscription, len(w.keys))
+	for i, prefix := range w.keys {
+		w.subscriptions[i] = subscription{watch: w, prefix: prefix}
+		h.joinLocked(&w.subscriptions[i])
+	}
+	return h.revision
+}
+
+func (h *hub) joinLocked(s *subscription) {
+	group, known := h.byPrefix[s.prefix]
+	if n := len(s.prefix); !known {
 		if h.ofLength[n]++; h.ofLength[n] == 1 {
 			at, _ := slices.BinarySearch(h.lengths, n)
 			h.lengths = slices.Insert(h.lengths, at, n)
 		}
 	}
-	w.index, w.subscribed = len(group), true
-	h.byPrefix[w.prefix] = append(group, w)
-	return h.revision
+	s.index = len(group)
+	h.byPrefix[s.prefix] = append(group, s)
 }
 
 func (h *hub) unsubscribeLocked(w *Watch) {
-	if !w.subscribed {
-		return
+	for i := range w.subscriptions {
+		h.leaveLocked(&w.subscriptions[i])
 	}
-	w.subscribed = false
-	group := h.byPrefix[w.prefix]
+	w.subscriptions = nil
+}
+
+func (h *hub) leaveLocked(s *subscription) {
+	group := h.byPrefix[s.prefix]
 	last := len(group) - 1
-	group[w.index] = group[last]
-	group[w.index].index = w.index
+	group[s.index] = group[last]
+	group[s.index].index = s.index
 	group[last] = nil
 	if last > 0 {
-		h.byPrefix[w.prefix] = group[:last]
+		h.byPrefix[s.prefix] = group[:last]
 		return
 	}
-	delete(h.byPrefix, w.prefix)
-	n := len(w.prefix)
+	delete(h.byPrefix, s.prefix)
+	n := len(s.prefix)
 	if h.ofLength[n]--; h.ofLength[n] == 0 {
 		delete(h.ofLength, n)
 		at, _ := slices.BinarySearch(h.lengths, n)

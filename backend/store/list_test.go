@@ -130,7 +130,7 @@ func TestHistory(t *testing.T) {
 	if !first.Destroyed || first.Bytes != 0 || len(first.Value) != 0 {
 		t.Errorf("the destroyed version: %+v", first)
 	}
-	if _, err := s.DestroyAll(t.Context(), "k", kv.Condition{}); err != nil {
+	if _, err := s.DestroyAll(t.Context(), "k", "", kv.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]error{"k": kv.ErrKeyNotFound, "none": kv.ErrKeyNotFound, "": kv.ErrInvalidKey} {

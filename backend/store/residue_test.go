@@ -138,7 +138,7 @@ func (h *shredder) destroy(t *testing.T, key string) {
 
 func (h *shredder) destroyAll(t *testing.T, key string) {
 	t.Helper()
-	if _, err := h.store.DestroyAll(t.Context(), key, kv.Condition{}); err != nil {
+	if _, err := h.store.DestroyAll(t.Context(), key, "", kv.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, mark := range h.live[key] {
@@ -249,7 +249,7 @@ func TestDestroyBehindLongRead(t *testing.T) {
 	var destroying sync.WaitGroup
 	for _, destroy := range []func() error{
 		func() error { _, err := s.Destroy(t.Context(), "k", []int64{1}, kv.Condition{}); return err },
-		func() error { _, err := s.DestroyAll(t.Context(), "other", kv.Condition{}); return err },
+		func() error { _, err := s.DestroyAll(t.Context(), "other", "", kv.Condition{}); return err },
 	} {
 		destroying.Go(func() {
 			if err := destroy(); !errors.Is(err, kv.ErrUnavailable) || !strings.Contains(err.Error(), "repeat the request") {
@@ -280,7 +280,7 @@ func TestDestroyBehindLongRead(t *testing.T) {
 	if _, err := s.Destroy(t.Context(), "k", []int64{1}, kv.Condition{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.DestroyAll(t.Context(), "other", kv.Condition{}); !errors.Is(err, kv.ErrKeyNotFound) {
+	if _, err := s.DestroyAll(t.Context(), "other", "", kv.Condition{}); !errors.Is(err, kv.ErrKeyNotFound) {
 		t.Errorf("a key that was erased already: %v", err)
 	}
 	h.gone["other"], h.gone[h.live["other"][1]] = true, true

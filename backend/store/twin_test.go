@@ -135,7 +135,7 @@ func (w *twin) destroy() {
 func (w *twin) destroyAll() {
 	name := w.name()
 	k := w.model.key(name)
-	_, err := w.store.DestroyAll(w.t.Context(), name, kv.Condition{})
+	_, err := w.store.DestroyAll(w.t.Context(), name, "", kv.Condition{})
 	if want := !k.stored(); want != errors.Is(err, kv.ErrKeyNotFound) || !want && err != nil {
 		w.t.Fatalf("DestroyAll(%s) = %v", name, err)
 	}

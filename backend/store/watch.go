@@ -15,20 +15,18 @@ const Now = -1
 // a longer history without a queue that fills up meanwhile.
 const nearHistory = 4096
 
-// A Watch is a feed of what is written to keys that begin with a prefix. It is used
-// by one goroutine.
+// A Watch is a feed of what is written to some keys. It is used by one goroutine.
 type Watch struct {
 	store    *Store
-	prefix   string
+	keys     kv.Prefixes
 	position int64 // all up to it was delivered
 	history  int64 // up to it the database is asked
 	joined   bool  // and behind it the queue has all
 
 	// Under the hub's lock:
-	open       bool // and counted
-	index      int  // in the group of its prefix
-	subscribed bool // in it at all
-	fresh      []*kv.Entry
+	open          bool           // and counted
+	subscriptions []subscription // none when it has none
+	fresh         []*kv.Entry
 
 	wake  chan struct{} // has one when the queue has changed
 	mu    sync.Mutex    // guards all below
@@ -58,13 +56,20 @@ type Delivery struct {
 // Errors: kv.ErrInvalidKey for the prefix, kv.ErrFutureRevision,
 // kv.ErrTooManyWatchers, or kv.ErrUnavailable for a store that is closing.
 func (s *Store) Watch(prefix string, since int64) (*Watch, error) {
-	if err := kv.CheckPrefix(prefix); err != nil {
-		return nil, err
+	return s.WatchKeys(kv.Prefixes{prefix}, since)
+}
+
+// WatchKeys is Watch for a set of keys. Each of its prefixes costs as much as a watch.
+func (s *Store) WatchKeys(keys kv.Prefixes, since int64) (*Watch, error) {
+	for _, prefix := range keys {
+		if err := kv.CheckPrefix(prefix); err != nil {
+			return nil, err
+		}
 	}
 	if current := s.hub.reached(); since > current {
 		return nil, kv.FutureRevision(since, current)
 	}
-	w := &Watch{store: s, prefix: prefix, position: since, wake: make(chan struct{}, 1)}
+	w := &Watch{store: s, keys: keys, position: since, wake: make(chan struct{}, 1)}
 	if err := s.hub.admit(w); err != nil {
 		return nil, err
 	}
@@ -135,7 +140,7 @@ func (w *Watch) approach() {
 
 // read delivers the next page of history.
 func (w *Watch) read(ctx context.Context) (Delivery, error) {
-	page, err := w.store.db.Events(ctx, w.prefix, w.position, w.history)
+	page, err := w.store.db.Events(ctx, w.keys.Common(), w.position, w.history)
 	if err != nil {
 		return Delivery{}, err
 	}
@@ -146,6 +151,9 @@ func (w *Watch) read(ctx context.Context) (Delivery, error) {
 	w.position = page.Through
 	delivery := Delivery{Position: w.position}
 	for i := range page.Entries {
+		if !w.keys.Has(page.Entries[i].Key) {
+			continue
+		}
 		delivery.Entries = append(delivery.Entries, &page.Entries[i])
 	}
 	return delivery, nil

@@ -131,7 +131,7 @@ func TestWatchDestroyed(t *testing.T) {
 		t.Errorf("history has %+v", entries)
 	}
 	w := watch(t, s, "k", store.Now)
-	if _, err := s.DestroyAll(t.Context(), "k", kv.Condition{}); err != nil {
+	if _, err := s.DestroyAll(t.Context(), "k", "", kv.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := take(t, w, 1)[0]; got.Operation != kv.OpDestroy || got.Revision != 4 || got.Version != 3 {
