@@ -43,6 +43,7 @@ func convert(in io.Reader, out io.Writer) error {
 	for _, schema := range document.Components.Schemas {
 		openTypes(schema.Value)
 	}
+	secure(document)
 	document.Servers = openapi3.Servers{{URL: "/"}}
 	if err := document.Validate(context.Background()); err != nil {
 		return fmt.Errorf("the converted document is not valid: %w", err)

@@ -104,7 +104,7 @@ func (c *Contract) find(target string) (string, *openapi3.PathItem) {
 
 // unknown accepts the problem that an unknown path or method gets.
 func unknown(e Exchange, status int) error {
-	refused := []int{status, http.StatusNotFound, http.StatusBadRequest, http.StatusRequestHeaderFieldsTooLarge, http.StatusServiceUnavailable}
+	refused := []int{status, http.StatusNotFound, http.StatusBadRequest, http.StatusUnauthorized, http.StatusRequestHeaderFieldsTooLarge, http.StatusServiceUnavailable}
 	if !slices.Contains(refused, e.Status) || mediaType(e) != problem.ContentType && e.Method != http.MethodHead {
 		return fmt.Errorf("the document does not have it, so a problem of status %d was expected", status)
 	}
