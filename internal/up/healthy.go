@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	healthURL     = "http://127.0.0.1:8000/health"
 	healthTimeout = time.Minute
 	healthPeriod  = 20 * time.Millisecond
 )
@@ -43,7 +42,7 @@ func health(ctx context.Context, url string) (healthy bool, answer string) {
 	if err != nil {
 		return false, err.Error()
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := healthClient.Do(request)
 	if err != nil {
 		return false, err.Error()
 	}

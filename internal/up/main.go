@@ -92,11 +92,11 @@ func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.
 		},
 		Output: out,
 		Ready: func(ctx context.Context) (string, error) {
-			if err := waitHealthy(ctx, healthURL, healthTimeout); err != nil {
+			if err := waitHealthy(ctx, scheme(getenv)+"://127.0.0.1:8000/health", healthTimeout); err != nil {
 				return "", err
 			}
-			return fmt.Sprintf("ready in %.1fs: http://localhost:8000  (docs: http://localhost:8000/docs, stop: Ctrl-C)",
-				time.Since(started).Seconds()), nil
+			url := scheme(getenv) + "://localhost:8000"
+			return fmt.Sprintf("ready in %.1fs: %s  (docs: %s/docs, stop: Ctrl-C)", time.Since(started).Seconds(), url, url), nil
 		},
 	}
 	return group.Run(ctx)
