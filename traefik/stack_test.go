@@ -21,6 +21,18 @@ type stack struct {
 // newStack starts a service with an empty store. env is for all processes.
 func newStack(t *testing.T, env ...string) *stack {
 	t.Helper()
+	started := time.Now()
+	s := startStack(t, env...)
+	s.waitHealthy(t)
+	exchanges.stacks.Add(1)
+	t.Cleanup(func() { exchanges.stacks.Add(-1) })
+	s.startTime = time.Since(started)
+	return s
+}
+
+// startStack starts the processes and waits for nothing.
+func startStack(t *testing.T, env ...string) *stack {
+	t.Helper()
 	s := &stack{backendAddress: freeAddress(t), gatewayAddress: freeAddress(t)}
 	env = append([]string{
 		"KV_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "kv_store.db"),
@@ -32,14 +44,9 @@ func newStack(t *testing.T, env ...string) *stack {
 	s.backend = newProcess(t, "backend", programs.backend, nil, env)
 	s.gateway = newProcess(t, "gateway", programs.gateway, nil, env)
 	s.traefik = newTraefik(t, env...)
-	started := time.Now()
 	for _, p := range s.processes() {
 		p.start(t)
 	}
-	s.waitHealthy(t)
-	exchanges.stacks.Add(1)
-	t.Cleanup(func() { exchanges.stacks.Add(-1) })
-	s.startTime = time.Since(started)
 	return s
 }
 
