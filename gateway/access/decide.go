@@ -130,7 +130,7 @@ func (g *Guard) bearer(t *table, fields []wire.Field) (*Token, *Denial) {
 		return nil, Revoked
 	case token.ExpiredAt(g.now()):
 		return nil, &Denial{problem.New(http.StatusUnauthorized, "invalid_token",
-			fmt.Sprintf("The access token '%s' has expired at %s", token.Name, token.ExpiresText())), invalidToken}
+			fmt.Sprintf("The access token '%s' has expired at %s", token.Name, token.ExpiresText())), isInvalid}
 	}
 	return token, nil
 }
@@ -161,7 +161,7 @@ func (d *Denial) Challenge() string {
 	return `Bearer realm="kv"` + d.error
 }
 
-const invalidToken = `, error="invalid_token"`
+const isInvalid = `, error="invalid_token"`
 
 // Nobody changes these: to write a problem does not.
 var (
@@ -169,7 +169,7 @@ var (
 		"An access token is needed: send the header Authorization: Bearer TOKEN"), ""}
 	// Revoked is for a token that is not, or no longer, in the file.
 	Revoked = &Denial{problem.New(http.StatusUnauthorized, "invalid_token",
-		"The access token is not known here: it is misspelt or was revoked"), invalidToken}
+		"The access token is not known here: it is misspelt or was revoked"), isInvalid}
 )
 
 // missing returns the first of rights that the token does not give for key, or 0.

@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,8 +55,8 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := access.Parse([]byte(c.text))
-			mistakes, ok := err.(*access.FileError)
-			if !ok {
+			var mistakes *access.FileError
+			if !errors.As(err, &mistakes) {
 				t.Fatalf("no mistakes: %v", err)
 			}
 			if diff := cmp.Diff(c.want, mistakes.Mistakes); diff != "" {
