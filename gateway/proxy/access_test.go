@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -395,6 +396,48 @@ func TestOpenAndHiddenPaths(t *testing.T) {
 		wantProblem(t, response, body, http.StatusNotFound, "not_found", "")
 		response, body = g.as(t, "some", "GET", path, "")
 		wantProblem(t, response, body, http.StatusForbidden, "forbidden", "The access token 'some' does not have the right admin for all keys")
+	}
+}
+
+// However a target is spelt, what is let through is what the rules name as the backend
+// reads it.
+func TestTargetsAreReadAsTheBackendReadsThem(t *testing.T) {
+	echo := newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
+	g := startGuarded(t, echo.URL, map[string][]string{"t": {"read:a/", "write:é"}})
+	conn, r := g.dial(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	pieces := []string{
+		"/", "/", "get", "put", "g%65t", "a", "%61", "a/", "a%2F", "%2f", "é", "%C3%A9", "%c3", "\xc3\xa9", "\xc3", "%25", "%2561", ".", "..", "%2e", "\\", "%5c",
+		";", "?", "#", "%3F", "%23", "%00", "+", "%20", "keys", "docs", "http://h/", "//", "*", "@", ":",
+	}
+	through := 0
+	for range 20_000 {
+		target := ""
+		switch random.IntN(4) {
+		case 0:
+			target = "/get/a/"
+		case 1:
+			target = "/put/%C3%A9"
+		case 2:
+			target = "/"
+		}
+		for range 1 + random.IntN(6) {
+			target += pieces[random.IntN(len(pieces))]
+		}
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %s\r\n\r\n", target, g.secrets["t"])
+		response, body := answer(t, r, "GET")
+		if response.StatusCode == http.StatusOK {
+			through++
+			if !strings.HasPrefix(body, "/get/a/") && !strings.HasPrefix(body, "/put/é") && !strings.HasPrefix(body, "/docs") && body != "/keys" {
+				t.Errorf("%q is let through as %q", target, body)
+			}
+		}
+		if response.Close {
+			conn, r = g.dial(t)
+		}
+	}
+	if through < 1000 {
+		t.Errorf("only %d were let through", through)
 	}
 }
 
