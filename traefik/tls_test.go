@@ -165,6 +165,20 @@ func TestTLS(t *testing.T) {
 			t.Error("TLS 1.1 is spoken")
 		}
 	})
+	t.Run("a renewed certificate", func(t *testing.T) {
+		renewed, _, _ := newCertificate(t, filepath.Dir(certFile))
+		now := time.Now()
+		if err := os.Chtimes("dynamic.yml", now, now); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is used", func() error {
+			connection, err := tls.Dial("tcp", webAddress, &tls.Config{RootCAs: renewed, ServerName: "localhost"})
+			if err != nil {
+				return err
+			}
+			return connection.Close()
+		})
+	})
 	for _, p := range s.processes() {
 		if strings.Contains(p.log.String(), secret) {
 			t.Errorf("the log of %s has the token", p.name)
