@@ -40,6 +40,7 @@ func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	router.RedirectFixedPath = false
 	router.RemoveExtraSlash = false
 	router.HandleMethodNotAllowed = true
+	router.Use(a.sameOrigin(http.NewCrossOriginProtection()))
 	router.NoRoute(a.handle(noRoute))
 	router.NoMethod(a.handle(noMethod))
 	a.routes(router)
