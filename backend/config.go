@@ -20,6 +20,7 @@ type config struct {
 	maxVersions   int
 	maxVersionAge time.Duration
 	maxWatchers   int
+	metricsAddr   string
 	logLevel      string
 	logFormat     string
 	version       bool
@@ -55,6 +56,7 @@ func (c *config) define(set *settings.Set) {
 	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "newest versions of each key that are kept; 0 keeps all")
 	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always; 0 keeps all")
 	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "most streams of /watch at once")
+	set.Metrics(&c.metricsAddr)
 	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")
 }

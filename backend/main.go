@@ -47,19 +47,24 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	return serve(ctx, c, logger)
+	return serve(ctx, c, getenv, logger)
 }
 
 // serve opens the parts from the database up, serves until ctx ends, and closes
 // them in the opposite order.
-func serve(ctx context.Context, c config, logger *slog.Logger) (err error) {
+func serve(ctx context.Context, c config, getenv func(string) string, logger *slog.Logger) (err error) {
 	// The address first: a second backend should say so before anything else.
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.addr)
 	if err != nil {
 		return fmt.Errorf("listen on KV_BACKEND_ADDR: %w", err)
 	}
 	defer listener.Close()
-	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger})
+	sight, err := openSight(ctx, c, getenv, logger)
+	defer func() { err = errors.Join(err, sight.close()) }()
+	if err != nil {
+		return err
+	}
+	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger, Tracer: sight.tracing.Tracer()})
 	if err != nil {
 		return err
 	}
@@ -78,6 +83,7 @@ func serve(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	st, err := store.New(store.Config{
 		Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes,
 		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, MaxWatchers: c.maxWatchers, Logger: logger,
+		Observe: sight.observer(),
 	})
 	if err != nil {
 		return err
@@ -86,7 +92,7 @@ func serve(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	defer context.AfterFunc(ctx, st.EndWatches)() // else the drain would wait for them
 	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
 
-	if err := telemetry.Serve(ctx, listener, api.New(st, logger), logger); err != nil {
+	if err := telemetry.Serve(ctx, listener, api.New(st, logger, sight.options(st, logger)...), logger); err != nil {
 		return err
 	}
 	logger.Info("stopped")

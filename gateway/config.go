@@ -26,6 +26,7 @@ type config struct {
 	backendTimeout time.Duration
 	maxValueBytes  int64
 	tokensFile     string // empty: no access control
+	metricsAddr    string
 	logLevel       string
 	logFormat      string
 	version        bool // print it and end
@@ -49,6 +50,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		"how long a backend may take to begin its answer; /watch may take longer")
 	set.MaxValueBytes(&cfg.maxValueBytes)
 	set.TokensFile(&cfg.tokensFile)
+	set.Metrics(&cfg.metricsAddr)
 	set.Logging(&cfg.logLevel, &cfg.logFormat)
 	set.Bool(&cfg.version, "version", "print the version and exit")
 

@@ -38,13 +38,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	case cfg.healthcheck:
 		return telemetry.Healthcheck(ctx, cfg.addr, "/healthz")
 	}
-	return serve(ctx, cfg, stdout)
+	return serve(ctx, cfg, getenv, stdout)
 }
 
 // serve listens only after the backends were probed, so that a gateway that
 // would mix stores never takes a connection.
-func serve(ctx context.Context, cfg config, stdout io.Writer) error {
+func serve(ctx context.Context, cfg config, getenv func(string) string, stdout io.Writer) (err error) {
 	logger, err := telemetry.NewLogger(stdout, cfg.logLevel, cfg.logFormat)
+	if err != nil {
+		return err
+	}
+	sight, err := openSight(ctx, cfg, getenv, logger)
+	defer func() { err = errors.Join(err, sight.close()) }()
 	if err != nil {
 		return err
 	}
@@ -61,11 +66,14 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) error {
 		MaxValueBytes:  cfg.maxValueBytes,
 		Access:         guard,
 		Logger:         logger,
+		Requests:       sight.requests(),
+		Tracer:         sight.tracing.Tracer(),
 	})
 	if err != nil {
 		return err
 	}
 	defer handler.Close()
+	sight.watch(handler)
 	defer context.AfterFunc(ctx, handler.EndStreams)()
 	if ctx.Err() != nil {
 		return nil // stopped before it began

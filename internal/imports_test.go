@@ -20,20 +20,23 @@ var allowed = map[string][]string{
 	"kvstore/backend/jsondoc": {},
 	"kvstore/backend/database": {
 		"kvstore/backend/kv", "gorm.io/", "github.com/go-gormigrate/", "github.com/mattn/go-sqlite3",
-		"github.com/gofrs/flock", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/",
+		"github.com/gofrs/flock", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/", "go.opentelemetry.io/otel/",
 	},
 	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},
 	"kvstore/backend/importer":              {"kvstore/backend/kv", "kvstore/backend/database", "github.com/mattn/go-sqlite3"},
 	"kvstore/backend/store":                 {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
 	"kvstore/backend/api": {
 		"kvstore/backend/kv", "kvstore/backend/jsondoc", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",
-		"github.com/gin-gonic/", "github.com/swaggo/",
+		"github.com/gin-gonic/", "github.com/swaggo/", "go.opentelemetry.io/otel/trace",
 	},
 	"kvstore/backend/docs": {},
 	"kvstore/backend": {
 		"kvstore/backend/", "kvstore/internal/settings", "kvstore/internal/telemetry",
+		"github.com/prometheus/client_golang/", "go.opentelemetry.io/otel/",
 	},
-	"kvstore/gateway": {"kvstore/gateway/", "kvstore/internal/"},
+	"kvstore/gateway": {
+		"kvstore/gateway/", "kvstore/internal/", "github.com/prometheus/client_golang/", "go.opentelemetry.io/otel/",
+	},
 	"kvstore/gateway/access": {
 		"kvstore/gateway/wire", "kvstore/internal/problem", "go.yaml.in/yaml/",
 	},
@@ -41,6 +44,10 @@ var allowed = map[string][]string{
 	"kvstore/internal": {
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
 		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",
+	},
+	"kvstore/internal/telemetry": {
+		"kvstore/internal/", "github.com/google/uuid", "github.com/prometheus/client_golang/",
+		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/",
 	},
 }
 

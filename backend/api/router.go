@@ -21,6 +21,7 @@ type API struct {
 	workers workers
 
 	heartbeat, stall time.Duration // of streams
+	observer         observer
 }
 
 // New returns the handler of every route.
@@ -40,11 +41,12 @@ func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	router.RedirectFixedPath = false
 	router.RemoveExtraSlash = false
 	router.HandleMethodNotAllowed = true
+	a.observer.use(router)
 	router.Use(a.sameOrigin(http.NewCrossOriginProtection()))
 	router.NoRoute(a.handle(noRoute))
 	router.NoMethod(a.handle(noMethod))
 	a.routes(router)
-	return telemetry.Requests(router, logger)
+	return telemetry.Traced(telemetry.Requests(router, logger), a.observer.tracer)
 }
 
 // routes is the list of every route.

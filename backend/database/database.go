@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/trace"
 	"gorm.io/gorm"
 )
 
@@ -26,6 +27,9 @@ type Config struct {
 	ConnectHook func(driver.Conn) error
 	// Logger is told what an operator should know of the start.
 	Logger *slog.Logger
+	// Tracer, when set, makes a span of each statement and commit that belongs to a
+	// span that is recorded.
+	Tracer trace.Tracer
 }
 
 // A DB is an open database. Its methods may be called from many goroutines; those
@@ -38,6 +42,7 @@ type DB struct {
 	storeID string
 	memory  *memory
 	erased  atomic.Bool // some key was erased: new keys must be looked up among them
+	tracer  trace.Tracer
 }
 
 // Open locks the database, checks it, brings its schema up to date and returns it.
@@ -102,8 +107,10 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if err := db.noteErased(ctx); err != nil {
 		return err
 	}
-	db.readers, err = openReaders(path, readerCount(cfg.Readers))
-	return err
+	if db.readers, err = openReaders(path, readerCount(cfg.Readers)); err != nil {
+		return err
+	}
+	return db.trace(cfg.Tracer)
 }
 
 func readerCount(configured int) int {

@@ -90,7 +90,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := update.saveTotals(); err != nil {
 		return translate(ctx, "save the counters", err)
 	}
-	if err := tx.Commit().Error; err != nil {
+	if err := db.commit(ctx, tx); err != nil {
 		db.memory.forgetLocked()
 		return translate(ctx, "commit", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"kvstore/backend/kv"
 )
@@ -28,6 +29,7 @@ type hub struct {
 	// ending ends when every feed must.
 	ending context.Context //nolint:containedctx // it is no caller's
 	end    context.CancelFunc
+	cut    *atomic.Uint64 // counts watches that were too slow
 
 	mu       sync.RWMutex // guards all below, and the fields of watches that say so
 	revision int64        // up to which all was handed on
@@ -69,6 +71,7 @@ func (h *hub) publish(written []kv.Written, revision int64) {
 	}
 	for i, w := range h.touched {
 		if !w.take() {
+			h.cut.Add(1)
 			h.unsubscribeLocked(w)
 		}
 		h.touched[i] = nil

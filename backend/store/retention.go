@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"kvstore/backend/database"
@@ -35,6 +36,7 @@ type retention struct {
 	maxVersions int64
 	maxAge      time.Duration
 	interval    time.Duration
+	pruned      *atomic.Uint64 // counts the versions that were deleted
 
 	overfull chan string
 	cancel   context.CancelFunc
@@ -42,14 +44,14 @@ type retention struct {
 }
 
 // startRetention returns nil when everything is kept.
-func startRetention(cfg Config) *retention {
+func startRetention(cfg Config, pruned *atomic.Uint64) *retention {
 	if cfg.MaxVersions == 0 && cfg.MaxVersionAge == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &retention{
 		db: cfg.Database, logger: cfg.Logger, now: cfg.Now,
-		maxVersions: int64(cfg.MaxVersions), maxAge: cfg.MaxVersionAge, interval: cfg.SweepInterval,
+		maxVersions: int64(cfg.MaxVersions), maxAge: cfg.MaxVersionAge, interval: cfg.SweepInterval, pruned: pruned,
 		overfull: make(chan string, overfullLength), cancel: cancel, ended: make(chan struct{}),
 	}
 	if r.interval == 0 {
@@ -114,6 +116,9 @@ func (r *retention) rule() database.Retention {
 func (r *retention) prune(ctx context.Context, key string) error {
 	for {
 		pruned, err := r.db.Prune(ctx, key, r.rule(), pruneLimit)
+		if err == nil {
+			r.pruned.Add(uint64(pruned))
+		}
 		if err != nil || pruned < pruneLimit {
 			return err
 		}

@@ -35,6 +35,8 @@ type Config struct {
 	Now func() time.Time
 	// Logger is told of failed transactions.
 	Logger *slog.Logger
+	// Observe, when set, watches the writer's transactions.
+	Observe Observe
 }
 
 // A Store reads and writes entries. Its methods may be called from many goroutines.
@@ -48,6 +50,7 @@ type Store struct {
 	clock         *clock
 	turns         *turns
 	hub           *hub
+	counters      counters
 
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
@@ -94,8 +97,9 @@ func New(cfg Config) (*Store, error) {
 		hub: newHub(cfg.MaxWatchers, totals.Revision),
 	}
 	s.published.Store(totals.Revision)
-	s.retention = startRetention(cfg)
-	s.writer = startWriter(s, cfg.Logger)
+	s.hub.cut = &s.counters.cut
+	s.retention = startRetention(cfg, &s.counters.pruned)
+	s.writer = startWriter(s, cfg.Logger, cfg.Observe)
 	s.expiry = startExpiry(s, cfg.Logger)
 	return s, nil
 }

@@ -156,6 +156,7 @@ func (w *Watch) read(ctx context.Context) (Delivery, error) {
 		}
 		delivery.Entries = append(delivery.Entries, &page.Entries[i])
 	}
+	w.store.counters.events.Add(uint64(len(delivery.Entries)))
 	return delivery, nil
 }
 
@@ -195,6 +196,7 @@ func (w *Watch) pop() (Delivery, error) {
 	w.queue, w.bytes = nil, 0
 	if len(entries) > 0 {
 		w.position = entries[len(entries)-1].Revision
+		w.store.counters.events.Add(uint64(len(entries)))
 	}
 	return Delivery{Entries: entries, Position: w.position}, nil
 }

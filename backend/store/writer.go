@@ -61,11 +61,12 @@ func (u *unit) answer(err error) {
 
 // writer is the goroutine that makes every write, and its queue.
 type writer struct {
-	store  *Store
-	logger *slog.Logger
-	queue  chan *unit
-	next   *unit // taken, but for the next batch
-	ended  chan struct{}
+	store   *Store
+	logger  *slog.Logger
+	observe Observe
+	queue   chan *unit
+	next    *unit // taken, but for the next batch
+	ended   chan struct{}
 
 	// mu is held for reading while a caller puts a unit into the queue, so that
 	// the queue is not closed under it.
@@ -73,12 +74,13 @@ type writer struct {
 	closed bool
 }
 
-func startWriter(s *Store, logger *slog.Logger) *writer {
+func startWriter(s *Store, logger *slog.Logger, observe Observe) *writer {
 	w := &writer{
-		store:  s,
-		logger: logger,
-		queue:  make(chan *unit, queueLength),
-		ended:  make(chan struct{}),
+		store:   s,
+		logger:  logger,
+		observe: observe,
+		queue:   make(chan *unit, queueLength),
+		ended:   make(chan struct{}),
 	}
 	go w.run()
 	return w
@@ -205,14 +207,16 @@ func (w *writer) transact(batch []*unit) (applied bool, err error) {
 	s := w.store
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	var st *stage
+	// The transaction belongs to all its units, so no single caller can end it.
+	ctx, done := w.begin(batch)
+	defer func() { done(st, err) }()
 	defer func() { // a defect must not end the only writer, nor the process
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("%w: panic: %v\n%s", kv.ErrUnavailable, cause, debug.Stack())
 		}
 	}()
-	var st *stage
-	// The transaction belongs to all its units, so no single caller can end it.
-	err = s.db.Update(context.Background(), func(tx *database.Tx) (err error) {
+	err = s.db.Update(ctx, func(tx *database.Tx) (err error) {
 		if st, err = w.apply(tx, batch); err != nil {
 			return err
 		}
@@ -233,6 +237,7 @@ func (w *writer) transact(batch []*unit) (applied bool, err error) {
 // know.
 func (s *Store) publish(st *stage) {
 	for _, w := range st.written {
+		s.counters.wrote(w.Entry.Operation)
 		if w.Entry.Operation.Tombstone() {
 			s.cache.Remove(w.Entry.Key)
 		} else {

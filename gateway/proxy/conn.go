@@ -67,6 +67,7 @@ type exchange struct {
 	grant  access.Grant
 	status int // of the answer, once it has begun
 	upload *upload
+	seenAs observation
 }
 
 func newConn(p *Proxy, client net.Conn) *conn {
@@ -89,12 +90,11 @@ func (c *conn) serve() {
 			c.abort()
 		}
 	}()
+	defer c.observed() // of a request that panicked
 	for c.serveOne() {
-		c.logRequest()
+		c.ended()
 	}
-	if c.status != 0 {
-		c.logRequest()
-	}
+	c.ended()
 	if c.linger || c.in.len() > 0 {
 		c.lingerOn()
 	}
@@ -117,6 +117,7 @@ func (c *conn) serveOne() bool {
 	c.id = requestID(c.req.Fields)
 	c.unread = c.req.Length != 0
 	c.toHEAD = string(c.req.Method) == http.MethodHead
+	c.observe()
 	route := routeOf(c.req.Path())
 	if route == guarded && c.p.access == nil {
 		route = hidden
@@ -200,6 +201,7 @@ func (c *conn) refuse(malformed *wire.Error) bool {
 	c.linger = true
 	c.id = telemetry.RequestIDOr(nil)
 	c.line = noRequest
+	c.observe()
 	return c.answerProblem(problem.New(malformed.Status, "malformed_request", "The request is not valid HTTP: "+malformed.Reason))
 }
 
@@ -224,6 +226,14 @@ func (c *conn) lingerOn() {
 	}
 }
 
+// ended observes and logs a request, if there was one.
+func (c *conn) ended() {
+	if c.status != 0 {
+		c.logRequest()
+	}
+	c.observed()
+}
+
 // logRequest logs each request at debug level and each answer of 500 and above at
 // warn level.
 func (c *conn) logRequest() {
@@ -231,12 +241,11 @@ func (c *conn) logRequest() {
 	if c.status >= http.StatusInternalServerError && c.line != noRequest {
 		level = slog.LevelWarn
 	}
-	ctx := c.p.base
-	if !c.p.logger.Enabled(ctx, level) {
+	if !c.p.logger.Enabled(c.p.base, level) {
 		return
 	}
 	method, uri, _ := bytes.Cut([]byte(c.describe()), []byte(" "))
-	c.p.logger.Log(telemetry.WithRequestID(ctx, c.id), level, "request", "method", string(method), "uri", string(uri),
+	c.p.logger.Log(c.context(), level, "request", "method", string(method), "uri", string(uri),
 		"status", c.status, "duration_us", time.Since(c.began).Microseconds(), "remote", c.RemoteAddr().String())
 }
 

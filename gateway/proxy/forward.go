@@ -12,7 +12,6 @@ import (
 	"kvstore/gateway/wire"
 	"kvstore/internal/problem"
 	"kvstore/internal/settings"
-	"kvstore/internal/telemetry"
 )
 
 // forward sends the request to a backend, passes its answer on and reports
@@ -27,7 +26,14 @@ func (c *conn) forward() bool {
 	if c.req.Length > c.p.maxBody {
 		return c.answerTooLarge()
 	}
-	c.out = appendRequest(c.out[:0], &c.req, c.id, c.ip, c.grant.Head)
+	if c.stream {
+		c.p.streams.Add(1)
+		defer c.p.streams.Add(-1)
+	}
+	if c.seenAs.span != nil {
+		c.seenAs.span.startClient(c)
+	}
+	c.out = appendRequest(c.out[:0], &c.req, c.id, c.ip, c.grant.Head, c.seenAs.span)
 	rest := c.req.Length // of the body, that is not in out
 	if rest > 0 {
 		begin := c.in.take(int(min(rest, int64(c.in.len()))))
@@ -45,6 +51,7 @@ func (c *conn) forward() bool {
 		}
 		again, err := c.try(up, rest)
 		if again {
+			c.p.retries.Add(1)
 			up.Close()
 			if cause := c.release(); cause != nil {
 				return c.fail(up, cause)
@@ -53,6 +60,9 @@ func (c *conn) forward() bool {
 		}
 		if err != nil {
 			return c.fail(up, err)
+		}
+		if c.seenAs.span != nil {
+			c.seenAs.span.endClient(c, up, nil)
 		}
 		return c.relay(up)
 	}
@@ -153,6 +163,9 @@ func (c *conn) readAnswer(up *upstream) error {
 // fail answers a request that got no answer from a backend. up is the connection
 // that it was sent on, if it was.
 func (c *conn) fail(up *upstream, err error) bool {
+	if c.seenAs.span != nil {
+		c.seenAs.span.endClient(c, up, err)
+	}
 	if up != nil {
 		up.Close()
 	}
@@ -168,7 +181,7 @@ func (c *conn) fail(up *upstream, err error) bool {
 			err = cause
 		}
 	}
-	ctx := telemetry.WithRequestID(c.p.base, c.id)
+	ctx := c.context()
 	switch {
 	case errors.Is(err, errStreamsEnded):
 		_ = c.SetWriteDeadline(never) // endStream has set one
@@ -207,7 +220,7 @@ func (c *conn) failBody(cause error) bool {
 	case errors.As(cause, &malformed):
 		return c.answerProblem(problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed"))
 	}
-	c.p.logger.DebugContext(telemetry.WithRequestID(c.p.base, c.id), "client went away while sending its body")
+	c.p.logger.DebugContext(c.context(), "client went away while sending its body")
 	return false
 }
 

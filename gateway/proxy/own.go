@@ -42,7 +42,7 @@ func (c *conn) answerReadOnly(serve func(http.ResponseWriter, *http.Request)) bo
 			problem.New(http.StatusMethodNotAllowed, "method_not_allowed", method+" is not allowed here; allowed: GET, HEAD").Write(w)
 		})
 	}
-	ctx, cancel := context.WithCancel(telemetry.WithRequestID(c.p.base, c.id))
+	ctx, cancel := context.WithCancel(c.context())
 	defer cancel()
 	r := (&http.Request{Method: method, URL: &url.URL{}, Header: http.Header{}}).WithContext(ctx)
 	return c.answer(func(w http.ResponseWriter) { serve(w, r) })

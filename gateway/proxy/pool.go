@@ -36,6 +36,7 @@ type backend struct {
 	url     *url.URL // http://host:port
 	health  atomic.Int32
 	reserve reserve // the connections to it
+	dials
 	// probing is held by who probes the backend, so that probes do not overtake
 	// each other.
 	probing chan struct{}

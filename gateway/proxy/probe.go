@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
+
 	"kvstore/internal/telemetry"
 )
 
@@ -84,6 +86,7 @@ func (p *pool) ask(ctx context.Context, b *backend, path string) (status int, bo
 	if id := telemetry.RequestID(ctx); id != "" {
 		request.Header.Set(telemetry.RequestIDHeader, id)
 	}
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header)) // nothing without a span
 	response, err := p.client.Do(request)
 	if err != nil {
 		return 0, nil, err

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"kvstore/gateway/access"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
@@ -48,6 +50,10 @@ type Config struct {
 	Access *access.Guard
 	// Logger takes what operators must know.
 	Logger *slog.Logger
+	// Requests, when set, counts every request, under the routes of Routes.
+	Requests *telemetry.RequestMetrics
+	// Tracer, when set, makes spans of every request.
+	Tracer trace.Tracer
 }
 
 // A Proxy is the gateway. It is made by New, serves with Serve and is ended by
@@ -61,6 +67,11 @@ type Proxy struct {
 	backendTimeout time.Duration
 	drainTimeout   time.Duration
 	headerTimeout  time.Duration
+	requests       *telemetry.RequestMetrics // nil: none are counted
+	tracer         trace.Tracer              // nil: none are traced
+
+	retries atomic.Uint64
+	streams atomic.Int64
 
 	// base is the context of what belongs to no request; cancel ends it in Close.
 	base   context.Context //nolint:containedctx // it is no request's
@@ -104,6 +115,8 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		backendTimeout: cfg.BackendTimeout,
 		drainTimeout:   cfg.DrainTimeout,
 		headerTimeout:  cfg.HeaderTimeout,
+		requests:       cfg.Requests,
+		tracer:         cfg.Tracer,
 		conns:          map[*conn]struct{}{},
 	}
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"kvstore/gateway/wire"
-	"kvstore/internal/telemetry"
 )
 
 // relay passes the answer on, of which the head was read, and reports whether
@@ -233,6 +232,6 @@ func (r *relaying) brokeOff(err error) {
 	if cause != nil || r.upload != nil && r.upload.clientErr != nil {
 		return // it was made to
 	}
-	r.p.logger.WarnContext(telemetry.WithRequestID(r.p.base, r.id), "backend broke its answer off",
+	r.p.logger.WarnContext(r.context(), "backend broke its answer off",
 		"backend", r.up.backend.url.Host, "cause", err.Error())
 }

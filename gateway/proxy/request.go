@@ -10,9 +10,10 @@ import (
 
 // appendRequest appends the head of r as a backend gets it: as the client sent
 // it, but for the headers that belong to one connection, the X-Forwarded ones,
-// which gain this hop, the request id, and what is about the bearer of a token: of
-// that a backend gets what bearer says, whole header lines, and not the token.
-func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byte) []byte {
+// which gain this hop, the request id, traceparent when there is a span, and what is
+// about the bearer of a token: of that a backend gets what bearer says, whole header
+// lines, and not the token.
+func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byte, s *span) []byte {
 	to = append(to, r.Method...)
 	to = append(to, ' ')
 	to = append(to, r.Target...)
@@ -24,7 +25,7 @@ func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byt
 		field := &r.Fields[i]
 		switch field.Kind {
 		case wire.Plain:
-			if field.Named {
+			if field.Named || s.replaces(field.Name) {
 				continue
 			}
 		case wire.ForwardedHost:
@@ -53,6 +54,9 @@ func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byt
 	to = appendForwardedFor(to, r.Fields, clientIP)
 	to = wire.AppendField(to, requestIDHeader, id)
 	to = append(to, bearer...)
+	if s != nil {
+		to = wire.AppendField(to, traceparentHeader, s.parent)
+	}
 	switch {
 	case r.Length == wire.Chunked:
 		to = append(to, chunkedHeader...)
@@ -69,6 +73,8 @@ var (
 	forwardedHost   = []byte("X-Forwarded-Host")
 	requestIDHeader = []byte(telemetry.RequestIDHeader)
 	chunkedHeader   = []byte("Transfer-Encoding: chunked\r\n")
+
+	traceparentHeader = []byte(traceparent)
 )
 
 func appendLength(to []byte, length int64) []byte {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +36,7 @@ type upstream struct {
 	writeBy deadline
 	reused  bool      // a request was answered on it before
 	idle    time.Time // since when
+	closed  atomic.Bool
 }
 
 // A reserve keeps the idle connections to one backend.
@@ -169,12 +171,15 @@ func (p *Proxy) connect(ctx context.Context, fresh bool) (*upstream, error) {
 func dial(ctx context.Context, b *backend) (*upstream, error) {
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", b.url.Host)
 	if err != nil {
+		b.dialsFailed.Add(1)
 		return nil, &dialError{err}
 	}
+	b.dialed.Add(1)
+	b.open.Add(1)
 	up := &upstream{Conn: conn, backend: b}
 	up.readBy.set, up.writeBy.set = conn.SetReadDeadline, conn.SetWriteDeadline
 	if up.raw, err = conn.(*net.TCPConn).SyscallConn(); err != nil {
-		conn.Close()
+		up.Close()
 		return nil, &dialError{err}
 	}
 	return up, nil

@@ -52,3 +52,14 @@ func (s *Set) Logging(level, format *string) {
 	s.Choice(level, "log-level", "info", "least level that is logged; debug has a line for each request", "debug", "info", "warn", "error")
 	s.Choice(format, "log-format", "json", "form of the log", "json", "text")
 }
+
+// Metrics adds the address of the metrics.
+func (s *Set) Metrics(to *string) {
+	s.String(to, "metrics-addr", "host:port", "",
+		"address to serve /metrics for Prometheus on, not for the outside; empty serves none", func(text string) error {
+			if text == "" {
+				return nil
+			}
+			return checkAddress(text)
+		})
+}

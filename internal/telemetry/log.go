@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // NewLogger returns a logger that writes lines of format "json" or "text" at or
 // above level ("debug", "info", "warn", "error") to out. A line that is logged
-// with a request's context carries its request id.
+// with a request's context carries its request id, and the id of its trace and span
+// when it has them.
 func NewLogger(out io.Writer, level, format string) (*slog.Logger, error) {
 	var min slog.Level
 	if err := min.UnmarshalText([]byte(level)); err != nil {
@@ -25,12 +28,15 @@ func NewLogger(out io.Writer, level, format string) (*slog.Logger, error) {
 	return slog.New(requestIDHandler{handler}), nil
 }
 
-// requestIDHandler adds the request id of the context to each line.
+// requestIDHandler adds the request id of the context to each line, and the trace.
 type requestIDHandler struct{ slog.Handler }
 
 func (h requestIDHandler) Handle(ctx context.Context, record slog.Record) error {
 	if id := RequestID(ctx); id != "" {
 		record.AddAttrs(slog.String("request_id", id))
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		record.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
 	}
 	return h.Handler.Handle(ctx, record)
 }

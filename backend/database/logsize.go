@@ -1,0 +1,19 @@
+package database
+
+import (
+	"errors"
+	"os"
+)
+
+// LogBytes returns the size of the write-ahead log, 0 when there is none. The file
+// keeps the size of the longest log since it was made anew.
+func (db *DB) LogBytes() (int64, error) {
+	info, err := os.Stat(db.pages.Name() + "-wal")
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}

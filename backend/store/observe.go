@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"sync/atomic"
+
+	"kvstore/backend/kv"
+)
+
+// Observe is called before each transaction of the writer with the contexts of the
+// callers whose writes go into it together, and must not keep them. The context that
+// it returns is the transaction's; it must not end. done is called after the
+// transaction, when its callers are about to be answered. Both hold up every write.
+type Observe func(callers []context.Context) (ctx context.Context, done func(Transaction))
+
+// A Transaction is what one of the writer's did.
+type Transaction struct {
+	// Versions is how many were appended; 0 when it failed.
+	Versions int
+	// Err is why nothing of it was written, or nil. When it has several callers and
+	// one write cannot be applied, each is tried again in a transaction of its own.
+	Err error
+}
+
+// begin tells the observer of a transaction.
+func (w *writer) begin(batch []*unit) (ctx context.Context, done func(*stage, error)) {
+	if w.observe == nil {
+		return context.Background(), func(*stage, error) {}
+	}
+	callers := make([]context.Context, 0, len(batch))
+	for _, u := range batch {
+		callers = append(callers, u.ctx)
+	}
+	ctx, end := w.observe(callers)
+	return ctx, func(st *stage, err error) {
+		t := Transaction{Err: err}
+		if isAnswer(err) { // such as that of a unit which must be alone
+			t.Err = nil
+		}
+		if err == nil && st != nil {
+			t.Versions = len(st.written)
+		}
+		end(t)
+	}
+}
+
+// Stats describe what a store has done since it was opened, and does now.
+type Stats struct {
+	// QueueLength is how many writes wait for the writer, without those that wait
+	// for a place in the queue; QueueCapacity is the most.
+	QueueLength, QueueCapacity int
+	// Written counts the versions that were written, by their operation.
+	Written map[kv.Operation]uint64
+	// Pruned counts the versions that retention has deleted.
+	Pruned uint64
+	// Watchers are open now, MaxWatchers the most that may be.
+	Watchers, MaxWatchers int
+	// Events counts those that were delivered to watchers, Cut the watchers that
+	// were too slow.
+	Events, Cut uint64
+}
+
+// Stats may be called at any time; it waits for nothing but the hub's lock.
+func (s *Store) Stats() Stats {
+	s.hub.mu.RLock()
+	watchers := s.hub.watches
+	s.hub.mu.RUnlock()
+	stats := Stats{
+		QueueLength: len(s.writer.queue), QueueCapacity: cap(s.writer.queue), Written: map[kv.Operation]uint64{},
+		Pruned: s.counters.pruned.Load(), Watchers: watchers, MaxWatchers: s.hub.max,
+		Events: s.counters.events.Load(), Cut: s.counters.cut.Load(),
+	}
+	for i, operation := range operations {
+		stats.Written[operation] = s.counters.written[i].Load()
+	}
+	return stats
+}
+
+// LogBytes is the size of the database's write-ahead log.
+func (s *Store) LogBytes() (int64, error) { return s.db.LogBytes() }
+
+// operations are those of versions.
+var operations = [...]kv.Operation{kv.OpPut, kv.OpPatch, kv.OpRevert, kv.OpDelete, kv.OpExpire, kv.OpDestroy}
+
+// counters count from the start of the process.
+type counters struct {
+	written             [len(operations)]atomic.Uint64
+	pruned, events, cut atomic.Uint64
+}
+
+func (c *counters) wrote(operation kv.Operation) {
+	for i, known := range operations {
+		if operation == known {
+			c.written[i].Add(1)
+			return
+		}
+	}
+}

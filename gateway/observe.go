@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kvstore/gateway/proxy"
+	"kvstore/internal/telemetry"
+)
+
+// sight is what the gateway shows of itself to operators. Both parts are nil when
+// they are off.
+type sight struct {
+	metrics *telemetry.Metrics
+	tracing *telemetry.Tracing
+}
+
+// openSight starts what the settings and the environment ask for. It must be closed,
+// after an error too.
+func openSight(ctx context.Context, cfg config, getenv func(string) string, logger *slog.Logger) (s sight, err error) {
+	if s.metrics, err = telemetry.ServeMetrics(ctx, "gateway", cfg.metricsAddr, logger); err != nil {
+		return s, err
+	}
+	s.tracing, err = telemetry.StartTracing(ctx, "gateway", getenv, logger)
+	return s, err
+}
+
+// requests returns what counts them, nil for nothing.
+func (s *sight) requests() *telemetry.RequestMetrics {
+	if s.metrics == nil {
+		return nil
+	}
+	return s.metrics.Requests("kv_gateway", proxy.Routes())
+}
+
+func (s *sight) watch(p *proxy.Proxy) {
+	if s.metrics != nil {
+		s.metrics.Register(&proxyCollector{p})
+	}
+}
+
+// close sends the last spans and ends the metrics.
+func (s *sight) close() error { return errors.Join(s.tracing.Close(), s.metrics.Close()) }
+
+// proxyCollector reads the proxy's statistics at each scrape; between scrapes it
+// costs nothing.
+type proxyCollector struct{ proxy *proxy.Proxy }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var (
+	clients     = describe("kv_gateway_client_connections", "Connections of clients that are open.")
+	streams     = describe("kv_gateway_streams", "Streams that are forwarded.")
+	retries     = describe("kv_gateway_retries_total", "Requests that were sent anew on another connection.")
+	healthy     = describe("kv_gateway_backend_healthy", "1 when the backend answered its last probe, else 0.", "backend")
+	connections = describe("kv_gateway_backend_connections", "Connections to a backend, by whether a request uses them.", "backend", "state")
+	dials       = describe("kv_gateway_backend_dials_total", "Connections that were made, or could not be made, to a backend.", "backend", "result")
+)
+
+// Describe names no metric, which makes the registry check each scrape instead.
+func (c *proxyCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the statistics.
+func (c *proxyCollector) Collect(to chan<- prometheus.Metric) {
+	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
+	}
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	stats := c.proxy.Stats()
+	send(clients, gauge, float64(stats.Clients))
+	send(streams, gauge, float64(stats.Streams))
+	send(retries, counter, float64(stats.Retries))
+	for _, b := range stats.Backends {
+		well := 0.0
+		if b.Healthy {
+			well = 1
+		}
+		send(healthy, gauge, well, b.Address)
+		send(connections, gauge, float64(max(0, b.Open-b.Idle)), b.Address, "active")
+		send(connections, gauge, float64(b.Idle), b.Address, "idle")
+		send(dials, counter, float64(b.Dialed), b.Address, "made")
+		send(dials, counter, float64(b.DialsFailed), b.Address, "failed")
+	}
+}

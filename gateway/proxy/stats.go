@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"kvstore/internal/telemetry"
+)
+
+// Stats describe what a proxy does now and has done since New.
+type Stats struct {
+	// Backends in the order of Config.Backends.
+	Backends []BackendStats
+	// Clients is the number of their connections, Streams that of the streams that
+	// are forwarded.
+	Clients, Streams int
+	// Retries counts the requests that were sent anew on another connection.
+	Retries uint64
+}
+
+// BackendStats describe one backend.
+type BackendStats struct {
+	Address string // host:port
+	Healthy bool
+	// Open counts the connections to it, Idle those of them that no request uses.
+	Open, Idle int
+	// Dialed counts the connections that were made, DialsFailed those that were not.
+	Dialed, DialsFailed uint64
+}
+
+// Stats may be called at any time.
+func (p *Proxy) Stats() Stats {
+	stats := Stats{Streams: int(p.streams.Load()), Retries: p.retries.Load()}
+	p.mu.Lock()
+	stats.Clients = len(p.conns)
+	p.mu.Unlock()
+	for _, b := range p.pool.backends {
+		b.reserve.mu.Lock()
+		idle := len(b.reserve.idle)
+		b.reserve.mu.Unlock()
+		stats.Backends = append(stats.Backends, BackendStats{
+			Address: b.url.Host, Healthy: b.health.Load() == healthy, Open: int(b.open.Load()), Idle: idle,
+			Dialed: b.dialed.Load(), DialsFailed: b.dialsFailed.Load(),
+		})
+	}
+	return stats
+}
+
+// dials counts connections to a backend.
+type dials struct {
+	open                atomic.Int64
+	dialed, dialsFailed atomic.Uint64
+}
+
+// Close closes the connection; again it does nothing.
+func (up *upstream) Close() error {
+	if !up.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	up.backend.open.Add(-1)
+	return up.Conn.Close()
+}
+
+// Routes are the labels under which requests are counted: the paths of the OpenAPI
+// document. The gateway does not know whether the backend has them all.
+func Routes() []string {
+	routes := []string{malformedRoute}
+	for _, route := range verbs {
+		routes = append(routes, route)
+	}
+	for route := range plain {
+		routes = append(routes, route)
+	}
+	return routes
+}
+
+// malformedRoute is for what is no request.
+const malformedRoute = "malformed"
+
+// verbs are the routes with something behind the first part of the path.
+var verbs = map[string]string{
+	"put": "/put/{key}", "get": "/get/{key}", "delete": "/delete/{key}", "revert": "/revert/{key}", "destroy": "/destroy/{key}",
+	"history": "/history/{key}", "patch": "/patch/{key}", "diff": "/diff/{key}", "docs": "/docs/{any}",
+}
+
+var plain = map[string]bool{
+	"/keys": true, "/batch": true, "/watch": true, "/cache/stats": true, "/db/stats": true,
+	"/health": true, "/healthz": true, "/openapi.json": true, "/docs": true,
+}
+
+// routeLabel is one of Routes, or telemetry.OtherRoute. A path whose verb is
+// percent-encoded is another one here.
+func routeLabel(path []byte) string {
+	if plain[string(path)] {
+		return string(path)
+	}
+	for i := 1; i < len(path); i++ {
+		if path[i] == '/' {
+			if label, ok := verbs[string(path[1:i])]; ok {
+				return label
+			}
+			break
+		}
+	}
+	return telemetry.OtherRoute
+}
+
+// observation is what of a request is kept until its end, when it is observed.
+type observation struct {
+	route  string
+	method string
+	span   *span // nil without traces
+}
+
+// observe begins the observation of the request whose head was read.
+func (c *conn) observe() {
+	if c.p.requests == nil && c.p.tracer == nil {
+		return
+	}
+	c.seenAs.route, c.seenAs.method = malformedRoute, ""
+	if c.line != noRequest {
+		c.seenAs.route, c.seenAs.method = routeLabel(c.req.Path()), telemetry.KnownMethod(string(c.req.Method))
+	}
+	if c.p.requests != nil {
+		c.p.requests.Begin()
+	}
+	if c.p.tracer != nil {
+		c.seenAs.span = c.startSpan()
+	}
+}
+
+// observed ends what observe began; when nothing did, it does nothing.
+func (c *conn) observed() {
+	seen := &c.seenAs
+	if seen.route == "" {
+		return
+	}
+	if c.p.requests != nil {
+		c.p.requests.Route(seen.route).Count(seen.method, c.status, time.Since(c.began), c.stream)
+		c.p.requests.End()
+	}
+	if seen.span != nil {
+		seen.span.end(c)
+	}
+	*seen = observation{}
+}
+
+// context is that of the request, for its log lines.
+func (c *conn) context() context.Context {
+	ctx := telemetry.WithRequestID(c.p.base, c.id)
+	if c.seenAs.span != nil {
+		ctx = c.seenAs.span.in(ctx)
+	}
+	return ctx
+}
