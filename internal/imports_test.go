@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
 		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",
 	},
+	"kvstore/internal/telemetry/telemetrytest": {"go.opentelemetry.io/proto/otlp/", "google.golang.org/protobuf/proto"},
 	"kvstore/internal/telemetry": {
 		"kvstore/internal/", "github.com/google/uuid", "github.com/prometheus/client_golang/",
 		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/",

@@ -1,0 +1,89 @@
+package telemetry_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"kvstore/internal/telemetry"
+	"kvstore/internal/telemetry/telemetrytest"
+)
+
+// TestNoTracing: without an endpoint the handler is the same one, not one around it.
+func TestNoTracing(t *testing.T) {
+	for _, env := range []map[string]string{nil, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}} {
+		tracing, err := telemetry.StartTracing(t.Context(), "test", func(name string) string { return env[name] }, slog.New(slog.DiscardHandler))
+		if tracing != nil || err != nil || tracing.Tracer() != nil || tracing.Close() != nil {
+			t.Errorf("%v: %v, %v", env, tracing, err)
+		}
+	}
+	mux := http.NewServeMux()
+	if telemetry.Traced(mux, nil) != http.Handler(mux) {
+		t.Error("a handler is wrapped")
+	}
+}
+
+func TestTracesEndpoint(t *testing.T) {
+	for _, c := range []struct{ all, traces, want string }{
+		{"http://h:1", "", "http://h:1/v1/traces"},
+		{"http://h:1/", "", "http://h:1/v1/traces"},
+		{"http://h:1/p/", "", "http://h:1/p/v1/traces"},
+		{"http://h:1", "http://t/x", "http://t/x"},
+		{"", "", ""},
+	} {
+		env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.all, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": c.traces}
+		if got := telemetry.TracesEndpoint(func(name string) string { return env[name] }); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+// TestTraced: the span of a request is part of the caller's trace, its log lines name
+// it, and the end of the program sends it.
+func TestTraced(t *testing.T) {
+	collector := telemetrytest.NewCollector(t)
+	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL}
+	tracing, err := telemetry.StartTracing(t.Context(), "test", func(name string) string { return env[name] }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &telemetrytest.Journal{}
+	logger, err := telemetry.NewLogger(log, "debug", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := telemetry.Traced(telemetry.Requests(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		telemetry.DescribeRequest(trace.SpanFromContext(r.Context()), r.Method, "/get/{key}", telemetry.RequestID(r.Context()), 500)
+	}), logger), tracing.Tracer())
+	request := httptest.NewRequest(http.MethodGet, "/get/secret", http.NoBody)
+	request.Header.Set("X-Request-Id", "the-id")
+	request.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	handler.ServeHTTP(httptest.NewRecorder(), request)
+	if err := tracing.Close(); err != nil {
+		t.Fatal(err)
+	}
+	spans := collector.Spans()
+	if len(spans) != 1 {
+		t.Fatalf("%d spans", len(spans))
+	}
+	s := spans[0]
+	if s.Service != "test" || s.Name != "GET /get/{key}" || s.Trace != "0af7651916cd43dd8448eb211c80319c" || s.Parent != "b7ad6b7169203331" || !s.Failed {
+		t.Errorf("span %+v", s)
+	}
+	if s.Attributes["http.route"] != "/get/{key}" || s.Attributes["http.response.status_code"] != "500" || s.Attributes["kv.request_id"] != "the-id" {
+		t.Errorf("attributes %v", s.Attributes)
+	}
+	for name, value := range s.Attributes {
+		if strings.Contains(value, "secret") {
+			t.Errorf("the key is in %s", name)
+		}
+	}
+	if !strings.Contains(log.String(), `"trace_id":"`+s.Trace+`","span_id":"`+s.ID+`"`) {
+		t.Errorf("the log does not name the span: %s", log)
+	}
+}
