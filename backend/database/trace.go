@@ -96,13 +96,15 @@ func endSpan(span trace.Span, err error) {
 // All statements are ours, with a ? for each value.
 func summaryOf(statement string) (operation, table string) {
 	words := strings.Fields(statement)
+	depth := 0 // of brackets: a query within the query is not what it is about
 	for i, word := range words {
 		switch word {
 		case "FROM", "INTO", "UPDATE":
-			if i+1 < len(words) {
+			if depth == 0 && i+1 < len(words) {
 				return words[0], strings.Trim(words[i+1], "(),")
 			}
 		}
+		depth += strings.Count(word, "(") - strings.Count(word, ")")
 	}
 	if len(words) == 0 {
 		return "SQL", ""
