@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -18,6 +17,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"kvstore/internal/settings"
 )
 
 // flushTimeout bounds how long the end of a program waits for its last spans.
@@ -33,7 +34,7 @@ type Tracing struct{ provider *sdktrace.TracerProvider }
 // other variables of OpenTelemetry (headers, certificates, OTEL_TRACES_SAMPLER,
 // OTEL_RESOURCE_ATTRIBUTES) are read by its SDK from the environment of the process.
 func StartTracing(ctx context.Context, program string, getenv func(string) string, logger *slog.Logger) (*Tracing, error) {
-	endpoint := TracesEndpoint(getenv)
+	endpoint := settings.TracesEndpoint(getenv)
 	if endpoint == "" {
 		return nil, nil //nolint:nilnil // nil is documented, and a value
 	}
@@ -50,20 +51,6 @@ func StartTracing(ctx context.Context, program string, getenv func(string) strin
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("tracing failed", "error", err) }))
 	logger.Info("traces are sent", "endpoint", endpoint)
 	return &Tracing{sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))}, nil
-}
-
-// TracesEndpoint returns the URL that spans are sent to, "" for none.
-func TracesEndpoint(getenv func(string) string) string {
-	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
-		return ""
-	}
-	if endpoint := getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"); endpoint != "" {
-		return endpoint
-	}
-	if endpoint := getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); endpoint != "" {
-		return strings.TrimSuffix(endpoint, "/") + "/v1/traces"
-	}
-	return ""
 }
 
 // Tracer returns what spans are started with, nil when t is.

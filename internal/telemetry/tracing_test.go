@@ -27,21 +27,6 @@ func TestNoTracing(t *testing.T) {
 	}
 }
 
-func TestTracesEndpoint(t *testing.T) {
-	for _, c := range []struct{ all, traces, want string }{
-		{"http://h:1", "", "http://h:1/v1/traces"},
-		{"http://h:1/", "", "http://h:1/v1/traces"},
-		{"http://h:1/p/", "", "http://h:1/p/v1/traces"},
-		{"http://h:1", "http://t/x", "http://t/x"},
-		{"", "", ""},
-	} {
-		env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.all, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": c.traces}
-		if got := telemetry.TracesEndpoint(func(name string) string { return env[name] }); got != c.want {
-			t.Errorf("%+v: %q", c, got)
-		}
-	}
-}
-
 // TestTraced: the span of a request is part of the caller's trace, its log lines name
 // it, and the end of the program sends it.
 func TestTraced(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -14,6 +15,9 @@ type addresses struct {
 	backend, gateway string
 	backends         string // KV_BACKENDS, empty if not set
 	gatewayURL       string // KV_GATEWAY_URL, empty if not set
+	// The backend serves its metrics on KV_METRICS_ADDR, and the gateway on the next
+	// port. Empty if not set.
+	metrics, gatewayMetrics string
 }
 
 // The static configuration traefik/traefik.yml fixes these two.
@@ -29,7 +33,9 @@ func addressesFrom(getenv func(string) string) addresses {
 		}
 		return value
 	}
+	metrics := getenv("KV_METRICS_ADDR")
 	return addresses{
+		metrics: metrics, gatewayMetrics: nextPort(metrics),
 		backend:    or(getenv("KV_BACKEND_ADDR"), "127.0.0.1:8080"),
 		gateway:    or(getenv("KV_GATEWAY_ADDR"), "127.0.0.1:8001"),
 		backends:   getenv("KV_BACKENDS"),
@@ -44,7 +50,11 @@ func (a addresses) checkFree(ctx context.Context) error {
 	var config net.ListenConfig
 	for _, part := range []struct{ name, address string }{
 		{"traefik", webAddress}, {"traefik", pingAddress}, {"gateway", a.gateway}, {"backend", a.backend},
+		{"backend", a.metrics}, {"gateway", a.gatewayMetrics},
 	} {
+		if part.address == "" {
+			continue
+		}
 		listener, err := config.Listen(ctx, "tcp", part.address)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
@@ -58,9 +68,26 @@ func (a addresses) checkFree(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// nextPort returns address with the next port, or address itself when its port is 0
+// or none.
+func nextPort(address string) string {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return address
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(port+1, 10))
+}
+
 // forGateway is the environment env with KV_BACKENDS, so that a KV_BACKEND_ADDR
-// alone is enough to move the backend.
+// alone is enough to move the backend, and with a KV_METRICS_ADDR of its own.
 func (a addresses) forGateway(env []string) []string {
+	if a.gatewayMetrics != "" {
+		env = append(env, "KV_METRICS_ADDR="+a.gatewayMetrics)
+	}
 	if a.backends != "" {
 		return env
 	}

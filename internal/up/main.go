@@ -7,6 +7,9 @@
 // stopped; and with 2 when it was called wrongly. A second Ctrl-C ends
 // everything at once.
 //
+// With OTEL_EXPORTER_OTLP_ENDPOINT all three send traces there; with KV_METRICS_ADDR
+// the backend serves its metrics on that address and the gateway on the next port.
+//
 // KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to use as
 // they are; KV_VERSION and KV_COMMIT are what the programs report in place of what
 // git says. All other KV_ settings are passed on.
@@ -20,9 +23,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
+	"kvstore/internal/settings"
 	"kvstore/internal/up/programs"
 	"kvstore/internal/up/supervise"
 )
@@ -82,13 +87,18 @@ func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.
 		fmt.Fprintf(out, "backend %s\ngateway %s\ntraefik %s\n", paths.Backend, paths.Gateway, paths.Traefik)
 		return nil
 	}
+	static, remove, err := traefikConfig(root, getenv)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	started := time.Now()
 	group := supervise.Group{
 		Programs: []supervise.Program{
 			{Name: "backend", Path: paths.Backend, Dir: root, StopTimeout: drainTimeout},
 			{Name: "gateway", Path: paths.Gateway, Dir: root, StopTimeout: drainTimeout, Env: addresses.forGateway(os.Environ())},
 			{Name: "traefik", Path: paths.Traefik, Dir: root, StopTimeout: traefikTimeout, Env: addresses.forTraefik(os.Environ()),
-				Args: []string{"--configFile=traefik/traefik.yml"}},
+				Args: []string{"--configFile=" + static}},
 		},
 		Output: out,
 		Ready: func(ctx context.Context) (string, error) {
@@ -100,4 +110,31 @@ func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.
 		},
 	}
 	return group.Run(ctx)
+}
+
+const staticConfig = "traefik/traefik.yml"
+
+// traefikConfig returns the static configuration to start Traefik with: the one of the
+// repository or, when the environment asks for traces, a temporary one with them. The
+// function that it returns removes that.
+func traefikConfig(root string, getenv func(string) string) (path string, remove func(), err error) {
+	endpoint := settings.TracesEndpoint(getenv)
+	if endpoint == "" {
+		return staticConfig, func() {}, nil
+	}
+	static, err := os.ReadFile(filepath.Join(root, staticConfig))
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := os.MkdirTemp("", "kv-traefik-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path = filepath.Join(dir, "traefik.yml")
+	if err := os.WriteFile(path, programs.TracingConfig(static, endpoint, settings.TracesRatio(getenv)), 0o600); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return path, remove, nil
 }

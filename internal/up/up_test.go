@@ -31,6 +31,10 @@ func TestEnvironments(t *testing.T) {
 			"addresses set", map[string]string{"KV_BACKEND_ADDR": ":9080", "KV_GATEWAY_ADDR": "[::1]:9001"},
 			[]string{"KV_BACKENDS=http://127.0.0.1:9080"}, []string{"KV_GATEWAY_URL=http://[::1]:9001"},
 		},
+		{
+			"metrics set", map[string]string{"KV_METRICS_ADDR": "127.0.0.1:9091", "KV_BACKENDS": "http://b"},
+			[]string{"KV_METRICS_ADDR=127.0.0.1:9092"}, []string{"KV_GATEWAY_URL=http://127.0.0.1:8001"},
+		},
 		{"targets set", map[string]string{"KV_BACKENDS": "http://b", "KV_GATEWAY_URL": "http://g"}, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

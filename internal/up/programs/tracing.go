@@ -1,0 +1,23 @@
+package programs
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// TracingConfig returns the static configuration of Traefik with traces, of which
+// ratio (0 to 1) are kept, sent to the URL endpoint as OTLP over HTTP. Traefik reads its
+// static configuration from one source, and no variable of OpenTelemetry stands in for
+// these members.
+func TracingConfig(static []byte, endpoint string, ratio float64) []byte {
+	return fmt.Appendf(append([]byte(nil), static...), `
+# Each request is a trace that the gateway and the backend go on with. Traefik's spans have the path, and so the key, in
+# url.path; those of the other two never do.
+tracing:
+  serviceName: traefik
+  sampleRate: %s
+  otlp:
+    http:
+      endpoint: %q
+`, strconv.FormatFloat(ratio, 'f', -1, 64), endpoint)
+}
