@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -53,19 +54,27 @@ type dials struct {
 	dialed, dialsFailed atomic.Uint64
 }
 
+// A countedConn is one of those that are open.
+type countedConn struct {
+	*net.TCPConn
+
+	open   *atomic.Int64
+	closed atomic.Bool
+}
+
 // Close closes the connection; again it does nothing.
-func (up *upstream) Close() error {
-	if !up.closed.CompareAndSwap(false, true) {
+func (c *countedConn) Close() error {
+	if !c.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	up.backend.open.Add(-1)
-	return up.Conn.Close()
+	c.open.Add(-1)
+	return c.TCPConn.Close()
 }
 
 // Routes are the labels under which requests are counted: the paths of the OpenAPI
 // document. The gateway does not know whether the backend has them all.
 func Routes() []string {
-	routes := []string{malformedRoute}
+	routes := append(make([]string, 0, 1+len(verbs)+len(plain)), malformedRoute)
 	for _, route := range verbs {
 		routes = append(routes, route)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,7 +35,6 @@ type upstream struct {
 	writeBy deadline
 	reused  bool      // a request was answered on it before
 	idle    time.Time // since when
-	closed  atomic.Bool
 }
 
 // A reserve keeps the idle connections to one backend.
@@ -174,11 +172,12 @@ func dial(ctx context.Context, b *backend) (*upstream, error) {
 		b.dialsFailed.Add(1)
 		return nil, &dialError{err}
 	}
+	counted := &countedConn{TCPConn: conn.(*net.TCPConn), open: &b.open}
 	b.dialed.Add(1)
 	b.open.Add(1)
-	up := &upstream{Conn: conn, backend: b}
+	up := &upstream{Conn: counted, backend: b}
 	up.readBy.set, up.writeBy.set = conn.SetReadDeadline, conn.SetWriteDeadline
-	if up.raw, err = conn.(*net.TCPConn).SyscallConn(); err != nil {
+	if up.raw, err = counted.SyscallConn(); err != nil {
 		up.Close()
 		return nil, &dialError{err}
 	}

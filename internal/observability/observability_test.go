@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -135,14 +136,11 @@ func scrape(t *testing.T) exposed {
 			t.Fatal(err)
 		}
 	}
-	var lines []string
-	for _, what := range []string{
+	lines := []string{
 		fmt.Sprintf(`_requests_total{method="PUT",route="/put/{key}",status="200"} %d`, puts),
 		fmt.Sprintf(`_requests_total{method="GET",route="/get/{key}",status="200"} %d`, puts),
 		fmt.Sprintf(`_requests_total{method="GET",route="/get/{key}",status="404"} %d`, gets-puts),
 		fmt.Sprintf(`_request_duration_seconds_count{route="/get/{key}"} %d`, gets),
-	} {
-		lines = append(lines, what)
 	}
 	prefixed := func(prefix string, more ...string) (all []string) {
 		for _, line := range lines {
@@ -181,20 +179,18 @@ func (e exposed) add(t *testing.T, text string) {
 			for _, pair := range m.Label {
 				series[pair.GetName()] = pair.GetValue()
 			}
-			switch family.GetType() {
-			case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
-				withBound := map[string]string{"le": ""}
-				for name, value := range series {
-					withBound[name] = value
-				}
+			kind := family.GetType()
+			if kind == dto.MetricType_HISTOGRAM {
+				withBound := maps.Clone(series)
+				withBound["le"] = ""
 				e[name+"_bucket"] = append(e[name+"_bucket"], withBound)
-				fallthrough
-			case dto.MetricType_SUMMARY:
+			}
+			if kind == dto.MetricType_HISTOGRAM || kind == dto.MetricType_SUMMARY {
 				e[name+"_sum"] = append(e[name+"_sum"], series)
 				e[name+"_count"] = append(e[name+"_count"], series)
-			default:
-				e[name] = append(e[name], series)
+				continue
 			}
+			e[name] = append(e[name], series)
 		}
 	}
 }
@@ -243,7 +239,7 @@ func (e exposed) checkSelector(selector *parser.VectorSelector, found map[string
 		}
 	}
 	for _, matcher := range selector.LabelMatchers {
-		if matcher.Name == labels.MetricName || matcher.Name == "job" || matcher.Name == "instance" {
+		if matcher.Name == model.MetricNameLabel || matcher.Name == "job" || matcher.Name == "instance" {
 			continue
 		}
 		if !found[matcher.Name] {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func readSpan(service string, span *trace.Span) Span {
 	for _, attribute := range span.Attributes {
 		value := attribute.Value.GetStringValue()
 		if value == "" {
-			value = fmt.Sprint(attribute.Value.GetIntValue())
+			value = strconv.FormatInt(attribute.Value.GetIntValue(), 10)
 		}
 		s.Attributes[attribute.Key] = value
 	}
