@@ -3,7 +3,9 @@ package main_test
 import (
 	"encoding/json"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,4 +122,61 @@ func TestTraces(t *testing.T) {
 			t.Errorf("line %s", line)
 		}
 	}
+}
+
+// TestTracesOfOneTransaction: each of many writes at once leads to its transaction, as
+// the parent of its span or by a link, and the transaction to each of them.
+func TestTracesOfOneTransaction(t *testing.T) {
+	collector := telemetrytest.NewCollector(t)
+	p := boot(t, map[string]string{
+		"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL,
+	})
+	const writers, each = 16, 10
+	var writing sync.WaitGroup
+	for range writers {
+		writing.Go(func() {
+			for range each {
+				if status, body := p.request(t, "PUT", "/put/k", `{"value":1}`); status != 200 {
+					t.Error(status, body)
+				}
+			}
+		})
+	}
+	writing.Wait()
+	p.stop()
+	if err := <-p.result; err != nil {
+		t.Fatal(err)
+	}
+	requests := map[string]telemetrytest.Span{}
+	var transactions []telemetrytest.Span
+	for _, s := range collector.Spans() {
+		switch s.Name {
+		case "PUT /put/{key}":
+			requests[s.ID] = s
+		case "write transaction":
+			transactions = append(transactions, s)
+		}
+	}
+	if len(requests) != writers*each {
+		t.Fatalf("%d requests, want %d", len(requests), writers*each)
+	}
+	reached := map[string]bool{}
+	for _, transaction := range transactions {
+		if n := strconv.Itoa(1 + len(transaction.Links)); transaction.Attributes["kv.transaction.requests"] != n {
+			t.Errorf("a transaction of %s requests names %s", transaction.Attributes["kv.transaction.requests"], n)
+		}
+		reached[transaction.Parent] = true
+		for _, id := range transaction.Links {
+			reached[id] = true
+			if links := requests[id].Links; len(links) != 1 || links[0] != transaction.ID {
+				t.Errorf("a request of transaction %s has the links %v", transaction.ID, links)
+			}
+		}
+	}
+	for id := range requests {
+		if !reached[id] {
+			t.Errorf("no transaction names the request %s", id)
+		}
+	}
+	t.Logf("%d requests in %d transactions", len(requests), len(transactions))
 }

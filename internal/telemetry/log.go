@@ -1,5 +1,6 @@
 // Package telemetry holds what both programs need to be observed and to stop
-// well: logging, the request id, and serving with a drain at the end.
+// well: logging, the request id, metrics, traces, and serving with a drain at the
+// end. Metrics and traces are off unless asked for, and then nothing is wrapped.
 package telemetry
 
 import (
