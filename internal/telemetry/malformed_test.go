@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"kvstore/internal/telemetry"
+	"kvstore/internal/telemetry/telemetrytest"
 )
 
 // TestMalformedRequests: what net/http refuses before any handler is a problem too,
@@ -26,9 +27,12 @@ func TestMalformedRequests(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, "of a handler")
 	})
+	log := &telemetrytest.Journal{}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- telemetry.Serve(ctx, listener, handler, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		served <- telemetry.Serve(ctx, listener, handler, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	}()
 	defer func() {
 		stop()
 		if err := <-served; err != nil {
@@ -59,6 +63,9 @@ func TestMalformedRequests(t *testing.T) {
 		}
 		if answer.Header.Get("Content-Type") != "application/problem+json" || answer.Header.Get("X-Request-Id") == "" || !answer.Close {
 			t.Errorf("%.60q: header %v", request, answer.Header)
+		}
+		if id := answer.Header.Get("X-Request-Id"); !strings.Contains(log.String(), `"request_id":"`+id+`"`) {
+			t.Errorf("%.60q: the log has no request %s", request, id)
 		}
 	}
 	answer, body := exchange(t, listener.Addr().String(), "GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -36,7 +36,7 @@ func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(problemListener{listener}) }()
+	go func() { served <- server.Serve(problemListener{listener, logger}) }()
 	logger.Info("listening", "address", listener.Addr().String(), "version", Version)
 
 	select {
