@@ -180,3 +180,21 @@ func TestTracesOfOneTransaction(t *testing.T) {
 	}
 	t.Logf("%d requests in %d transactions", len(requests), len(transactions))
 }
+
+// TestTracesGoNowhere: a collector that does not answer neither fails a request nor
+// the end of the program.
+func TestTracesGoNowhere(t *testing.T) {
+	p := boot(t, map[string]string{
+		"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+	})
+	if status, body := p.request(t, "PUT", "/put/k", `{"value":1}`); status != 200 {
+		t.Fatal(status, body)
+	}
+	p.stop()
+	if err := <-p.result; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(p.log.String(), "tracing failed") {
+		t.Errorf("the log does not tell:\n%s", p.log)
+	}
+}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,7 +42,10 @@ func (s *sight) watch(p *proxy.Proxy) {
 }
 
 // close sends the last spans and ends the metrics.
-func (s *sight) close() error { return errors.Join(s.tracing.Close(), s.metrics.Close()) }
+func (s *sight) close() error {
+	s.tracing.Close()
+	return s.metrics.Close()
+}
 
 // proxyCollector reads the proxy's statistics at each scrape; between scrapes it
 // costs nothing.
