@@ -82,8 +82,8 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 
 	st, err := store.New(store.Config{
 		Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes,
-		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, MaxWatchers: c.maxWatchers, Logger: logger,
-		Observe: sight.observer(),
+		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, MaxWatchers: c.maxWatchers,
+		MaxQueuedWrites: c.maxWrites, MaxQueuedBytes: c.maxBytes, Logger: logger, Observe: sight.observer(),
 	})
 	if err != nil {
 		return err
@@ -92,7 +92,8 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	defer context.AfterFunc(ctx, st.EndWatches)() // else the drain would wait for them
 	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
 
-	if err := telemetry.Serve(ctx, listener, api.New(st, logger, sight.options(st, logger)...), logger); err != nil {
+	options := append(sight.options(st, logger), api.Limits(c.maxRequests, c.maxBytes))
+	if err := telemetry.Serve(ctx, listener, api.New(st, logger, options...), logger); err != nil {
 		return err
 	}
 	logger.Info("stopped")

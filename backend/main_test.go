@@ -184,7 +184,7 @@ func TestHelpAndVersion(t *testing.T) {
 	if err := main.Run(t.Context(), []string{"--help"}, func(string) string { return "" }, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"KV_BACKEND_ADDR", "127.0.0.1:8080", "KV_DATABASE_URL", "sqlite:data/kv_store.db", "KV_CACHE_MAX_KEYS", "100", "KV_CACHE_MAX_BYTES", "64MiB", "KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_MAX_WATCHERS", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT"} {
+	for _, want := range []string{"KV_BACKEND_ADDR", "127.0.0.1:8080", "KV_DATABASE_URL", "sqlite:data/kv_store.db", "KV_CACHE_MAX_KEYS", "100", "KV_CACHE_MAX_BYTES", "64MiB", "KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_MAX_WATCHERS", "KV_MAX_REQUESTS", "KV_MAX_QUEUED_WRITES", "KV_MAX_QUEUED_BYTES", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the help lacks %s:\n%s", want, &out)
 		}

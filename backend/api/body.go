@@ -46,7 +46,7 @@ func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 }
 
 // readUpTo returns the body, or kv.ErrValueTooLarge when it has more than limit
-// bytes.
+// bytes, or kv.ErrOverloaded.
 func readUpTo(c *gin.Context, limit, maxValueBytes int64) ([]byte, error) {
 	if c.Request.ContentLength > limit {
 		return nil, kv.ValueTooLarge(maxValueBytes)
@@ -56,6 +56,8 @@ func readUpTo(c *gin.Context, limit, maxValueBytes int64) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, kv.ValueTooLarge(maxValueBytes)
+	case errors.Is(err, kv.ErrOverloaded):
+		return nil, err
 	case err != nil:
 		return nil, malformed("could not be read to its end")
 	}

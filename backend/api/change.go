@@ -21,7 +21,7 @@ import (
 //	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
 //	@Failure		404				{object}	problem.Problem	"There is no such key, or it is deleted (code key_not_found, key_deleted)"
 //	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
 //	@Router			/delete/{key} [delete]
@@ -56,7 +56,7 @@ func (a *API) deleteEntry(c *gin.Context) error {
 //	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
 //	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, or is not given for a key that is not deleted (code invalid_version)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
 //	@Router			/revert/{key} [post]

@@ -20,6 +20,8 @@ type API struct {
 	logger  *slog.Logger
 	workers workers
 
+	admission admission
+
 	heartbeat, stall time.Duration // of streams
 	observer         observer
 }
@@ -30,6 +32,7 @@ func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	a := &API{
 		store: s, logger: logger, workers: newWorkers(),
 		heartbeat: heartbeatInterval, stall: stallTimeout,
+		admission: admission{maxRequests: defaultMaxRequests, maxBodyBytes: defaultMaxBodyBytes},
 	}
 	for _, option := range options {
 		option(a)
@@ -43,6 +46,7 @@ func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	router.HandleMethodNotAllowed = true
 	a.observer.use(router)
 	router.Use(a.sameOrigin(http.NewCrossOriginProtection()))
+	router.Use(a.admit)
 	router.NoRoute(a.handle(noRoute))
 	router.NoMethod(a.handle(noMethod))
 	a.routes(router)

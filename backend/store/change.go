@@ -47,7 +47,7 @@ func (s *Store) check(c Change) error {
 // Errors: kv.ErrInvalidKey, kv.ErrValueTooLarge, kv.ErrPreconditionFailed,
 // kv.ErrKeyNotFound and kv.ErrKeyDeleted (there is nothing to delete, patch or go
 // back to), kv.ErrVersionNotFound, kv.ErrVersionGone, kv.ErrVersionRequired,
-// kv.ErrStorageFull, kv.ErrUnavailable (in all of these nothing was written), or
+// kv.ErrOverloaded, kv.ErrStorageFull, kv.ErrUnavailable (in all of these nothing was written), or
 // that of ctx, when the caller stopped waiting and the outcome is unknown.
 func (s *Store) Write(ctx context.Context, c Change) (kv.Written, error) {
 	if err := s.check(c); err != nil {

@@ -80,7 +80,7 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 			return Destroyed{}, err
 		}
 		condition = kv.Condition{} // it held when the key was ended
-		err = s.alone(ctx, key, func(st *stage) error {
+		err = s.goOnAlone(ctx, key, func(st *stage) error {
 			head := st.heads[key]
 			if erased = head.ID == 0 || head.Deleted; !erased {
 				return nil // written again meanwhile
@@ -125,5 +125,15 @@ func (s *Store) end(ctx context.Context, key, author string, condition kv.Condit
 
 // alone has the writer call fn in a transaction of its own, with the head of key.
 func (s *Store) alone(ctx context.Context, key string, fn func(*stage) error) error {
-	return s.writer.submit(&unit{ctx: ctx, changes: []Change{{Key: key}}, alone: fn, done: make(chan struct{})})
+	return s.writer.submit(aloneUnit(ctx, key, fn))
+}
+
+// goOnAlone is alone for a further step of something that was begun: it is not refused
+// when the store is overloaded.
+func (s *Store) goOnAlone(ctx context.Context, key string, fn func(*stage) error) error {
+	return s.writer.await(aloneUnit(ctx, key, fn))
+}
+
+func aloneUnit(ctx context.Context, key string, fn func(*stage) error) *unit {
+	return &unit{ctx: ctx, changes: []Change{{Key: key}}, alone: fn, done: make(chan struct{})}
 }

@@ -26,6 +26,10 @@
 // fails, every caller in it gets an error, nothing was written, and the cache
 // stays as it was.
 //
+// How many writes wait, and how many bytes, is bounded (Config.MaxQueuedWrites,
+// MaxQueuedBytes). More are refused at once, so that under any load those that were
+// accepted wait for a bounded time, in bounded memory.
+//
 // A caller that goes away before its write was taken makes no version. A write
 // that was taken is finished whether or not its caller still waits.
 //

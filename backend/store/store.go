@@ -31,6 +31,11 @@ type Config struct {
 	SweepInterval time.Duration
 	// MaxWatchers is how many watches may be open at once; 0 means 10,000.
 	MaxWatchers int
+	// MaxQueuedWrites and MaxQueuedBytes bound the writes that wait for the disk, in
+	// number and by the bytes of their values; 0 means 2,048 and 64 MiB. What goes
+	// over a bound is refused with kv.ErrOverloaded.
+	MaxQueuedWrites int
+	MaxQueuedBytes  int64
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger is told of failed transactions.
@@ -99,7 +104,7 @@ func New(cfg Config) (*Store, error) {
 	s.published.Store(totals.Revision)
 	s.hub.cut = &s.counters.cut
 	s.retention = startRetention(cfg, &s.counters.pruned)
-	s.writer = startWriter(s, cfg.Logger, cfg.Observe)
+	s.writer = startWriter(s, newQueueLoad(cfg), cfg)
 	s.expiry = startExpiry(s, cfg.Logger)
 	return s, nil
 }

@@ -44,6 +44,9 @@ type options struct {
 	hooks    store.Hooks
 
 	maxWatchers int
+
+	maxQueuedWrites int
+	maxQueuedBytes  int64
 }
 
 func open(t testing.TB, o options) *store.Store {
@@ -72,7 +75,8 @@ func over(t testing.TB, db *database.DB, o options) *store.Store {
 	}
 	s, err := store.New(store.Config{
 		Database: db, Cache: entries, MaxValueBytes: 1 << 20, Now: o.now,
-		MaxVersions: o.keep, MaxVersionAge: o.age, SweepInterval: o.sweep, MaxWatchers: o.maxWatchers, Logger: slog.New(slog.DiscardHandler),
+		MaxVersions: o.keep, MaxVersionAge: o.age, SweepInterval: o.sweep, MaxWatchers: o.maxWatchers,
+		MaxQueuedWrites: o.maxQueuedWrites, MaxQueuedBytes: o.maxQueuedBytes, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

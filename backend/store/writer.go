@@ -17,8 +17,6 @@ const (
 	// write waits for its neighbours.
 	maxBatchWrites = 128
 	maxBatchBytes  = 8 << 20
-	// queueLength is how many writes may wait for the writer; more wait in submit.
-	queueLength = 256
 )
 
 // A unit is what is written whole or not at all: one change, or those of a batch;
@@ -30,6 +28,9 @@ type unit struct {
 	changes      []Change
 	batch        bool // an error names the index of its change
 	alone        func(*stage) error
+
+	admittedWrites int // what queueLoad has counted
+	admittedBytes  int64
 
 	results  []Result
 	revision int64 // of the store after the unit
@@ -54,17 +55,13 @@ func (u *unit) bytes() (n int) {
 	return n
 }
 
-func (u *unit) answer(err error) {
-	u.err = err
-	close(u.done)
-}
-
 // writer is the goroutine that makes every write, and its queue.
 type writer struct {
 	store   *Store
 	logger  *slog.Logger
 	observe Observe
-	queue   chan *unit
+	queue   chan *unit // has room for all that load admits
+	load    *queueLoad
 	next    *unit // taken, but for the next batch
 	ended   chan struct{}
 
@@ -74,12 +71,13 @@ type writer struct {
 	closed bool
 }
 
-func startWriter(s *Store, logger *slog.Logger, observe Observe) *writer {
+func startWriter(s *Store, load *queueLoad, cfg Config) *writer {
 	w := &writer{
 		store:   s,
-		logger:  logger,
-		observe: observe,
-		queue:   make(chan *unit, queueLength),
+		logger:  cfg.Logger,
+		observe: cfg.Observe,
+		queue:   make(chan *unit, load.maxWrites),
+		load:    load,
 		ended:   make(chan struct{}),
 	}
 	go w.run()
@@ -96,9 +94,19 @@ func (w *writer) close() {
 	<-w.ended
 }
 
-// submit hands a unit to the writer and waits for its outcome.
+// submit hands a unit to the writer and waits for its outcome. It refuses the unit at
+// once, with kv.ErrOverloaded, when too much waits already.
 func (w *writer) submit(u *unit) error {
+	if err := w.load.admit(u); err != nil {
+		return err
+	}
+	return w.await(u)
+}
+
+// await is submit without the refusal.
+func (w *writer) await(u *unit) error {
 	if err := w.enqueue(u); err != nil {
+		w.load.release(u)
 		return err
 	}
 	select {
@@ -109,6 +117,8 @@ func (w *writer) submit(u *unit) error {
 	}
 }
 
+// enqueue puts a unit into the queue. What the store itself writes comes here without
+// submit: it is never refused, and waits for room.
 func (w *writer) enqueue(u *unit) error {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
@@ -150,7 +160,7 @@ func (w *writer) take(first *unit) []*unit {
 	for next := first; ; {
 		switch err := next.ctx.Err(); {
 		case err != nil:
-			next.answer(err)
+			w.answer(next, err)
 		case next.alone != nil && len(batch) > 0:
 			w.next = next
 			return batch
@@ -193,11 +203,17 @@ func (w *writer) commit(batch []*unit) {
 		w.logger.Error("writes failed", "writes", len(batch), "error", err)
 	}
 	for _, u := range batch {
-		if err != nil {
-			u.err = err
-		}
-		close(u.done)
+		w.answer(u, err)
 	}
+}
+
+// answer lets the caller of u go on, with err or, when it is nil, with what u has.
+func (w *writer) answer(u *unit, err error) {
+	if err != nil {
+		u.err = err
+	}
+	w.load.release(u)
+	close(u.done)
 }
 
 // transact commits a batch and publishes it, or returns why nothing of it was

@@ -1,0 +1,122 @@
+package api_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kvstore/backend/api"
+	"kvstore/backend/database"
+	"kvstore/backend/store"
+)
+
+// wantOverloaded fails the test unless the answer is the one of a full server.
+func wantOverloaded(t *testing.T, got answer, option string) {
+	t.Helper()
+	fields := got.problem(t)
+	detail, _ := fields["detail"].(string)
+	if got.status != http.StatusServiceUnavailable || fields["code"] != "overloaded" ||
+		got.header.Get("Retry-After") != "1" || !strings.Contains(detail, option) {
+		t.Errorf("%d %v, Retry-After %q", got.status, fields, got.header.Get("Retry-After"))
+	}
+}
+
+// stuck makes every write wait until release is called.
+func (s *watched) stuck(t *testing.T) (release func()) {
+	t.Helper()
+	hold, goOn := make(chan struct{}), make(chan struct{})
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		_ = s.db.Update(t.Context(), func(*database.Tx) error { close(hold); <-goOn; return errors.New("rolled back") })
+	})
+	<-hold
+	return func() { close(goOn); holding.Wait() }
+}
+
+// halfAPut sends a part of a body and leaves the connection open.
+func (s *watched) halfAPut(t *testing.T, body string, length int) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, fmt.Sprintf("PUT /put/slow HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", length, body)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until asks until ok, and fails the test when that takes too long.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatal("not in time: ", what)
+		}
+	}
+}
+
+// A write that waits takes the only place; what comes then is refused, health and
+// watches are not. Clients that are slow with their bodies take no place.
+func TestTooManyRequests(t *testing.T) {
+	s := startWatched(t, store.Config{}, api.Limits(1, 0))
+	s.halfAPut(t, `{"value"`, 11)
+	if got := s.do(t, "PUT", "/put/k", `{"value":1}`); got.status != http.StatusOK {
+		t.Fatalf("beside a slow client: %d %s", got.status, got.body)
+	}
+	release := s.stuck(t)
+	waiting := make(chan answer)
+	go func() { waiting <- s.do(t, "PUT", "/put/k", `{"value":2}`) }()
+	until(t, "a read is refused", func() bool { return s.do(t, "GET", "/get/k", "").status != http.StatusOK })
+	wantOverloaded(t, s.do(t, "GET", "/get/k", ""), "KV_MAX_REQUESTS")
+	wantOverloaded(t, s.do(t, "PUT", "/put/k", `{"value":3}`), "KV_MAX_REQUESTS")
+	for _, target := range []string{"/health", "/healthz", "/readyz"} {
+		if got := s.do(t, "GET", target, ""); got.status != http.StatusOK {
+			t.Errorf("%s: %d %s", target, got.status, got.body)
+		}
+	}
+	s.watch(t, "").close()
+	release()
+	if got := <-waiting; got.status != http.StatusOK {
+		t.Errorf("the write that waited: %d %s", got.status, got.body)
+	}
+	if got := s.do(t, "PUT", "/put/k", `{"value":4}`); got.status != http.StatusOK || !strings.Contains(got.body, `"version":3`) {
+		t.Errorf("afterwards: %d %s", got.status, got.body)
+	}
+}
+
+func TestTooManyQueuedWrites(t *testing.T) {
+	s := startWatched(t, store.Config{MaxQueuedWrites: 1})
+	release := s.stuck(t)
+	waiting := make(chan answer)
+	go func() { waiting <- s.do(t, "PUT", "/put/k", `{"value":1}`) }()
+	until(t, "the first write waits", func() bool { writes, _ := s.store.Queued(); return writes == 1 })
+	wantOverloaded(t, s.do(t, "PUT", "/put/k", `{"value":2}`), "KV_MAX_QUEUED_WRITES")
+	wantOverloaded(t, s.do(t, "DELETE", "/delete/k", ""), "KV_MAX_QUEUED_WRITES")
+	release()
+	if got := <-waiting; got.status != http.StatusOK {
+		t.Errorf("the write that waited: %d %s", got.status, got.body)
+	}
+}
+
+// Large bodies share a number of bytes; small ones cost nothing of it.
+func TestTooManyBodyBytes(t *testing.T) {
+	s := startWatched(t, store.Config{}, api.Limits(0, 200<<10))
+	large := `{"value":"` + strings.Repeat("x", 180<<10) + `"}`
+	s.halfAPut(t, large, len(large)+1)
+	var refused answer
+	until(t, "a large body is refused", func() bool {
+		refused = s.do(t, "PUT", "/put/k", large)
+		return refused.status != http.StatusOK
+	})
+	wantOverloaded(t, refused, "KV_MAX_QUEUED_BYTES")
+	if got := s.do(t, "PUT", "/put/k", `{"value":1}`); got.status != http.StatusOK {
+		t.Errorf("a small one: %d %s", got.status, got.body)
+	}
+}
