@@ -19,6 +19,8 @@ Usage:
   gateway healthcheck [flags]  exit with 0 when the gateway at --gateway-addr answers
   gateway token [--help]       make, list and revoke access tokens`
 
+const most = 1_000_000 // of whatever is counted
+
 // config is what the settings say.
 type config struct {
 	addr           string
@@ -27,10 +29,15 @@ type config struct {
 	maxValueBytes  int64
 	tokensFile     string // empty: no access control
 	metricsAddr    string
-	logLevel       string
-	logFormat      string
-	version        bool // print it and end
-	healthcheck    bool // ask a running gateway and end
+	drainDelay     time.Duration
+	maxConnections int
+
+	maxRequestsPerClient, maxWatchersPerClient int
+
+	logLevel    string
+	logFormat   string
+	version     bool // print it and end
+	healthcheck bool // ask a running gateway and end
 }
 
 // parseConfig reads args and the environment. Help goes to out. The error is
@@ -51,6 +58,14 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	set.MaxValueBytes(&cfg.maxValueBytes)
 	set.TokensFile(&cfg.tokensFile)
 	set.Metrics(&cfg.metricsAddr)
+	set.Int(&cfg.maxConnections, "max-connections", "connections", 16_384, 1, most,
+		"most connections of clients at once, idle ones too; more get 503")
+	set.Int(&cfg.maxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
+		"most requests of one client address under way at once, /watch included; more get 429")
+	set.Int(&cfg.maxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,
+		"most streams of /watch of one client address at once; more get 429")
+	set.Duration(&cfg.drainDelay, "drain-delay", "5s", time.Millisecond, time.Minute,
+		"how long a stopping gateway serves on at most, for load balancers to learn from /healthz that it stops")
 	set.Logging(&cfg.logLevel, &cfg.logFormat)
 	set.Bool(&cfg.version, "version", "print the version and exit")
 

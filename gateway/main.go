@@ -68,13 +68,17 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 		Logger:         logger,
 		Requests:       sight.requests(),
 		Tracer:         sight.tracing.Tracer(),
+		DrainDelay:     cfg.drainDelay,
+		MaxConnections: cfg.maxConnections,
+
+		MaxRequestsPerClient: cfg.maxRequestsPerClient,
+		MaxWatchersPerClient: cfg.maxWatchersPerClient,
 	})
 	if err != nil {
 		return err
 	}
 	defer handler.Close()
 	sight.watch(handler)
-	defer context.AfterFunc(ctx, handler.EndStreams)()
 	if ctx.Err() != nil {
 		return nil // stopped before it began
 	}

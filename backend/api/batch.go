@@ -71,6 +71,7 @@ type batchResult struct { //nolint:unused // for the annotations
 //	@Failure		413		{object}	problem.Problem	"The body, a value, or what the batch reads is over the limit (code value_too_large, batch_too_large)"
 //	@Failure		415		{object}	problem.Problem	"The body is of another type than JSON (code unsupported_media_type)"
 //	@Failure		422		{object}	problem.Problem	"The body is no batch; detail names operations[i].field (code invalid_batch), or a revert must name a version (code invalid_version)"
+//	@Failure		429		{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
 //	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504		{object}	problem.Problem	"The backend did not answer in time; whether the writes were made is not known (code backend_timeout)"
 //	@Failure		507		{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"

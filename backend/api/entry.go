@@ -40,6 +40,7 @@ import (
 //	@Failure		413				{object}	problem.Problem	"The value is over the limit (code value_too_large)"
 //	@Failure		415				{object}	problem.Problem	"The content type is not one, or the body is encoded (code unsupported_media_type)"
 //	@Failure		422				{object}	problem.Problem	"The body has no member value, or the ttl is not one (code missing_value, invalid_ttl)"
+//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
@@ -96,6 +97,7 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Failure		412				{object}	problem.Problem	"If-Match does not name the version (code precondition_failed)"
 //	@Failure		416				{object}	problem.Problem	"The range is not within the raw value (code invalid_range)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
+//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/get/{key} [get]

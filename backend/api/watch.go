@@ -84,7 +84,8 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
 //	@Failure		400				{object}	problem.Problem	"The prefix or the query is invalid (code invalid_key, malformed_query)"
 //	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or for is no time (code invalid_for)"
-//	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers), or the backend cannot be reached (code backend_unavailable, store_unavailable)"
+//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests, too_many_watchers)"
+//	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers; the header Retry-After tells when to try again, in seconds), or the backend cannot be reached (code backend_unavailable, store_unavailable)"
 //	@Router			/watch [get]
 //	@Router			/watch [head]
 func (a *API) watch(c *gin.Context) error {

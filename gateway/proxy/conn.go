@@ -38,6 +38,8 @@ type conn struct {
 	out    []byte // what is written next; kept for its space
 	readBy deadline
 	linger bool // the client may still be sending when the connection ends
+	// surplus says that there are too many connections without this one.
+	surplus bool
 
 	exchange
 
@@ -119,12 +121,15 @@ func (c *conn) serveOne() bool {
 	c.toHEAD = string(c.req.Method) == http.MethodHead
 	c.observe()
 	route := routeOf(c.req.Path())
+	if c.surplus && route != alive {
+		return c.refuseSurplus()
+	}
 	if route == guarded && c.p.access == nil {
 		route = hidden
 	}
 	switch route {
 	case alive:
-		return c.answerReadOnly(c.p.serveAlive)
+		return c.answerAlive()
 	case overall:
 		return c.answerReadOnly(c.p.serveHealth)
 	case hidden:
@@ -137,7 +142,7 @@ func (c *conn) serveOne() bool {
 			return c.answerDenial(denial)
 		}
 	}
-	return c.forward()
+	return c.forwardCounted()
 }
 
 // readHead waits for the next request and returns the length of its head, which
@@ -148,7 +153,11 @@ func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 		if cap(c.out) > 2*largeBuffer {
 			c.out = nil
 		}
-		c.readBy.in(time.Now(), telemetry.IdleTimeout)
+		patience := telemetry.IdleTimeout
+		if c.surplus {
+			patience = turnAwayTime
+		}
+		c.readBy.in(time.Now(), patience)
 		if !c.becomeIdle() {
 			return 0, nil, net.ErrClosed
 		}

@@ -64,7 +64,7 @@ func (c *conn) answer(write func(http.ResponseWriter)) bool {
 	a := &ownAnswer{header: http.Header{}}
 	write(a)
 	whole := c.dropBody() // whether or not another may follow: it decides how the connection ends
-	keep := c.req.KeepAlive && whole && !c.p.draining.Load()
+	keep := c.req.KeepAlive && whole && !c.p.leaving.Load() && !c.surplus
 	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	a.header.Set(telemetry.RequestIDHeader, c.id)

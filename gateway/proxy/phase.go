@@ -42,13 +42,22 @@ func (c *conn) becomeIdle() bool {
 	return true
 }
 
-// endIdle ends the connection if it waits for a request.
+// endIdle ends the connection if it waits for a request and none has arrived.
 func (c *conn) endIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == idle {
+	if c.phase == idle && !c.hasInput() {
 		_ = c.SetReadDeadline(longAgo)
 	}
+}
+
+// hasInput reports whether something has arrived that was not read yet.
+func (c *conn) hasInput() bool {
+	found := peekNothing
+	if c.raw != nil {
+		_ = c.raw.Control(func(fd uintptr) { found = peek(fd) }) // fails on a closed connection
+	}
+	return found == peekData
 }
 
 // abort ends the connection, whatever it does.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -22,6 +23,11 @@ const (
 	// slowestBody bytes that a body may have.
 	leastBodyTimeout = time.Minute
 	slowestBody      = 64 << 10
+
+	defaultDrainDelay           = 5 * time.Second
+	defaultMaxConnections       = 16_384
+	defaultMaxRequestsPerClient = 4_000
+	defaultMaxWatchersPerClient = 1_000
 )
 
 // Config is what New needs.
@@ -48,6 +54,14 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Access decides who may do what. nil lets everybody do everything.
 	Access *access.Guard
+	// DrainDelay bounds how long Serve goes on serving at its end, before it drains,
+	// so that load balancers learn from /healthz that it stops. 0 means 5 s.
+	DrainDelay time.Duration
+	// MaxConnections bounds the clients' connections. 0 means 16,384.
+	MaxConnections int
+	// MaxRequestsPerClient bounds what one client has under way at once, watches
+	// included, and MaxWatchersPerClient its watches. 0 means 4,000 and 1,000.
+	MaxRequestsPerClient, MaxWatchersPerClient int
 	// Logger takes what operators must know.
 	Logger *slog.Logger
 	// Requests, when set, counts every request, under the routes of Routes.
@@ -70,17 +84,24 @@ type Proxy struct {
 	requests       *telemetry.RequestMetrics // nil: none are counted
 	tracer         trace.Tracer              // nil: none are traced
 
-	retries atomic.Uint64
-	streams atomic.Int64
+	retries        atomic.Uint64
+	streams        atomic.Int64
+	drainDelay     time.Duration
+	maxConnections int
+	limit          int // of connections, from when it serves
+	clients        *clients
+	checkers       *checkers
+	refusing       chan struct{} // has one for each client that is turned away
 
 	// base is the context of what belongs to no request; cancel ends it in Close.
 	base   context.Context //nolint:containedctx // it is no request's
 	cancel context.CancelFunc
 
-	draining     atomic.Bool
+	leaving      atomic.Bool // answers end their connections
+	draining     atomic.Bool // and no request is waited for
 	streamsEnded atomic.Bool
 	serving      sync.WaitGroup // what Serve has started beside the clients
-	clients      sync.WaitGroup // their connections
+	connected    sync.WaitGroup // clients' connections
 
 	mu    sync.Mutex // guards conns
 	conns map[*conn]struct{}
@@ -94,18 +115,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	if len(cfg.Backends) == 0 {
 		return nil, errors.New("proxy: no backends")
 	}
-	if cfg.ProbeInterval == 0 {
-		cfg.ProbeInterval = defaultProbeInterval
-	}
-	if cfg.BodyTimeout == 0 {
-		cfg.BodyTimeout = leastBodyTimeout + time.Duration(cfg.MaxValueBytes/slowestBody)*time.Second
-	}
-	if cfg.DrainTimeout == 0 {
-		cfg.DrainTimeout = telemetry.DrainTimeout
-	}
-	if cfg.HeaderTimeout == 0 {
-		cfg.HeaderTimeout = telemetry.HeaderTimeout
-	}
+	cfg = withDefaults(cfg)
 	p := &Proxy{
 		pool:           newPool(cfg.Backends, cfg.Logger),
 		access:         cfg.Access,
@@ -117,6 +127,11 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		headerTimeout:  cfg.HeaderTimeout,
 		requests:       cfg.Requests,
 		tracer:         cfg.Tracer,
+		drainDelay:     cfg.DrainDelay,
+		maxConnections: cfg.MaxConnections,
+		clients:        newClients(cfg),
+		checkers:       newCheckers(),
+		refusing:       make(chan struct{}, turnedAway),
 		conns:          map[*conn]struct{}{},
 	}
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -126,6 +141,20 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+func withDefaults(cfg Config) Config {
+	if cfg.BodyTimeout == 0 {
+		cfg.BodyTimeout = leastBodyTimeout + time.Duration(cfg.MaxValueBytes/slowestBody)*time.Second
+	}
+	cfg.ProbeInterval = cmp.Or(cfg.ProbeInterval, defaultProbeInterval)
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, telemetry.DrainTimeout)
+	cfg.HeaderTimeout = cmp.Or(cfg.HeaderTimeout, telemetry.HeaderTimeout)
+	cfg.DrainDelay = cmp.Or(cfg.DrainDelay, defaultDrainDelay)
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, defaultMaxConnections)
+	cfg.MaxRequestsPerClient = cmp.Or(cfg.MaxRequestsPerClient, defaultMaxRequestsPerClient)
+	cfg.MaxWatchersPerClient = cmp.Or(cfg.MaxWatchersPerClient, defaultMaxWatchersPerClient)
+	return cfg
 }
 
 // EndStreams cuts every stream, now and from now on. A stream never ends by

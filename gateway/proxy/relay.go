@@ -23,7 +23,7 @@ func (c *conn) relay(up *upstream) bool {
 	}
 	none := c.res.NoBody(c.toHEAD)
 	toClose := !none && (c.res.Length == wire.UntilClose || c.res.Length == wire.Chunked && c.req.Minor == 0)
-	keep := sent && !toClose && c.req.KeepAlive && !c.p.draining.Load()
+	keep := sent && !toClose && c.req.KeepAlive && !c.p.leaving.Load() && !c.surplus
 	c.linger = c.linger || !sent
 	c.status = c.res.Status
 	c.out = c.appendAnswer(c.out[:0], keep, none)

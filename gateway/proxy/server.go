@@ -17,14 +17,15 @@ const (
 	longestPause   = time.Second // after a failed accept
 )
 
-// Serve answers requests on listener until ctx ends; then it stops accepting,
-// waits up to Config.DrainTimeout for the requests in flight and returns nil when
+// Serve answers requests on listener until ctx ends; then it lets load balancers
+// know (see leave), stops accepting, cuts streams, waits up to Config.DrainTimeout for the requests in flight and returns nil when
 // all were answered. It closes listener in every case. It is called once.
 func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
 	p.logger.Info("listening", "address", listener.Addr().String(), "version", telemetry.Version)
 	patrol, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	p.serving.Go(func() { p.patrol(patrol) })
+	p.limit = p.connectionLimit()
 	accepted := make(chan error, 1)
 	p.serving.Go(func() { accepted <- p.accept(ctx, listener) })
 	select {
@@ -37,11 +38,13 @@ func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	p.logger.Info("stopping: requests in flight are answered first")
+	p.leave()
 	p.draining.Store(true)
 	closing := listener.Close()
 	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
 		closing = errors.Join(closing, err)
 	}
+	p.EndStreams()
 	p.each((*conn).endIdle)
 	return errors.Join(closing, p.drain(stop))
 }
@@ -50,7 +53,7 @@ func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
 func (p *Proxy) drain(stop context.CancelFunc) error {
 	ended := make(chan struct{})
 	go func() {
-		p.clients.Wait()
+		p.connected.Wait()
 		close(ended)
 	}()
 	timer := time.NewTimer(p.drainTimeout)
@@ -95,11 +98,20 @@ func (p *Proxy) accept(ctx context.Context, listener net.Listener) error {
 
 // serveClient answers the requests of one connection in a goroutine of its own.
 func (p *Proxy) serveClient(client net.Conn) {
-	c := newConn(p, client)
+	if p.connections() >= p.limit+len(p.refusing) {
+		p.turnAway(client)
+		return
+	}
+	p.start(newConn(p, client), func() {})
+}
+
+// start serves c and calls ended after its end.
+func (p *Proxy) start(c *conn, ended func()) {
 	p.mu.Lock()
 	p.conns[c] = struct{}{}
 	p.mu.Unlock()
-	p.clients.Go(func() {
+	p.connected.Go(func() {
+		defer ended()
 		c.serve()
 		p.mu.Lock()
 		delete(p.conns, c)

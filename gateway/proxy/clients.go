@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"kvstore/gateway/wire"
+	"kvstore/internal/problem"
+)
+
+// clients count what each client has under way, and say when that is too much. A
+// client is an IPv4 address or an IPv6 /64 network, as in Traefik.
+type clients struct {
+	maxRequests, maxWatchers int
+
+	mu     sync.Mutex // guards counts
+	counts map[netip.Addr]*clientCount
+}
+
+// clientCount is what one client has under way; requests has the watches too.
+type clientCount struct{ requests, watchers int }
+
+func newClients(cfg Config) *clients {
+	return &clients{maxRequests: cfg.MaxRequestsPerClient, maxWatchers: cfg.MaxWatchersPerClient, counts: map[netip.Addr]*clientCount{}}
+}
+
+// enter counts a request of client, or returns the answer to one too many. Who got
+// nil calls leave.
+func (s *clients) enter(client netip.Addr, watch bool) *problem.Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := s.counts[client]
+	switch {
+	case count == nil:
+		count = &clientCount{}
+		s.counts[client] = count
+	case watch && count.watchers >= s.maxWatchers:
+		return problem.New(http.StatusTooManyRequests, "too_many_watchers", fmt.Sprintf(
+			"Your address has %d streams of /watch open, which is the limit for each client (KV_MAX_WATCHERS_PER_CLIENT)", s.maxWatchers))
+	case count.requests >= s.maxRequests:
+		return problem.New(http.StatusTooManyRequests, "too_many_requests", fmt.Sprintf(
+			"Your address has %d requests under way, which is the limit for each client (KV_MAX_REQUESTS_PER_CLIENT); nothing was done", s.maxRequests))
+	}
+	count.requests++
+	if watch {
+		count.watchers++
+	}
+	return nil
+}
+
+func (s *clients) leave(client netip.Addr, watch bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := s.counts[client]
+	count.requests--
+	if watch {
+		count.watchers--
+	}
+	if count.requests == 0 {
+		delete(s.counts, client)
+	}
+}
+
+// forwardCounted forwards the request unless its client has too much under way.
+func (c *conn) forwardCounted() bool {
+	client, watch := c.client(), c.stream
+	if refused := c.p.clients.enter(client, watch); refused != nil {
+		return c.answer(func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "1")
+			refused.Write(w)
+		})
+	}
+	defer c.p.clients.leave(client, watch)
+	return c.forward()
+}
+
+// client returns who sends the request: whom the hop in front names last in
+// X-Forwarded-For, if that hop is on this machine or in a private network, as
+// Traefik is, and else the peer itself. What stands further in front in that header
+// anybody may have written.
+func (c *conn) client() netip.Addr {
+	peer, err := netip.ParseAddr(c.ip)
+	if err != nil {
+		return netip.Addr{} // no TCP: all are one
+	}
+	peer = peer.WithZone("").Unmap()
+	if !peer.IsLoopback() && !peer.IsPrivate() && !peer.IsLinkLocalUnicast() {
+		return network(peer)
+	}
+	for i := len(c.req.Fields) - 1; i >= 0; i-- {
+		if c.req.Fields[i].Kind != wire.ForwardedFor {
+			continue
+		}
+		last := c.req.Fields[i].Value
+		last = bytes.TrimSpace(last[bytes.LastIndexByte(last, ',')+1:])
+		if named, err := netip.ParseAddr(string(last)); err == nil {
+			return network(named.WithZone("").Unmap())
+		}
+		break
+	}
+	return network(peer)
+}
+
+func network(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		if prefix, err := a.Prefix(64); err == nil {
+			return prefix.Addr()
+		}
+	}
+	return a
+}
