@@ -31,6 +31,8 @@ type cacheStatsAnswer struct {
 //	@Tags		statistics
 //	@Produce	json
 //	@Success	200	{object}	cacheStatsAnswer
+//	@Failure	429	{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
+//	@Failure	503	{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded)"
 //	@Router		/cache/stats [get]
 //	@Router		/cache/stats [head]
 func (a *API) cacheStats(c *gin.Context) error {

@@ -1,0 +1,215 @@
+package traefik_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// long reports whether the long form was asked for (task faults): more of everything.
+func long() bool { return os.Getenv("FAULTS") == "long" }
+
+func rounds(short, longer int) int {
+	if long() {
+		return longer
+	}
+	return short
+}
+
+// TestFaults does to the service what it must survive, under load, and prints what
+// became of every request. Nothing acknowledged may be lost, nothing read may be
+// stale, nothing may be written twice, and each failure must be one that a client
+// understands.
+func TestFaults(t *testing.T) {
+	table := &faultTable{}
+	defer table.print()
+	for _, name := range []string{"backend", "gateway", "traefik"} {
+		t.Run("kill -9 "+name, func(t *testing.T) { restartUnderLoad(t, table, name, syscall.SIGKILL) })
+		t.Run("SIGTERM "+name, func(t *testing.T) { restartUnderLoad(t, table, name, syscall.SIGTERM) })
+	}
+	t.Run("SIGTERM one of two gateways", func(t *testing.T) { rollingRestart(t, table) })
+	t.Run("SIGSTOP backend", func(t *testing.T) { stoppedBackend(t, table) })
+	t.Run("full disk", func(t *testing.T) { fullDisk(t, table) })
+	t.Run("slow clients", func(t *testing.T) { slowClients(t, table) })
+	t.Run("overload", func(t *testing.T) { overload(t, table) })
+	t.Run("malformed HTTP", func(t *testing.T) { malformedHTTP(t, table) })
+	if long() {
+		t.Run("clock steps", func(t *testing.T) { clockSteps(t, table) })
+	}
+}
+
+// survived checks what holds whatever happens, and adds the row.
+func (f *faultTable) survived(t *testing.T, l *traffic, begin time.Time) counts {
+	t.Helper()
+	recovered := l.recovered(begin)
+	c := l.verify(t)
+	f.add(strings.TrimPrefix(t.Name(), "TestFaults/"), c, recovered)
+	if c.lost > 0 || c.stale > 0 || c.doubled > 0 || c.unclear > 0 {
+		t.Errorf("lost %d, stale %d, doubled %d, unclear %d", c.lost, c.stale, c.doubled, c.unclear)
+	}
+	return c
+}
+
+func restartUnderLoad(t *testing.T, table *faultTable, name string, signal syscall.Signal) {
+	s := newStack(t)
+	victim := map[string]*process{"backend": s.backend, "gateway": s.gateway, "traefik": s.traefik}[name]
+	load := startTraffic(t, "k")
+	var begin time.Time
+	for range rounds(1, 5) {
+		load.more(t, 200)
+		victim.signal(t, signal)
+		if code := victim.wait(t); signal == syscall.SIGTERM && code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		begin = time.Now()
+		victim.start(t)
+		s.waitHealthy(t)
+	}
+	load.more(t, 200)
+	if c := table.survived(t, load, begin); c.refused+c.cut == 0 {
+		t.Error("nothing failed: the fault was none")
+	}
+}
+
+// rollingRestart stops one gateway after the other while the other serves: no request
+// may fail.
+func rollingRestart(t *testing.T, table *faultTable) {
+	first, second := freeAddress(t), freeAddress(t)
+	env := []string{"KV_GATEWAY_ADDR=" + first, "KV_GATEWAY_URL=http://" + first + ",http://" + second}
+	s := newStack(t, env...)
+	other := newProcess(t, "gateway 2", programs.gateway, nil, []string{"KV_GATEWAY_ADDR=" + second, "KV_BACKENDS=http://" + s.backendAddress})
+	other.start(t)
+	addresses := map[*process]string{s.gateway: first, other: second}
+	load := startTraffic(t, "k")
+	begin := time.Now()
+	for range rounds(1, 3) {
+		for _, p := range []*process{s.gateway, other} {
+			for _, address := range addresses {
+				usedByTraefik(t, load, address)
+			}
+			if code := p.stop(t); code != 0 {
+				t.Errorf("%s: exit code %d", p.name, code)
+			}
+			p.start(t)
+		}
+	}
+	load.more(t, 200)
+	if c := table.survived(t, load, begin); c.refused+c.cut > 0 {
+		t.Errorf("%d requests failed", c.refused+c.cut)
+	}
+}
+
+// usedByTraefik waits until the gateway at address has had a health check and serves
+// requests that came through Traefik: then it is one of two.
+func usedByTraefik(t *testing.T, load *traffic, address string) {
+	t.Helper()
+	eventually(t, address+" listens", func() error {
+		answer, err := tryRequest(address, http.MethodGet, "/health", nil, "")
+		if err == nil && answer.status != http.StatusOK {
+			err = fmt.Errorf("%d", answer.status)
+		}
+		return err
+	})
+	port, err := hexPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "Traefik uses "+address, func() error {
+		n, err := connectionsTo(port)
+		if err == nil && n < 3 { // one may be of a health check
+			err = fmt.Errorf("%d connections", n)
+		}
+		return err
+	})
+	load.more(t, 100)
+}
+
+// connectionsTo counts the established connections to a local port, which is in the
+// form of /proc/net/tcp.
+func connectionsTo(port string) (n int, err error) {
+	text, err := os.ReadFile("/proc/net/tcp")
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 3 && strings.HasSuffix(fields[2], ":"+port) && fields[3] == "01" {
+			n++
+		}
+	}
+	return n, err
+}
+
+func hexPort(address string) (string, error) {
+	var port int
+	_, text, _ := strings.Cut(address, ":")
+	_, err := fmt.Sscan(text, &port)
+	return fmt.Sprintf("%04X", port), err
+}
+
+// stoppedBackend: requests get 504 in time, and what the backend did with them when
+// it went on is one version each, or none.
+func stoppedBackend(t *testing.T, table *faultTable) {
+	s := newStack(t, "KV_BACKEND_TIMEOUT=1s")
+	load := startTraffic(t, "k")
+	var begin time.Time
+	for range rounds(1, 5) {
+		load.more(t, 200)
+		s.backend.signal(t, syscall.SIGSTOP)
+		failed := load.counts().refused
+		eventually(t, "requests fail", func() error {
+			if got := load.counts().refused; got < failed+trafficClients {
+				return fmt.Errorf("%d", got-failed)
+			}
+			return nil
+		})
+		begin = time.Now()
+		s.backend.signal(t, syscall.SIGCONT)
+		s.waitHealthy(t)
+	}
+	load.more(t, 200)
+	table.survived(t, load, begin)
+}
+
+// fullDisk fills a small tmpfs under the database and empties it again.
+func fullDisk(t *testing.T, table *faultTable) {
+	dir := t.TempDir()
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no tmpfs can be mounted here: %v: %s", err, output)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	s := newStack(t, "KV_DATABASE_URL=sqlite:"+filepath.Join(dir, "kv_store.db"))
+	load := startTraffic(t, "k")
+	load.more(t, 200)
+	ballast := filepath.Join(dir, "ballast")
+	_ = os.WriteFile(ballast, make([]byte, 24<<20), 0o600) // as much as there is room for
+	eventually(t, "a write gets 507", func() error {
+		answer, err := tryRequest(webAddress, http.MethodPut, "/put/large", nil, `{"value":"`+strings.Repeat("x", 512<<10)+`"}`)
+		if err == nil && answer.status != http.StatusInsufficientStorage {
+			err = fmt.Errorf("%d %.200s", answer.status, answer.body)
+		}
+		return err
+	})
+	get(t, "/get/k-0").wantStatus(t, http.StatusOK)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	load.more(t, 200)
+	table.survived(t, load, begin)
+	s.backend.kill(t) // before the directory goes
+}
+
+// clockSteps runs the tests that set the store's clock back and forth: the programs'
+// own clock cannot be set for one process (Go reads it without libc).
+func clockSteps(t *testing.T, table *faultTable) {
+	run := exec.Command("go", "test", "-count=1", "-v", "-run", "Clock|TestPutAndGet|TimeToCome|TimeToLive", "./backend/store", "./backend/database", "./backend/api")
+	run.Dir = root
+	output, err := run.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+	table.rows = append(table.rows, fmt.Sprintf("clock steps (%d tests of the store's clock)\t\t\t\t\t\t\t\t\t\t", strings.Count(string(output), "--- PASS")))
+}
