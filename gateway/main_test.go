@@ -97,7 +97,7 @@ func TestRun(t *testing.T) {
 	defer cancel()
 	log, ended := &journal{}, make(chan error, 1)
 	go func() {
-		ended <- main.Run(ctx, []string{"--gateway-addr=127.0.0.1:0"}, env(map[string]string{"KV_BACKENDS": url}), log)
+		ended <- main.Run(ctx, []string{"--gateway-addr=127.0.0.1:0"}, env(map[string]string{"KV_BACKENDS": url, "KV_DRAIN_DELAY": "1ms"}), log)
 	}()
 	address := log.address(t)
 	if status, body := get(t, "http://"+address+"/get/a//b"); status != http.StatusOK || body != "got /get/a//b" {

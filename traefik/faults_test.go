@@ -81,22 +81,23 @@ func restartUnderLoad(t *testing.T, table *faultTable, name string, signal sysca
 // may fail.
 func rollingRestart(t *testing.T, table *faultTable) {
 	first, second := freeAddress(t), freeAddress(t)
-	env := []string{"KV_GATEWAY_ADDR=" + first, "KV_GATEWAY_URL=http://" + first + ",http://" + second}
-	s := newStack(t, env...)
-	other := newProcess(t, "gateway 2", programs.gateway, nil, []string{"KV_GATEWAY_ADDR=" + second, "KV_BACKENDS=http://" + s.backendAddress})
+	s := newStack(t, "KV_GATEWAY_ADDR="+first, "KV_GATEWAY_URL=http://"+first+",http://"+second, "KV_LOG_LEVEL=debug")
+	other := newProcess(t, "gateway 2", programs.gateway, nil,
+		[]string{"KV_GATEWAY_ADDR=" + second, "KV_BACKENDS=http://" + s.backendAddress, "KV_LOG_LEVEL=debug"})
 	other.start(t)
-	addresses := map[*process]string{s.gateway: first, other: second}
+	usedByTraefik(t, other, 0)
+	usedByTraefik(t, s.gateway, 0)
 	load := startTraffic(t, "k")
 	begin := time.Now()
 	for range rounds(1, 3) {
 		for _, p := range []*process{s.gateway, other} {
-			for _, address := range addresses {
-				usedByTraefik(t, load, address)
-			}
+			load.more(t, 100)
 			if code := p.stop(t); code != 0 {
 				t.Errorf("%s: exit code %d", p.name, code)
 			}
+			before := checks(p)
 			p.start(t)
+			usedByTraefik(t, p, before)
 		}
 	}
 	load.more(t, 200)
@@ -105,49 +106,20 @@ func rollingRestart(t *testing.T, table *faultTable) {
 	}
 }
 
-// usedByTraefik waits until the gateway at address has had a health check and serves
-// requests that came through Traefik: then it is one of two.
-func usedByTraefik(t *testing.T, load *traffic, address string) {
+// usedByTraefik waits until Traefik has asked the gateway how it is, after the first
+// so many times.
+func usedByTraefik(t *testing.T, gateway *process, before int) {
 	t.Helper()
-	eventually(t, address+" listens", func() error {
-		answer, err := tryRequest(address, http.MethodGet, "/health", nil, "")
-		if err == nil && answer.status != http.StatusOK {
-			err = fmt.Errorf("%d", answer.status)
+	eventually(t, "Traefik uses "+gateway.name, func() error {
+		if n := checks(gateway); n <= before {
+			return fmt.Errorf("%d health checks", n)
 		}
-		return err
+		return nil
 	})
-	port, err := hexPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "Traefik uses "+address, func() error {
-		n, err := connectionsTo(port)
-		if err == nil && n < 3 { // one may be of a health check
-			err = fmt.Errorf("%d connections", n)
-		}
-		return err
-	})
-	load.more(t, 100)
 }
 
-// connectionsTo counts the established connections to a local port, which is in the
-// form of /proc/net/tcp.
-func connectionsTo(port string) (n int, err error) {
-	text, err := os.ReadFile("/proc/net/tcp")
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 3 && strings.HasSuffix(fields[2], ":"+port) && fields[3] == "01" {
-			n++
-		}
-	}
-	return n, err
-}
-
-func hexPort(address string) (string, error) {
-	var port int
-	_, text, _ := strings.Cut(address, ":")
-	_, err := fmt.Sscan(text, &port)
-	return fmt.Sprintf("%04X", port), err
-}
+// checks counts the health checks in the log.
+func checks(gateway *process) int { return len(gateway.log.lines(`"uri":"/healthz"`)) }
 
 // stoppedBackend: requests get 504 in time, and what the backend did with them when
 // it went on is one version each, or none.

@@ -73,8 +73,7 @@ func dribble(t *testing.T, address string, connections int) {
 // with 200 or a problem that says when to try again, what was acknowledged is there,
 // memory stays bounded, and afterwards all is as before.
 func overload(t *testing.T, table *faultTable) {
-	s := newStack(t, "KV_MAX_QUEUED_WRITES=8", "KV_MAX_REQUESTS=256")
-	begin := time.Now()
+	s := newStack(t, "KV_MAX_QUEUED_WRITES=32", "KV_MAX_REQUESTS=256")
 	value := `"` + strings.Repeat("v", 20_000) + `"`
 	stop := make(chan struct{})
 	var crowd sync.WaitGroup
@@ -110,6 +109,7 @@ func overload(t *testing.T, table *faultTable) {
 	load.more(t, rounds(200, 2000))
 	close(stop)
 	crowd.Wait()
+	begin := time.Now()
 	if seen[http.StatusOK] == 0 || seen[http.StatusServiceUnavailable] == 0 {
 		t.Errorf("answers of %v: none was accepted, or none was refused", seen)
 	}
@@ -120,7 +120,7 @@ func overload(t *testing.T, table *faultTable) {
 	}
 	failed := load.counts().refused
 	load.more(t, 200)
-	if now := load.counts(); now.cut > 0 || now.refused > failed+trafficClients*2 {
+	if now := load.counts(); now.cut > 0 || now.refused > failed {
 		t.Errorf("afterwards requests fail: %+v", now)
 	}
 	table.survived(t, load, begin)

@@ -62,7 +62,7 @@ func (s *checkers) state(since time.Time) (untold, told int) {
 // stops, for drainDelay at most: till then a load balancer sends requests here, and
 // would have to answer for connections that are refused. Every answer ends its
 // connection meanwhile, so that none is closed just when a request comes on it. With
-// nobody who asks, or nobody connected, it returns at once.
+// nobody who asks it returns at once.
 func (p *Proxy) leave() {
 	began := time.Now()
 	p.leaving.Store(true)
@@ -70,7 +70,7 @@ func (p *Proxy) leave() {
 	defer ticker.Stop()
 	for time.Since(began) < p.drainDelay {
 		untold, told := p.checkers.state(began.Add(-checkedLately))
-		if untold == 0 && told == 0 || untold > 0 && p.connections() == 0 {
+		if untold == 0 && told == 0 {
 			return
 		}
 		if untold == 0 {
