@@ -62,10 +62,10 @@ func (c *config) define(set *settings.Set) {
 	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always; 0 keeps all")
 	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "most streams of /watch at once")
 	set.Metrics(&c.metricsAddr)
-	set.Int(&c.maxRequests, "max-requests", "requests", 4096, 1, maxQueue,
+	set.Int(&c.maxRequests, "max-requests", "requests", 8192, 1, maxQueue,
 		"most requests under way at once, /watch not counted; more get 503")
-	set.Int(&c.maxWrites, "max-queued-writes", "writes", 2048, 1, maxQueue, "most writes that wait for the disk; more get 503")
-	set.Size(&c.maxBytes, "max-queued-bytes", "64MiB", 1, maxQueueBytes,
+	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "most writes that wait for the disk; more get 503")
+	set.Size(&c.maxBytes, "max-queued-bytes", "128MiB", 1, maxQueueBytes,
 		"most bytes of values that wait for the disk, and most bytes of large bodies on their way in; more get 503")
 	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")

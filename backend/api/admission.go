@@ -1,9 +1,12 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -11,8 +14,8 @@ import (
 )
 
 const (
-	defaultMaxRequests  = 4096
-	defaultMaxBodyBytes = 64 << 20
+	defaultMaxRequests  = 8192
+	defaultMaxBodyBytes = 128 << 20
 	// smallBody is how much of a body costs nothing of the bytes that all bodies
 	// share, so that who sends large ones slowly is not in the way of small writes.
 	smallBody = 64 << 10
@@ -20,7 +23,7 @@ const (
 
 // Limits bounds what is under way at once: requests, watches and those for health
 // excepted, and the bytes of large bodies. More is refused with kv.ErrOverloaded. A
-// zero means 4,096 requests and 64 MiB.
+// zero means 8,192 requests and 128 MiB.
 func Limits(requests int, bodyBytes int64) Option {
 	return func(a *API) {
 		if requests > 0 {
@@ -55,6 +58,11 @@ func (a *API) admit(c *gin.Context) {
 		c.Next()
 		return
 	}
+	if length := c.Request.ContentLength; length > smallBody && !a.admission.hasRoom(length) {
+		a.writeError(c, kv.TooManyBytes(a.admission.maxBodyBytes)) // sooner than after half of it
+		c.Abort()
+		return
+	}
 	body := &admittedBody{ReadCloser: c.Request.Body, admission: &a.admission}
 	c.Request.Body = body
 	defer body.release()
@@ -72,6 +80,13 @@ func (a *admission) begin() bool {
 		return false
 	}
 	return true
+}
+
+// hasRoom reports whether a body of that length is worth to be read. It reserves
+// nothing: who only says that a large body comes takes no place.
+func (a *admission) hasRoom(length int64) bool {
+	held := a.bodyBytes.Load()
+	return held == 0 || held+length-smallBody <= a.maxBodyBytes
 }
 
 // An admittedBody is the body of a request. It fails with kv.ErrOverloaded in the
@@ -107,5 +122,19 @@ func (b *admittedBody) release() {
 	b.admission.bodyBytes.Add(-b.held)
 	if b.begun {
 		b.admission.requests.Add(-1)
+	}
+}
+
+// overloads tell the log of requests that were refused, once a second.
+type overloads struct {
+	last  atomic.Int64 // Unix seconds of the last line
+	count atomic.Int64 // since then
+}
+
+func (o *overloads) note(ctx context.Context, logger *slog.Logger, err error) {
+	o.count.Add(1)
+	now, last := time.Now().Unix(), o.last.Load()
+	if now != last && o.last.CompareAndSwap(last, now) {
+		logger.WarnContext(ctx, "requests are refused", "count", o.count.Swap(0), "error", err)
 	}
 }

@@ -120,3 +120,22 @@ func TestTooManyBodyBytes(t *testing.T) {
 		t.Errorf("a small one: %d %s", got.status, got.body)
 	}
 }
+
+// However many are refused, the log has few lines of it.
+func TestRefusalsAreLoggedInSum(t *testing.T) {
+	s := startWatched(t, store.Config{MaxQueuedWrites: 1})
+	release := s.stuck(t)
+	waiting := make(chan answer)
+	go func() { waiting <- s.do(t, "PUT", "/put/k", `{"value":1}`) }()
+	until(t, "the first write waits", func() bool { writes, _ := s.store.Queued(); return writes == 1 })
+	began := time.Now()
+	for range 200 {
+		s.do(t, "PUT", "/put/k", `{"value":2}`)
+	}
+	most := int(time.Since(began).Seconds()) + 2
+	release()
+	<-waiting
+	if lines := strings.Count(s.log.String(), "\n"); lines == 0 || lines > most {
+		t.Errorf("%d lines, want 1 to %d:\n%.2000s", lines, most, s.log)
+	}
+}

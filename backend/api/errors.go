@@ -11,6 +11,7 @@ import (
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 	"kvstore/internal/problem"
+	"kvstore/internal/telemetry"
 )
 
 // statuses is the one table from errors to answers.
@@ -46,7 +47,12 @@ const statusClientClosedRequest = 499
 // for the client goes to the log, with the request id, and not into the answer.
 func (a *API) writeError(c *gin.Context, err error) {
 	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError {
+	switch {
+	case errors.Is(err, kv.ErrOverloaded):
+		// A line for each would be more work just when there is too much.
+		telemetry.Quiet(c.Writer)
+		a.overloads.note(c.Request.Context(), a.logger, err)
+	case p.Status >= http.StatusInternalServerError:
 		a.logger.ErrorContext(c.Request.Context(), "request failed", "status", p.Status, "error", err)
 	}
 	if p.Status == http.StatusServiceUnavailable {

@@ -21,6 +21,7 @@ type API struct {
 	workers workers
 
 	admission admission
+	overloads overloads
 
 	heartbeat, stall time.Duration // of streams
 	observer         observer

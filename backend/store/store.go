@@ -32,7 +32,7 @@ type Config struct {
 	// MaxWatchers is how many watches may be open at once; 0 means 10,000.
 	MaxWatchers int
 	// MaxQueuedWrites and MaxQueuedBytes bound the writes that wait for the disk, in
-	// number and by the bytes of their values; 0 means 2,048 and 64 MiB. What goes
+	// number and by the bytes of their values; 0 means 4,096 and 128 MiB. What goes
 	// over a bound is refused with kv.ErrOverloaded.
 	MaxQueuedWrites int
 	MaxQueuedBytes  int64

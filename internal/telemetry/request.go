@@ -71,6 +71,23 @@ func saneRequestID(id string) bool {
 type answer struct {
 	http.ResponseWriter
 	status int
+	quiet  bool
+}
+
+// Quiet says that an answer of 500 and above has no line in the log of its own, but at
+// debug level: whoever calls it logs such answers in sum.
+func Quiet(w http.ResponseWriter) {
+	for {
+		switch writer := w.(type) {
+		case *answer:
+			writer.quiet = true
+			return
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = writer.Unwrap()
+		default:
+			return
+		}
+	}
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -105,7 +122,7 @@ func (a *answer) recovered(ctx context.Context, logger *slog.Logger, cause any) 
 
 func (a *answer) log(ctx context.Context, logger *slog.Logger, r *http.Request, took time.Duration) {
 	level := slog.LevelDebug
-	if a.status >= http.StatusInternalServerError {
+	if a.status >= http.StatusInternalServerError && !a.quiet {
 		level = slog.LevelWarn
 	}
 	if !logger.Enabled(ctx, level) {
