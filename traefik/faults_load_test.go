@@ -75,7 +75,8 @@ func startTraffic(t *testing.T, prefix string) *traffic {
 
 // ask sends a request and counts what kind of answer it gets; ok is 200.
 func (l *traffic) ask(client *http.Client, method, path, body string) (answer []byte, ok bool) {
-	request, err := http.NewRequest(method, "http://"+webAddress+path, strings.NewReader(body)) //nolint:noctx // what is under way is not cancelled: it might be written, unknown to us
+	// Without a context: what is under way is not cancelled, since it might be written, unknown to us.
+	request, err := http.NewRequest(method, "http://"+webAddress+path, strings.NewReader(body))
 	if err != nil {
 		panic(err)
 	}
@@ -154,10 +155,12 @@ func (l *traffic) read(client *http.Client, key string, known *history) {
 	var read getAnswer
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	value, told := known.acknowledged[read.Version]
 	if err := json.Unmarshal(text, &read); err != nil {
 		l.count.unclear++
-	} else if value, told = known.acknowledged[read.Version]; read.Version < known.latest || told && string(read.Value) != value {
+		return
+	}
+	value, told := known.acknowledged[read.Version]
+	if read.Version < known.latest || told && string(read.Value) != value {
 		l.count.stale++
 	}
 }

@@ -98,7 +98,7 @@ func sendRaw(address, text string) (status int, err error) {
 		return 0, err
 	}
 	if err != nil {
-		return 0, nil //nolint:nilerr // closed, as it may
+		return 0, nil // closed, as it may
 	}
 	defer answer.Body.Close()
 	_, err = io.Copy(io.Discard, answer.Body)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ErrOverloaded: more waits already than may. Nothing was written, and the same
+// ErrOverloaded says that more waits already than may. Nothing was written, and the same
 // request will work when less does.
 var ErrOverloaded = errors.New("overloaded")
 

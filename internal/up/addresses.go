@@ -94,6 +94,10 @@ func (a addresses) forGateway(env []string) []string {
 	return append(env, "KV_BACKENDS="+url(a.backend))
 }
 
+// stopAtOnce is env with a KV_DRAIN_DELAY for a gateway that has no other beside it to
+// take over: Traefik has ended before it, and nobody must be told.
+func stopAtOnce(env []string) []string { return append([]string{"KV_DRAIN_DELAY=1ms"}, env...) }
+
 // forTraefik does the same for KV_GATEWAY_ADDR.
 func (a addresses) forTraefik(env []string) []string {
 	if a.gatewayURL != "" {
