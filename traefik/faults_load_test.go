@@ -113,10 +113,13 @@ func clear(response *http.Response, text []byte) bool {
 			Code, Detail string
 		}
 		retry := response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") != ""
-		return json.Unmarshal(text, &p) == nil && p.Status == response.StatusCode && p.Code != "" && p.Detail != "" && retry
+		return json.Unmarshal(text, &p) == nil && p.Status == response.StatusCode && p.Code != "internal" && p.Code != "" && p.Detail != "" && retry
 	}
 	own := bytes.TrimSpace(text)
-	return slices.Contains(traefiksOwn, response.StatusCode) && string(own) != "" && strings.EqualFold(string(own), textOf(response.StatusCode))
+	// A 500 of Traefik's is for a connection that the gateway ended while a write was being
+	// sent on it; most such errors it knows, and answers with 502.
+	known := response.StatusCode == http.StatusInternalServerError || slices.Contains(traefiksOwn, response.StatusCode)
+	return known && string(own) != "" && strings.EqualFold(string(own), textOf(response.StatusCode))
 }
 
 // textOf is what Traefik answers with a status of its own.

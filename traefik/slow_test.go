@@ -106,7 +106,7 @@ func overload(t *testing.T, table *faultTable) {
 			}
 		})
 	}
-	load.more(t, rounds(200, 2000))
+	load.more(t, rounds(200, 500))
 	close(stop)
 	crowd.Wait()
 	begin := time.Now()
