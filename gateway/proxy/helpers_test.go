@@ -59,7 +59,7 @@ func (g *gateway) addr() string { return g.address }
 
 func defaults(t *testing.T, backends ...string) (proxy.Config, *journal) {
 	t.Helper()
-	cfg := proxy.Config{BackendTimeout: patience, MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond, DrainTimeout: patience}
+	cfg := proxy.Config{BackendTimeout: patience, MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond, DrainTimeout: patience, DrainDelay: time.Millisecond}
 	for _, text := range backends {
 		u, err := url.Parse(text)
 		if err != nil {
