@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"kvstore/backend/database"
 	"kvstore/internal/settings"
@@ -21,6 +20,7 @@ type command struct {
 	config config
 	owner  string // for prepare
 	dryRun bool   // for import
+	force  bool   // for backup
 	out    io.Writer
 }
 
@@ -51,36 +51,12 @@ func mistake(format string, args ...any) error {
 	return &settings.Error{Mistakes: []error{fmt.Errorf(format, args...)}}
 }
 
-func (c command) backup(ctx context.Context, args []string) error {
-	target := args[0]
-	if err := database.Backup(ctx, c.config.databaseURL, target); err != nil {
-		return err
-	}
-	info, err := os.Stat(target)
-	if err != nil {
-		return err
-	}
-	return c.say("backup written and checked: %s (%d bytes)", target, info.Size())
-}
-
-func (c command) restore(ctx context.Context, args []string) error {
-	kept, err := database.Restore(ctx, args[0], c.config.databaseURL, time.Now())
-	if err != nil {
-		return err
-	}
-	if kept != "" {
-		if err := c.say("the database that was there is kept as %s", kept); err != nil {
-			return err
-		}
-	}
-	return c.say("restored %s to %s", args[0], c.config.databaseURL)
-}
-
 func (c command) check(ctx context.Context, _ []string) error {
-	if err := database.Check(ctx, c.config.databaseURL); err != nil {
+	found, err := database.Check(ctx, c.config.databaseURL)
+	if err != nil {
 		return err
 	}
-	return c.say("the database is sound: %s", c.config.databaseURL)
+	return c.say("the database is sound: %s\n%s", c.config.databaseURL, contents(found))
 }
 
 func (c command) healthcheck(ctx context.Context, _ []string) error {

@@ -41,8 +41,8 @@ const usage = `backend keeps every version of every key in SQLite and answers HT
 
 Usage:
   backend [flags]                 serve until SIGINT or SIGTERM
-  backend backup FILE [flags]     write a consistent copy of the database; the service may run
-  backend restore FILE [flags]    put a copy in the place of the database; the service must be stopped
+  backend backup FILE [flags]     write a consistent copy of the database and verify it; the service may run
+  backend restore FILE [flags]    verify a copy and put it in the place of the database; the service must be stopped
   backend check [flags]           read the whole database and check it; the service may run
   backend compact [flags]         give the free space of the database file back to the disk; the service may run
   backend import FILE [flags]     read the database of the Python predecessor; the service must be stopped

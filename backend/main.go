@@ -27,10 +27,11 @@ func main() { os.Exit(telemetry.Main("backend", run)) }
 // returns when that is done or ctx ends.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	var owner string
-	var dryRun bool
+	var dryRun, force bool
 	c, rest, err := parseConfig(args, getenv, stdout, func(set *settings.Set) {
 		set.Text(&owner, "owner", "uid:gid", "for the command prepare")
 		set.Bool(&dryRun, "dry-run", "for the command import: say what it would do, and keep nothing")
+		set.Bool(&force, "force", "for the command backup: replace FILE when it exists")
 	})
 	switch {
 	case errors.Is(err, settings.ErrHelp):
@@ -41,7 +42,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		_, err := fmt.Fprintln(stdout, telemetry.VersionLine("backend"))
 		return err
 	case len(rest) > 0:
-		return command{config: c, owner: owner, dryRun: dryRun, out: stdout}.run(ctx, rest[0], rest[1:])
+		return command{config: c, owner: owner, dryRun: dryRun, force: force, out: stdout}.run(ctx, rest[0], rest[1:])
 	}
 	logger, err := telemetry.NewLogger(stdout, c.logLevel, c.logFormat)
 	if err != nil {

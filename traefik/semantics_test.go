@@ -90,7 +90,7 @@ func TestMethodsThatAreNotAllowed(t *testing.T) {
 // way the path is spelt.
 func TestInternalsAreNotReachable(t *testing.T) {
 	newStack(t)
-	for _, name := range []string{"metrics", "healthz", "readyz", "db/compact"} {
+	for _, name := range []string{"metrics", "healthz", "readyz", "db/compact", "db/backup"} {
 		spelled := fmt.Sprintf("%%%02X%s", name[0], name[1:])
 		for _, target := range []string{
 			"/" + name, "/" + spelled, "/" + name + "/", "/" + name + "/x", "/" + name + "?x=1", "/" + name + "%2F",

@@ -34,6 +34,7 @@ var statuses = []struct {
 	{kv.ErrFutureRevision, http.StatusUnprocessableEntity, "invalid_since", ""},
 	{kv.ErrTooManyWatchers, http.StatusServiceUnavailable, "too_many_watchers", ""},
 	{kv.ErrOverloaded, http.StatusServiceUnavailable, "overloaded", ""},
+	{kv.ErrCopying, http.StatusServiceUnavailable, "backup_running", ""},
 	{kv.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The store cannot serve the request now"},
 	{kv.ErrCorrupt, http.StatusInternalServerError, "store_damaged", "The database is damaged; what was read is not served"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "store_unavailable", "The store did not answer in time"},

@@ -74,7 +74,9 @@ func (a *API) routes(router *gin.Engine) {
 
 	router.Match(read, "/cache/stats", a.handle(a.cacheStats))
 	router.Match(read, "/db/stats", a.handle(a.databaseStats))
-	router.POST("/db/compact", a.handle(a.compact)) // for the operator; not forwarded by the gateway
+	// For the operator; not forwarded by the gateway.
+	router.POST("/db/compact", a.handle(a.compact))
+	router.Match(read, "/db/backup", a.handle(a.backup))
 
 	router.Match(read, "/health", a.handle(a.health))
 	router.Match(read, "/healthz", a.handle(a.alive))

@@ -37,7 +37,7 @@ func TestBackupUnderWrites(t *testing.T) {
 	copies := make([]string, 5)
 	for i := range copies {
 		copies[i] = filepath.Join(t.TempDir(), "new", fmt.Sprintf("copy%d.db", i))
-		if err := database.Backup(t.Context(), url, copies[i]); err != nil {
+		if _, err := database.Backup(t.Context(), url, copies[i], false); err != nil {
 			t.Error(err)
 		}
 	}
@@ -70,18 +70,18 @@ func TestRestore(t *testing.T) {
 	db := databasetest.Open(t, url)
 	put(t, db, "k", "1")
 	copied := filepath.Join(t.TempDir(), "copy.db")
-	if err := database.Backup(t.Context(), url, copied); err != nil {
+	if _, err := database.Backup(t.Context(), url, copied, false); err != nil {
 		t.Fatal(err)
 	}
 	put(t, db, "k", "2")
 
 	t.Run("refuses an existing backup file", func(t *testing.T) {
-		if err := database.Backup(t.Context(), url, copied); err == nil || !strings.Contains(err.Error(), "exists already") {
+		if _, err := database.Backup(t.Context(), url, copied, false); err == nil || !strings.Contains(err.Error(), "exists already") {
 			t.Errorf("Backup = %v", err)
 		}
 	})
 	t.Run("refuses a live store", func(t *testing.T) {
-		_, err := database.Restore(t.Context(), copied, url, time.Now())
+		_, _, err := database.Restore(t.Context(), copied, url, time.Now())
 		if err == nil || !strings.Contains(err.Error(), "in use by another process") {
 			t.Errorf("Restore = %v", err)
 		}
@@ -95,15 +95,15 @@ func TestRestore(t *testing.T) {
 			if err := os.WriteFile(bad, []byte(data), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := database.Restore(t.Context(), bad, url, time.Now()); err == nil {
+			if _, _, err := database.Restore(t.Context(), bad, url, time.Now()); err == nil {
 				t.Errorf("Restore of %s succeeded", name)
 			}
 		}
-		if _, err := database.Restore(t.Context(), filepath.Join(t.TempDir(), "none"), url, time.Now()); !errors.Is(err, os.ErrNotExist) {
+		if _, _, err := database.Restore(t.Context(), filepath.Join(t.TempDir(), "none"), url, time.Now()); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("Restore of a missing file = %v", err)
 		}
 	})
-	kept, err := database.Restore(t.Context(), copied, url, time.Now())
+	_, kept, err := database.Restore(t.Context(), copied, url, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/trace"
@@ -39,6 +40,8 @@ type DB struct {
 	readers *gorm.DB
 	lock    *Lock
 	pages   *os.File // see openPages
+	path    string
+	copying sync.Mutex // held while there is a Copy
 	storeID string
 	memory  *memory
 	erased  atomic.Bool // some key was erased: new keys must be looked up among them
@@ -57,7 +60,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("database URL %q: %w", cfg.URL, err)
 	}
-	db := &DB{}
+	db := &DB{path: path}
 	if err := db.open(ctx, path, cfg); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, errors.Join(err, db.Close()))
 	}
@@ -71,6 +74,10 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if db.lock, err = AcquireLock(path); err != nil {
 		return err
 	}
+	if err := refuseHalfRestored(path); err != nil {
+		return err
+	}
+	removeDatabase(path + copySuffix) // of a process that was killed
 	if db.pages, err = openPages(path); err != nil {
 		return err
 	}

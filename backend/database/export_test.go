@@ -113,3 +113,8 @@ func (r *reads) Trace(_ context.Context, _ time.Time, fc func() (string, int64),
 	sql, _ := fc()
 	r.all = append(r.all, sql)
 }
+
+// CopyWith is Copy with something to do after each step.
+func (db *DB) CopyWith(ctx context.Context, between func()) (*Copy, error) {
+	return db.copy(ctx, between)
+}

@@ -77,7 +77,7 @@ func TestUpgradeFrom0001(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := database.Check(t.Context(), "sqlite:"+path); err != nil {
+		if _, err := database.Check(t.Context(), "sqlite:"+path); err != nil {
 			t.Error(err)
 		}
 	}

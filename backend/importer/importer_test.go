@@ -372,7 +372,7 @@ func TestManyVersions(t *testing.T) {
 			t.Errorf("k%d version 7 is %s with revision %d", k, entry.Value, entry.Revision)
 		}
 	}
-	if err := database.Check(t.Context(), url); err != nil {
+	if _, err := database.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 }

@@ -29,6 +29,8 @@ var (
 	// ErrUnavailable: the database or the store cannot serve now; nothing was
 	// written, and the same request may work later.
 	ErrUnavailable = errors.New("store is unavailable")
+	// ErrCopying: the database is being copied already.
+	ErrCopying = errors.New("a copy is being made")
 	// ErrCorrupt: the database is damaged; what was read is not served.
 	ErrCorrupt = errors.New("database is damaged")
 )

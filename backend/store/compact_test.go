@@ -106,7 +106,7 @@ func TestCompactUnderLoad(t *testing.T) {
 	if entry, _ := get(t, s, "many"); entry.Version != 300 {
 		t.Errorf("many has version %d", entry.Version)
 	}
-	if err := database.Check(t.Context(), url); err != nil {
+	if _, err := database.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 }

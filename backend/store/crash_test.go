@@ -49,7 +49,7 @@ func TestCrashAtCommit(t *testing.T) {
 func crash(t *testing.T, point string, commit, clients int) {
 	url := databasetest.URL(t)
 	answered := runCrasher(t, fmt.Sprintf("%s %d %d %s", point, commit, clients, url), clients)
-	if err := database.Check(t.Context(), url); err != nil {
+	if _, err := database.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 	s := open(t, options{url: url})

@@ -56,6 +56,7 @@ type Store struct {
 	turns         *turns
 	hub           *hub
 	counters      counters
+	logger        *slog.Logger
 
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
@@ -99,7 +100,7 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes,
 		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
-		hub: newHub(cfg.MaxWatchers, totals.Revision),
+		hub: newHub(cfg.MaxWatchers, totals.Revision), logger: cfg.Logger,
 	}
 	s.published.Store(totals.Revision)
 	s.hub.cut = &s.counters.cut

@@ -33,7 +33,7 @@ func TestOwnRoutes(t *testing.T) {
 		}
 	})
 	t.Run("not for the outside", func(t *testing.T) {
-		for _, target := range []string{"/readyz", "/metrics", "/%72eadyz", "/metric%73", "/readyz?a", "http://h/metrics", "/db/compact", "/db%2Fcompact", "/%64%62%2f%63%6f%6d%70%61%63%74"} {
+		for _, target := range []string{"/readyz", "/metrics", "/%72eadyz", "/metric%73", "/readyz?a", "http://h/metrics", "/db/compact", "/db%2Fcompact", "/%64%62%2f%63%6f%6d%70%61%63%74", "/db/backup", "/db%2Fbackup", "/%64%62%2f%62%61%63%6b%75%70"} {
 			for _, method := range []string{"GET", "POST"} {
 				response, body := g.send(t, method+" "+target+" HTTP/1.1\r\nHost: h\r\n\r\n")
 				wantProblem(t, response, body, http.StatusNotFound, "not_found", "")

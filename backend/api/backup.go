@@ -1,0 +1,92 @@
+package api
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"kvstore/backend/kv"
+)
+
+// backupPiece is how much of a backup is sent with one deadline.
+const backupPiece = 256 << 10
+
+// backup sends a copy of the whole database.
+//
+//	@Summary		A backup of the whole store
+//	@Description	A copy of the database as it was at one moment: every write that was answered before the request is in it, and each later
+//	@Description	one whole or not at all. Writes go on meanwhile. It is made on the disk of the database first, which must have as much
+//	@Description	room again, and then sent; one at a time. `Content-Length` and `Repr-Digest` (RFC 9530) tell whether all of it has
+//	@Description	arrived. `HEAD` makes no copy: its headers tell of the store as it is, without a length and a digest.
+//	@Description	Destroyed values are not in a backup made after they were destroyed; earlier backups have them still.
+//	@Description	For the operator, at the address of the backend itself; the gateway does not forward it. `backend backup FILE` gets and verifies
+//	@Description	one, and `backend restore FILE` puts it back.
+//	@Tags			operation
+//	@Produce		application/vnd.sqlite3
+//	@Success		200	{file}		binary	"The copy, an SQLite database"
+//	@Header			200	{string}	Content-Disposition	"A name for the file, with the time and the revision"
+//	@Header			200	{string}	Repr-Digest			"On a GET: the SHA-256 of the copy (RFC 9530)"
+//	@Header			200	{string}	X-KV-Store			"The id of the store"
+//	@Header			200	{integer}	X-KV-Revision		"The revision of the last write in it"
+//	@Header			200	{integer}	X-KV-Keys			"How many keys exist in it, as total_keys of /db/stats"
+//	@Header			200	{integer}	X-KV-Versions		"How many versions it has, as total_versions of /db/stats"
+//	@Header			200	{string}	X-Request-Id		"The id of the request, the same in every log line"
+//	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
+//	@Failure		500	{object}	problem.Problem	"The database is damaged (code store_damaged)"
+//	@Failure		503	{object}	problem.Problem	"Another backup is being made or sent (code backup_running), or the database cannot be reached (code store_unavailable)"
+//	@Failure		507	{object}	problem.Problem	"The disk has no room for a copy; the detail has the numbers (code storage_full)"
+//	@Router			/db/backup [get]
+//	@Router			/db/backup [head]
+func (a *API) backup(c *gin.Context) error {
+	if c.Request.Method == http.MethodHead {
+		stats, err := a.store.DatabaseStats(c.Request.Context())
+		if err == nil {
+			a.backupHead(c, stats.Totals)
+			c.Writer.WriteHeaderNow()
+		}
+		return err
+	}
+	made, err := a.store.Backup(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	a.backupHead(c, made.Totals)
+	c.Header("Content-Length", strconv.FormatInt(made.Bytes, 10))
+	c.Header("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(made.SHA256[:])+":")
+	if err := errors.Join(a.sendFile(c, made.File), made.Close()); err != nil {
+		a.logger.WarnContext(c.Request.Context(), "a backup was not sent to its end", "revision", made.Revision, "error", err)
+	}
+	return nil
+}
+
+func (a *API) backupHead(c *gin.Context, totals kv.Totals) {
+	name := fmt.Sprintf("kv_store-%s-r%d.db", time.Now().UTC().Format("20060102T150405Z"), totals.Revision)
+	c.Header("Content-Type", "application/vnd.sqlite3")
+	c.Header("Content-Disposition", `attachment; filename="`+name+`"`)
+	c.Header("Cache-Control", "no-store")
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("X-KV-Store", a.store.ID())
+	c.Header("X-KV-Revision", strconv.FormatInt(totals.Revision, 10))
+	c.Header("X-KV-Keys", strconv.FormatInt(totals.Keys, 10))
+	c.Header("X-KV-Versions", strconv.FormatInt(totals.Versions, 10))
+}
+
+// sendFile sends a file to a client that keeps taking some of it: else its space
+// would be taken for as long as the client likes.
+func (a *API) sendFile(c *gin.Context, file io.Reader) error {
+	control := http.NewResponseController(innermost(c.Writer))
+	for {
+		_ = control.SetWriteDeadline(time.Now().Add(a.stall)) // a connection without deadlines has none to keep
+		if _, err := io.CopyN(c.Writer, file, backupPiece); errors.Is(err, io.EOF) {
+			return control.SetWriteDeadline(time.Time{}) // the connection is used again
+		} else if err != nil {
+			return err
+		}
+	}
+}
