@@ -48,7 +48,11 @@ func (a *API) health(c *gin.Context) error {
 		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
 			With("backend", backend).With("database", database)
 	}
-	return writeJSON(c, healthAnswer{Status: "ok", Backend: backend, Database: part{Status: "ok"}})
+	database := part{Status: "ok"}
+	if a.store.DiskFull() { // no reason to send nobody here: reads work
+		database.Detail = "The disk is full: writes are refused until there is room; reads work"
+	}
+	return writeJSON(c, healthAnswer{Status: "ok", Backend: backend, Database: database})
 }
 
 // alive says that the process runs.

@@ -155,8 +155,12 @@ func (db *DB) Close() error {
 // StoreID identifies the store: it was made with the file and stays in it.
 func (db *DB) StoreID() string { return db.storeID }
 
-// Ping reports whether the database answers a read.
+// Ping reports whether the database answers a read, and its file is still where it
+// was.
 func (db *DB) Ping(ctx context.Context) error {
+	if err := db.inPlace(); err != nil {
+		return err
+	}
 	var one int
 	return translate(ctx, "ping", db.readers.WithContext(ctx).Raw("SELECT id FROM store").Row().Scan(&one))
 }

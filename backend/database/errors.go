@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -26,6 +27,9 @@ func kindOf(err error) error {
 	var failure sqlite3.Error
 	if !errors.As(err, &failure) {
 		return kv.ErrUnavailable
+	}
+	if failure.SystemErrno == syscall.ENOSPC || failure.SystemErrno == syscall.EDQUOT {
+		return kv.ErrStorageFull // of the files beside the database, for which SQLite has another code
 	}
 	switch failure.Code {
 	case sqlite3.ErrFull:

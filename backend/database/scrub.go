@@ -37,7 +37,7 @@ func (db *DB) Scrub(ctx context.Context) error {
 		case <-time.After(scrubPause):
 		}
 	}
-	return &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but a long read (a backup, perhaps) " +
+	return &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but a long read (of Litestream or another program) " +
 		"still needs the log that has them; repeat the request when it has ended"}
 }
 

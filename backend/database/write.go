@@ -68,6 +68,9 @@ type state struct {
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
+	if err := db.inPlace(); err != nil {
+		return err
+	}
 	tx := db.writer.WithContext(ctx).Begin()
 	if tx.Error != nil {
 		return translate(ctx, "begin", tx.Error)

@@ -64,6 +64,9 @@ type Store struct {
 	// published is the revision up to which the cache knows every write.
 	published atomic.Int64
 
+	// full: the last transaction found no room on the disk.
+	full atomic.Bool
+
 	hooks hooks
 }
 
@@ -121,6 +124,10 @@ func (s *Store) Close() {
 
 // ID identifies the store for as long as its database exists.
 func (s *Store) ID() string { return s.db.StoreID() }
+
+// DiskFull reports whether the last write was refused since the disk is full. It is false
+// again after the next write that finds room.
+func (s *Store) DiskFull() bool { return s.full.Load() }
 
 // Ping returns nil when the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -239,6 +240,7 @@ func (w *writer) transact(batch []*unit) (applied bool, err error) {
 		applied = true
 		return nil
 	})
+	s.full.Store(errors.Is(err, kv.ErrStorageFull))
 	if err != nil {
 		return applied, err
 	}
