@@ -141,7 +141,7 @@ func routeOf(path []byte) route {
 		return alive
 	case "/health":
 		return overall
-	case "/readyz", "/metrics", "/db/compact", "/db/backup":
+	case "/readyz", "/metrics", "/db/compact":
 		return hidden
 	case "/db/backup":
 		return guarded
