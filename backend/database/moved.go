@@ -1,6 +1,7 @@
 package database
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -12,6 +13,9 @@ import (
 // that no later start would find, so nothing may be written and answered.
 func (db *DB) inPlace() error {
 	opened, err := db.pages.Stat()
+	if errors.Is(err, os.ErrClosed) { // the database is closed, which what comes next tells
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("look at the database file: %w: %w", kv.ErrUnavailable, err)
 	}
