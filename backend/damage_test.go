@@ -175,7 +175,7 @@ func TestDamagedLog(t *testing.T) {
 
 // TestReplacedFile: what is written to a file that has lost its name would be gone with
 // the process, so writes are refused and the service says that it is not well. Reads go
-// on from what is open.
+// on from what is open, and never from the other file.
 func TestReplacedFile(t *testing.T) {
 	path, env, stored := stocked(t)
 	p := spawn(t, env)
@@ -209,7 +209,12 @@ func TestReplacedFile(t *testing.T) {
 			t.Errorf("PUT: %d %s, %v", status, body, err)
 		}
 		p.wantHealth(t, http.StatusServiceUnavailable, "unhealthy")
-		stored.verify(t, p)
+		for key, value := range stored { // what is open already is read; nothing else is opened
+			status, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
+			if err != nil || status != http.StatusServiceUnavailable && (status != http.StatusOK || !strings.Contains(string(body), strconv.Quote(value))) {
+				t.Errorf("GET %s: %d %.200s, %v", key, status, body, err)
+			}
+		}
 	}
 	if err := os.Rename(aside, path); err != nil { // as it was
 		t.Fatal(err)

@@ -114,7 +114,7 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if err := db.noteErased(ctx); err != nil {
 		return err
 	}
-	if db.readers, err = openReaders(path, readerCount(cfg.Readers)); err != nil {
+	if db.readers, err = openReaders(path, readerCount(cfg.Readers), db.inPlace); err != nil {
 		return err
 	}
 	return db.trace(cfg.Tracer)

@@ -71,11 +71,13 @@ func openWriter(path string, isNew bool, hook func(driver.Conn) error) (*gorm.DB
 	})
 }
 
-// openReaders opens a pool of n connections that cannot write.
-func openReaders(path string, n int) (*gorm.DB, error) {
+// openReaders opens a pool of n connections that cannot write. Each is opened when it is
+// first needed; then it must be the same file still, which inPlace tells.
+func openReaders(path string, n int, inPlace func() error) (*gorm.DB, error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_query_only", "on")
-	return openPool(path, pragmas, n, nil)
+	pragmas.Set("mode", "rw") // a file that is missing is not made
+	return openPool(path, pragmas, n, func(*sqlite3.SQLiteConn) error { return inPlace() })
 }
 
 // withReader calls fn with a connection of its own that cannot write.
