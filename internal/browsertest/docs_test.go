@@ -48,6 +48,7 @@ var trials = []struct {
 	{"get", "/healthz", "404", nil}, // not from outside
 	{"get", "/readyz", "404", nil},
 	{"post", "/db/compact", "404", nil},
+	{"get", "/db/backup", "404", nil},
 	{"get", "/docs", "200", nil}, // the browser follows it
 	{"get", "/docs/{file}", "200", nil},
 }
