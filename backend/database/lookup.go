@@ -18,10 +18,6 @@ func (t *Tx) LastValue(keyID, before int64) (kv.Entry, bool, error) {
 }
 
 func (t *Tx) entry(query string, args ...any) (kv.Entry, bool, error) {
-	var row entryRow
-	result := t.tx.Raw(query, args...).Scan(&row)
-	if result.Error != nil {
-		return kv.Entry{}, false, translate(t.tx.Statement.Context, "read an entry", result.Error)
-	}
-	return row.entry(), result.RowsAffected > 0, nil
+	entry, found, err := scanEntry(t.tx.Raw(query, args...).Row())
+	return entry, found, translate(t.tx.Statement.Context, "read an entry", err)
 }
