@@ -92,6 +92,14 @@ func TestAccess(t *testing.T) {
 			t.Errorf("keys: %q", keys)
 		}
 	})
+	t.Run("backup", func(t *testing.T) {
+		do(app, http.MethodGet, "/db/backup", "").wantProblem(t, http.StatusForbidden)
+		backup := do(ops, http.MethodGet, "/db/backup", "").wantStatus(t, http.StatusOK)
+		if !strings.HasPrefix(backup.body, "SQLite format 3\x00") || backup.header.Get("X-KV-Revision") != "2" {
+			t.Errorf("%d bytes, %v", len(backup.body), backup.header)
+		}
+		do(ops, http.MethodPost, "/db/compact", "").wantProblem(t, http.StatusNotFound)
+	})
 	t.Run("author", func(t *testing.T) {
 		forged := bearer(app)
 		forged.Set("X-KV-Author", "root")
