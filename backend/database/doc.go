@@ -7,9 +7,13 @@
 //
 //	store     one row: the id of the store and its counters (revision, keys, versions),
 //	          so that statistics take the same time however large the store is
-//	keys      one row per key: its latest version and where that stands
-//	versions  one row per version, append only; the revision is the primary key, so
-//	          rows lie on disk in commit order; (key_id, version) is unique
+//	keys      one row per key: its latest version and where that stands, whether it is
+//	          deleted, when it ends
+//	versions  one row per version, append only but for what retention and destruction
+//	          take; the revision is the primary key, so rows lie on disk in commit
+//	          order; (key_id, version) is unique
+//	erased    one row per key that was erased whole: a digest of its name, and how far
+//	          it had counted
 //
 // # Guarantees
 //
@@ -18,6 +22,9 @@
 //   - A read sees everything whose Update returned before the read began.
 //   - One process owns a database file. Open locks it and fails with the name of
 //     the process that holds it, since two caches over one file would diverge.
+//   - What Update remembers of the rows (see memory) is what the file has: nothing but
+//     Update changes it, and a commit that failed is forgotten whole.
+//   - After Scrub nothing of what was destroyed before is in the file or its log.
 //   - Errors are those of package kv, or wrap an error of the context. The text of
 //     a driver's error is for the log, never for a client.
 //
