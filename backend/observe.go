@@ -133,7 +133,7 @@ func openSight(ctx context.Context, c config, getenv func(string) string, logger
 // from then on too.
 func (s *sight) options(st *store.Store, logger *slog.Logger) []api.Option {
 	if s.metrics != nil {
-		s.metrics.Register(&storeCollector{st, logger})
+		s.metrics.Register(telemetry.Statistics(storeStatistics{st, logger}.collect))
 	}
 	var requests *telemetry.RequestMetrics
 	if s.metrics != nil {

@@ -37,7 +37,7 @@ func (s *sight) requests() *telemetry.RequestMetrics {
 
 func (s *sight) watch(p *proxy.Proxy) {
 	if s.metrics != nil {
-		s.metrics.Register(&proxyCollector{p})
+		s.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendStats(send, p.Stats()) }))
 	}
 }
 
@@ -47,33 +47,17 @@ func (s *sight) close() error {
 	return s.metrics.Close()
 }
 
-// proxyCollector reads the proxy's statistics at each scrape; between scrapes it
-// costs nothing.
-type proxyCollector struct{ proxy *proxy.Proxy }
-
-func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, labels, nil)
-}
-
 var (
-	clients     = describe("kv_gateway_client_connections", "Connections of clients that are open.")
-	streams     = describe("kv_gateway_streams", "Streams that are forwarded.")
-	retries     = describe("kv_gateway_retries_total", "Requests that were sent anew on another connection.")
-	healthy     = describe("kv_gateway_backend_healthy", "1 when the backend answered its last probe, else 0.", "backend")
-	connections = describe("kv_gateway_backend_connections", "Connections to a backend, by whether a request uses them.", "backend", "state")
-	dials       = describe("kv_gateway_backend_dials_total", "Connections that were made, or could not be made, to a backend.", "backend", "result")
+	clients     = telemetry.Describe("kv_gateway_client_connections", "Connections of clients that are open.")
+	streams     = telemetry.Describe("kv_gateway_streams", "Streams that are forwarded.")
+	retries     = telemetry.Describe("kv_gateway_retries_total", "Requests that were sent anew on another connection.")
+	healthy     = telemetry.Describe("kv_gateway_backend_healthy", "1 when the backend answered its last probe, else 0.", "backend")
+	connections = telemetry.Describe("kv_gateway_backend_connections", "Connections to a backend, by whether a request uses them.", "backend", "state")
+	dials       = telemetry.Describe("kv_gateway_backend_dials_total", "Connections that were made, or could not be made, to a backend.", "backend", "result")
 )
 
-// Describe names no metric, which makes the registry check each scrape instead.
-func (c *proxyCollector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect reads the statistics.
-func (c *proxyCollector) Collect(to chan<- prometheus.Metric) {
-	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
-	}
+func sendStats(send telemetry.Send, stats proxy.Stats) {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	stats := c.proxy.Stats()
 	send(clients, gauge, float64(stats.Clients))
 	send(streams, gauge, float64(stats.Streams))
 	send(retries, counter, float64(stats.Retries))

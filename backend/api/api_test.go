@@ -392,18 +392,7 @@ func FuzzPut(f *testing.F) {
 	for _, body := range []string{`{"value":1}`, `{"value":null}`, `{"value":"\ud800"}`, `{`, ``, `[]`, `{"value":[{"a":1e400}]}`, "\xff", `{"value":1,"value":2}`} {
 		f.Add([]byte(body))
 	}
-	db := databasetest.Open(f, databasetest.URL(f))
-	entries, err := cache.New(cache.Config[kv.Entry]{MaxKeys: 2, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() }})
-	if err != nil {
-		f.Fatal(err)
-	}
-	logger := slog.New(slog.DiscardHandler)
-	s, err := store.New(store.Config{Database: db, Cache: entries, MaxValueBytes: maxValueBytes, Logger: logger})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { s.Close(); entries.Close() })
-	handler := api.New(s, logger)
+	handler := fuzzHandler(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		put := httptest.NewRecorder()
 		handler.ServeHTTP(put, httptest.NewRequest(http.MethodPut, "/put/k", bytes.NewReader(body)))

@@ -5,18 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"kvstore/backend/api"
-	"kvstore/backend/cache"
-	"kvstore/backend/database/databasetest"
-	"kvstore/backend/kv"
-	"kvstore/backend/store"
 )
 
 const mebibyte = 1 << 20
@@ -238,18 +231,7 @@ func FuzzPutTyped(f *testing.F) {
 			f.Add(kind, []byte(body))
 		}
 	}
-	db := databasetest.Open(f, databasetest.URL(f))
-	entries, err := cache.New(cache.Config[kv.Entry]{MaxKeys: 2, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() }})
-	if err != nil {
-		f.Fatal(err)
-	}
-	logger := slog.New(slog.DiscardHandler)
-	s, err := store.New(store.Config{Database: db, Cache: entries, MaxValueBytes: maxValueBytes, Logger: logger})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { s.Close(); entries.Close() })
-	handler := api.New(s, logger)
+	handler := fuzzHandler(f)
 	f.Fuzz(func(t *testing.T, kind string, body []byte) {
 		request := httptest.NewRequest(http.MethodPut, "/put/k", bytes.NewReader(body))
 		request.Header["Content-Type"] = []string{kind}

@@ -62,9 +62,11 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 // DestroyAll erases key and its whole history. A key that exists is deleted first,
 // by a version that watchers see. When it returns nil, nothing of the key is left
 // but a digest of its name and how far it had counted, so that a new key of that
-// name goes on from there. author is the one of that version. Errors are those of Destroy. After kv.ErrUnavailable it can
-// be repeated: for a key that is erased already it takes what may be left off the disk
-// before it returns kv.ErrKeyNotFound.
+// name goes on from there. author is the one of the version that watchers see.
+//
+// Errors are those of Destroy. After kv.ErrUnavailable it can be repeated: for a key that
+// is erased already it takes what may be left off the disk before it returns
+// kv.ErrKeyNotFound.
 func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv.Condition) (Destroyed, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return Destroyed{}, err
