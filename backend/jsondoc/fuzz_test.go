@@ -3,6 +3,7 @@ package jsondoc_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -85,6 +86,7 @@ func merge(target, patch any) any {
 	return object
 }
 
+// FuzzPatch compares with RFC 6902 over decoded values, where encoding/json can tell.
 func FuzzPatch(f *testing.F) {
 	for _, document := range documents {
 		for _, patch := range []string{
@@ -111,6 +113,16 @@ func FuzzPatch(f *testing.F) {
 		}
 		if again, errAgain := patch.Apply(document, 1<<16); !bytes.Equal(again, got) || (err == nil) != (errAgain == nil) {
 			t.Fatalf("%q + %q = %q and then %q", document, text, got, again)
+		}
+		if !valid(document) || surrogates(document, text) || len(document)+len(text) > jsondoc.MaxNesting || errors.Is(err, jsondoc.ErrTooLarge) {
+			return
+		}
+		want, failure := applied(t, decode(t, document), text)
+		if errors.Is(failure, errTest) {
+			return
+		}
+		if (failure == nil) != (err == nil) || err == nil && !reflect.DeepEqual(decode(t, got), want) {
+			t.Fatalf("%q + %q = %q, %v, want %v, %v", document, text, got, err, want, failure)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package access_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -163,11 +164,12 @@ func FuzzFile(f *testing.F) {
 		}
 		path := filepath.Join(t.TempDir(), "tokens.yml")
 		write(t, path, string(text))
-		_, hash := access.NewSecret()
+		secret, hash := access.NewSecret()
 		name := "added-by-the-test"
 		if err := access.Add(path, &access.Token{Name: name, Hash: hash, Rules: []access.Rule{{Allow: access.Read}}}); err != nil {
 			t.Fatalf("add to %q: %v", text, err)
 		}
+		decides(t, path, secret)
 		if err := access.Remove(path, name); err != nil {
 			t.Fatal(err)
 		}
@@ -179,6 +181,26 @@ func FuzzFile(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// decides checks that the token of secret may read, and do nothing else, and that
+// nobody else may do anything.
+func decides(t *testing.T, path, secret string) {
+	t.Helper()
+	g, err := access.Open(access.Config{Path: path, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	other, _ := access.NewSecret()
+	for _, c := range []struct {
+		target, secret string
+		allowed        bool
+	}{{"/get/k", secret, true}, {"/put/k", secret, false}, {"/destroy/k", secret, false}, {"/get/k", other, false}} {
+		if _, denial := g.Check([]byte(c.target), bearer(t, c.secret)); (denial == nil) != c.allowed {
+			t.Errorf("%s: %+v, want allowed = %t", c.target, denial, c.allowed)
+		}
+	}
 }
 
 func describe(tokens []*access.Token) (lines []string) {
