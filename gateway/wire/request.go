@@ -1,6 +1,9 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"net/url"
+)
 
 // A Request is the head of one. Its slices are parts of what was parsed.
 type Request struct {
@@ -152,7 +155,7 @@ func (r *Request) parseTarget(target []byte) *Error {
 				r.Target = append([]byte("/"), r.Target...)
 			}
 		}
-		if len(host) == 0 || !all(host, inHost) {
+		if !isAuthority(host) {
 			return malformed("the host of the target is malformed")
 		}
 		r.Host = host
@@ -161,6 +164,16 @@ func (r *Request) parseTarget(target []byte) *Error {
 		return malformed("the path has a % that two hexadecimal digits do not follow")
 	}
 	return nil
+}
+
+// isAuthority is for a target that has a host, which few have: it leaves the brackets,
+// ports and escapes in it to net/url.
+func isAuthority(host []byte) bool {
+	if len(host) == 0 || !all(host, inHost) {
+		return false
+	}
+	_, err := url.Parse("http://" + string(host))
+	return err == nil
 }
 
 func escapesAreWhole(path []byte) bool {
