@@ -21,6 +21,7 @@ type gatewayPart struct {
 // backendPart is all backends together in the answer of /health.
 type backendPart struct {
 	Status     string `json:"status"`
+	Version    string `json:"version,omitempty"` // of the one that speaks for all
 	Healthy    int    `json:"healthy"`
 	Configured int    `json:"configured"`
 	Store      string `json:"store,omitempty"`
@@ -41,9 +42,10 @@ type report struct {
 	answered bool
 	well     bool
 	Backend  struct {
-		Status string `json:"status"`
-		Store  string `json:"store"`
-		Detail string `json:"detail"`
+		Status  string `json:"status"`
+		Version string `json:"version"`
+		Store   string `json:"store"`
+		Detail  string `json:"detail"`
 	} `json:"backend"`
 	Database json.RawMessage `json:"database"`
 }
@@ -62,9 +64,12 @@ func (p *Proxy) serveHealth(w http.ResponseWriter, r *http.Request) {
 	reports := p.pool.askHealth(r.Context())
 	best := bestOf(reports)
 	answer := health{
-		Status:   "ok",
-		Gateway:  gatewayPart{Status: "ok", Version: telemetry.Version},
-		Backend:  backendPart{Status: best.Backend.Status, Configured: len(reports), Store: best.Backend.Store, Detail: best.Backend.Detail},
+		Status:  "ok",
+		Gateway: gatewayPart{Status: "ok", Version: telemetry.Version},
+		Backend: backendPart{
+			Status: best.Backend.Status, Version: best.Backend.Version, Configured: len(reports),
+			Store: best.Backend.Store, Detail: best.Backend.Detail,
+		},
 		Database: best.Database,
 	}
 	for _, said := range reports {
