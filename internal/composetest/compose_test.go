@@ -51,6 +51,7 @@ func TestContainers(t *testing.T) {
 	t.Run("OnlyTraefikPublishes", func(t *testing.T) { testPublished(t, p) })
 	t.Run("BackendUnreachable", func(t *testing.T) { testUnreachable(t, p) })
 	t.Run("NoPrivileges", func(t *testing.T) { testPrivileges(t, p) })
+	t.Run("Version", testVersion)
 	t.Run("DefaultSettings", func(t *testing.T) { expectMaxSize(t, 100) })
 
 	p.compose(t, "stop")

@@ -47,7 +47,7 @@ func newProject(t *testing.T) *project {
 			p.environment = append(p.environment, variable)
 		}
 	}
-	p.environment = append(p.environment, "COMPOSE_PROJECT_NAME="+p.name)
+	p.environment = append(p.environment, "COMPOSE_PROJECT_NAME="+p.name, "KV_VERSION="+testedVersion, "KV_COMMIT="+testedCommit)
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -156,6 +156,28 @@ func (p *project) containers(t *testing.T) map[string]container {
 		}
 	}
 	return services
+}
+
+// What the images are built as.
+const testedVersion, testedCommit = "v0.1.0-composetest", "0123456789abcdef0123456789abcdef01234567"
+
+// testVersion: the images tell what they were built from, and the programs in them say the same.
+func testVersion(t *testing.T) {
+	var health struct{ Gateway, Backend struct{ Version string } }
+	response, err := http.Get(service + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(&health); err != nil {
+		t.Fatal(err)
+	}
+	for image, told := range map[string]string{"kv-store": health.Backend.Version, "kv-store-gateway": health.Gateway.Version} {
+		labels := output(t, "docker", "image", "inspect", "--format", `{{index .Config.Labels "org.opencontainers.image.version"}} {{index .Config.Labels "org.opencontainers.image.revision"}}`, image)
+		if told != testedVersion || strings.TrimSpace(labels) != testedVersion+" "+testedCommit {
+			t.Errorf("%s: /health tells %q, the labels %q, want %s %s", image, told, labels, testedVersion, testedCommit)
+		}
+	}
 }
 
 func (c container) address(t *testing.T, network string) string {
