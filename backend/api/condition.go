@@ -55,7 +55,7 @@ type tags struct {
 // parseTags parses the fields of one header, which together are one list.
 func parseTags(name string, fields []string) (tags, error) {
 	found := tags{strong: []int64{}}
-	rest := strings.TrimSpace(strings.Join(fields, ","))
+	rest := strings.Trim(strings.Join(fields, ","), " \t") // TrimSpace takes a no-break space away too
 	if rest == "*" {
 		found.any = true
 		return found, nil
