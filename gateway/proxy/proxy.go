@@ -42,7 +42,7 @@ type Config struct {
 	// MaxValueBytes bounds a request body, together with settings.EnvelopeBytes.
 	MaxValueBytes int64
 	// BodyTimeout bounds how long a client may take to send its body. 0 means a
-	// minute, and more where MaxValueBytes allows bodies over a mebibyte.
+	// minute and a second for every 64 KiB of MaxValueBytes.
 	BodyTimeout time.Duration
 	// ProbeInterval is the time between two probes of a backend. 0 means a second.
 	ProbeInterval time.Duration

@@ -167,13 +167,13 @@ func (r *Request) parseTarget(target []byte) *Error {
 }
 
 // isAuthority is for a target that has a host, which few have: it leaves the brackets,
-// ports and escapes in it to net/url.
+// ports and escapes in it to net/url, which must read it as it is.
 func isAuthority(host []byte) bool {
 	if len(host) == 0 || !all(host, inHost) {
 		return false
 	}
-	_, err := url.Parse("http://" + string(host))
-	return err == nil
+	u, err := url.Parse("http://" + string(host))
+	return err == nil && u.Host == string(host)
 }
 
 func escapesAreWhole(path []byte) bool {
