@@ -37,14 +37,15 @@ func applied(t *testing.T, document any, patch []byte) (any, error) {
 		case "remove":
 			document, _, err = taken(document, path)
 		case "move":
-			from, value := tokens(member("from")), any(nil)
+			from := tokens(member("from"))
+			var value any
 			if value, err = found(document, from); err == nil && !slices.Equal(from, path) {
 				if document, _, err = taken(document, from); err == nil {
 					document, err = put(document, path, value)
 				}
 			}
 		case "copy":
-			value := any(nil)
+			var value any
 			if value, err = found(document, tokens(member("from"))); err == nil {
 				document, err = put(document, path, value)
 			}
