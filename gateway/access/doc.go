@@ -8,9 +8,9 @@
 //     right of its own.
 //   - A rule's prefix is compared with the key that the backend will read: the path
 //     is percent-decoded once, whole, as the backend does it.
-//   - The file is looked at again every second. From one request to the next either
-//     the old rules hold or the new ones, never a mixture. A file that has mistakes
-//     changes nothing.
+//   - A change of the file is in force within a second. From one request to the next
+//     either the old rules hold or the new ones, never a mixture. A file that has
+//     mistakes, is gone, or is still being written changes nothing.
 //   - Tokens are kept and compared as SHA-256 digests only. A token is 256 random
 //     bits, which nobody finds by trying, so that a slow hash as passwords need it
 //     would cost every request milliseconds and gain nothing.

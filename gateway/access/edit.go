@@ -18,7 +18,7 @@ Only hashes of the tokens are here. Replace the file as a whole (write another o
 
 // Load reads the tokens of a file.
 func Load(path string) ([]*Token, error) {
-	text, err := readFile(path)
+	text, _, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func Load(path string) ([]*Token, error) {
 
 // Add appends a token to the file, which is made if it is not there, with the mode
 // 0600. A file without mistakes is replaced in one step by another one, comments
-// included, or stays as it is and an error tells why.
+// included, which is on the disk then; or it stays as it is and an error tells why.
 func Add(path string, t *Token) error {
 	return edit(path, true, func(list *yaml.Node) error {
 		for _, entry := range list.Content {
@@ -73,7 +73,7 @@ func edit(path string, create bool, change func(list *yaml.Node) error) error {
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", dir.Name(), err)
 	}
-	text, err := readFile(path)
+	text, _, err := readFile(path)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		text, err = []byte("tokens: []\n"), nil
 	}
@@ -87,7 +87,14 @@ func edit(path string, create bool, change func(list *yaml.Node) error) error {
 		}
 		return err
 	}
-	return replace(path, text)
+	if err := replace(path, text); err != nil {
+		return err
+	}
+	// Else a token that was revoked could be back after a power failure.
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", dir.Name(), err)
+	}
+	return nil
 }
 
 // target follows links, so that the file and not a link to it is replaced.

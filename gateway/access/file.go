@@ -25,7 +25,7 @@ func (e *FileError) Error() string {
 }
 
 // Parse reads a file of tokens. The error names every mistake with its line. The text
-// is YAML:
+// is YAML, up to the end of its last line:
 //
 //	tokens:
 //	  - name: ci
@@ -72,6 +72,8 @@ var (
 	errMissing = errors.New("must be there")
 	errTwice   = errors.New("is there twice")
 	errUnknown = errors.New("is not known here")
+	// "prefix: app/secret" that is not written to its end may be "prefix: app".
+	errCut = errors.New("must end with the end of a line: the last one may not be whole")
 )
 
 func (p *parser) file(text []byte) {
@@ -93,6 +95,9 @@ func (p *parser) file(text []byte) {
 	}
 	for _, entry := range list.Content {
 		p.entry(entry)
+	}
+	if len(p.mistakes) == 0 && text[len(text)-1] != '\n' {
+		p.mistakes = append(p.mistakes, errCut.Error())
 	}
 }
 
@@ -217,7 +222,7 @@ func (p *parser) entry(n *yaml.Node) {
 func nameIn(n *yaml.Node) string {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			if name, ok := scalar(n.Content[i+1]); ok && n.Content[i].Value == "name" && CheckName(name) == nil && !strings.HasPrefix(name, secretPrefix) {
+			if name, ok := scalar(n.Content[i+1]); ok && n.Content[i].Value == "name" && CheckName(name) == nil {
 				return name
 			}
 		}

@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-const defaultInterval = time.Second
+// defaultInterval lets a change be in force within a second: two looks must see it.
+const defaultInterval = 400 * time.Millisecond
 
 // Config is what Open needs.
 type Config struct {
@@ -23,7 +26,7 @@ type Config struct {
 	Path string
 	// Logger tells of changes of the file, and of its mistakes.
 	Logger *slog.Logger
-	// Interval is the time between two looks at the file. 0 means a second.
+	// Interval is the time between two looks at the file. 0 means 400 ms.
 	Interval time.Duration
 	// Now is the clock that tokens expire by. nil means that of the machine.
 	Now func() time.Time
@@ -41,8 +44,21 @@ type Guard struct {
 	cancel  context.CancelFunc
 	watcher sync.WaitGroup
 
-	text    []byte // of the file, as it was read last
+	text    []byte // of the file that is in force
+	unsure  []byte // what the last look saw, when that was something new
 	failure string // of the last look, "" when there was none
+	failed  atomic.Bool
+}
+
+// A State is what operators want to know of the file.
+type State struct {
+	Tokens int  // that are in force, expired ones too
+	Usable bool // false: the file has changed, and has mistakes or cannot be read
+}
+
+// State returns it as of the last look.
+func (g *Guard) State() State {
+	return State{Tokens: len(g.table.Load().tokens), Usable: !g.failed.Load()}
 }
 
 // A table is what one state of the file says.
@@ -64,7 +80,7 @@ func Open(cfg Config) (*Guard, error) {
 	if cfg.Interval == 0 {
 		cfg.Interval = defaultInterval
 	}
-	text, err := readFile(g.path)
+	text, mode, err := readFile(g.path)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +88,7 @@ func Open(cfg Config) (*Guard, error) {
 		return nil, err
 	}
 	g.text = text
+	g.warnOf(mode)
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	g.watcher.Go(func() { g.watch(ctx, cfg.Interval) })
@@ -99,22 +116,40 @@ func (g *Guard) watch(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// look takes the file over when it has changed and is whole.
+// look takes the file over when it has changed, is whole, and is what the look before
+// saw: whoever writes it in place may have written a part of it only.
 func (g *Guard) look() {
-	text, err := readFile(g.path)
+	text, mode, err := readFile(g.path)
 	if err == nil {
 		if g.failure == "" && bytes.Equal(text, g.text) {
+			g.unsure = nil
+			return
+		}
+		if g.unsure == nil || !bytes.Equal(text, g.unsure) {
+			g.unsure = text
 			return
 		}
 		err = g.use(text)
 	}
 	switch {
 	case err == nil:
-		g.text, g.failure = text, ""
+		g.text, g.unsure, g.failure = text, nil, ""
+		g.failed.Store(false)
 		g.logger.Info("the file of tokens has changed and is in force", "path", g.path, "tokens", len(g.table.Load().tokens))
+		g.warnOf(mode)
 	case err.Error() != g.failure:
 		g.failure = err.Error()
+		g.failed.Store(true)
 		g.logger.Error("the file of tokens cannot be used; what it said before stays in force", "path", g.path, "cause", g.failure)
+	}
+}
+
+// warnOf warns of a file that others than its owner and group may write. Who reads it
+// learns no token.
+func (g *Guard) warnOf(mode fs.FileMode) {
+	if mode&0o002 != 0 {
+		g.logger.Warn("everybody on this machine may write the file of tokens, and so decide who may do what; chmod o-w it",
+			"path", g.path, "mode", fmt.Sprintf("%#o", mode))
 	}
 }
 
@@ -136,17 +171,31 @@ func (g *Guard) use(text []byte) error {
 	return nil
 }
 
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+// readFile returns what the file holds, and its permissions.
+func readFile(path string) (text []byte, mode fs.FileMode, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read the file of tokens: %w", err)
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w (this program runs as user %d)", err, os.Getuid())
+		}
+	}()
+	// Else opening a pipe waits for somebody who writes into it.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("read the file of tokens: %w", err)
+		return nil, 0, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	info, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read the file of tokens: %w", err)
+		return nil, 0, err
 	}
-	return text, nil
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err = io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	return text, info.Mode().Perm(), err
 }
 
 // A Grant is what a request may do. The zero Grant is for open paths.

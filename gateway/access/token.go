@@ -49,13 +49,14 @@ func NewSecret() (secret string, hash [sha256.Size]byte) {
 
 // The mistakes of an entry.
 var (
-	errName     = fmt.Errorf("must be 1 to %d of the characters a-z A-Z 0-9 . _ @ -, and begin with a letter or digit", maxNameLength)
-	errHash     = errors.New(`must be 64 hexadecimal digits, the SHA-256 of the token ("gateway token new" makes both)`)
-	errExpires  = errors.New("must be a time such as 2027-01-31T00:00:00Z (RFC 3339), or never")
-	errRights   = errors.New("must be a list of read, write, admin")
-	errRuleForm = errors.New("must be rights:prefix, such as read,write:app/ (rights are read, write, admin; no prefix means all keys)")
-	errRules    = fmt.Errorf("must be a list of 1 to %d rules", maxRules)
-	errPrefix   = fmt.Errorf(`must be at most %d bytes of UTF-8 without control characters, and "" for all keys`, maxPrefixBytes)
+	errName        = fmt.Errorf("must be 1 to %d of the characters a-z A-Z 0-9 . _ @ -, and begin with a letter or digit", maxNameLength)
+	errNameIsToken = errors.New("must not begin with " + secretPrefix + ", as tokens do: names are told to everybody")
+	errHash        = errors.New(`must be 64 hexadecimal digits, the SHA-256 of the token ("gateway token new" makes both)`)
+	errExpires     = errors.New("must be a time such as 2027-01-31T00:00:00Z (RFC 3339), or never")
+	errRights      = errors.New("must be a list of read, write, admin")
+	errRuleForm    = errors.New("must be rights:prefix, such as read,write:app/ (rights are read, write, admin; no prefix means all keys)")
+	errRules       = fmt.Errorf("must be a list of 1 to %d rules", maxRules)
+	errPrefix      = fmt.Errorf(`must be at most %d bytes of UTF-8 without control characters, and "" for all keys`, maxPrefixBytes)
 )
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]*$`)
@@ -64,6 +65,9 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]*$`)
 func CheckName(name string) error {
 	if len(name) > maxNameLength || !namePattern.MatchString(name) {
 		return errName
+	}
+	if strings.HasPrefix(name, secretPrefix) {
+		return errNameIsToken
 	}
 	return nil
 }
