@@ -78,7 +78,7 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 		return err
 	}
 	defer handler.Close()
-	sight.watch(handler)
+	sight.watch(handler, guard)
 	if ctx.Err() != nil {
 		return nil // stopped before it began
 	}
@@ -96,11 +96,14 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 // openGuard returns nil when access is off.
 func openGuard(cfg config, logger *slog.Logger) (*access.Guard, error) {
 	if cfg.tokensFile == "" {
+		// Loud, since a misspelt name of the setting leads here too.
+		logger.Info("access control is off: whoever reaches this gateway may read, write and destroy everything", "setting", "KV_TOKENS_FILE")
 		return nil, nil
 	}
 	guard, err := access.Open(access.Config{Path: cfg.tokensFile, Logger: logger})
 	if err != nil {
 		return nil, &settings.Error{Mistakes: []error{fmt.Errorf("KV_TOKENS_FILE: %w", err)}}
 	}
+	logger.Info("access control is on", "path", cfg.tokensFile, "tokens", guard.State().Tokens)
 	return guard, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kvstore/gateway/access"
 	"kvstore/gateway/proxy"
 	"kvstore/internal/telemetry"
 )
@@ -35,9 +36,14 @@ func (s *sight) requests() *telemetry.RequestMetrics {
 	return s.metrics.Requests("kv_gateway", proxy.Routes())
 }
 
-func (s *sight) watch(p *proxy.Proxy) {
-	if s.metrics != nil {
-		s.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendStats(send, p.Stats()) }))
+// watch shows what the parts count. guard is nil when access control is off.
+func (s *sight) watch(p *proxy.Proxy, guard *access.Guard) {
+	if s.metrics == nil {
+		return
+	}
+	s.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendStats(send, p.Stats()) }))
+	if guard != nil {
+		s.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendAccess(send, guard.State()) }))
 	}
 }
 
@@ -53,8 +59,19 @@ var (
 	retries     = telemetry.Describe("kv_gateway_retries_total", "Requests that were sent anew on another connection.")
 	healthy     = telemetry.Describe("kv_gateway_backend_healthy", "1 when the backend answered its last probe, else 0.", "backend")
 	connections = telemetry.Describe("kv_gateway_backend_connections", "Connections to a backend, by whether a request uses them.", "backend", "state")
+	tokens      = telemetry.Describe("kv_gateway_tokens", "Access tokens that are in force, expired ones too. Absent without access control.")
+	tokensFile  = telemetry.Describe("kv_gateway_tokens_file_usable", "1 when the file of tokens is in force as it is, 0 when it has mistakes or cannot be read.")
 	dials       = telemetry.Describe("kv_gateway_backend_dials_total", "Connections that were made, or could not be made, to a backend.", "backend", "result")
 )
+
+func sendAccess(send telemetry.Send, state access.State) {
+	usable := 0.0
+	if state.Usable {
+		usable = 1
+	}
+	send(tokens, prometheus.GaugeValue, float64(state.Tokens))
+	send(tokensFile, prometheus.GaugeValue, usable)
+}
 
 func sendStats(send telemetry.Send, stats proxy.Stats) {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue

@@ -156,7 +156,20 @@ func scrape(t *testing.T) exposed {
 	all := exposed{"up": {{"job": "", "instance": ""}}}
 	all.add(t, backendText)
 	all.add(t, gatewayText)
+	all.add(t, withAccess(t, backend))
 	return all
+}
+
+// withAccess returns the metrics of a gateway that has a file of tokens.
+func withAccess(t *testing.T, backend string) string {
+	t.Helper()
+	tokens := filepath.Join(t.TempDir(), "tokens.yml")
+	if err := os.WriteFile(tokens, []byte("tokens: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	metrics := freeAddress(t)
+	start(t, build(t, "gateway"), "KV_GATEWAY_ADDR="+freeAddress(t), "KV_BACKENDS=http://"+backend, "KV_METRICS_ADDR="+metrics, "KV_TOKENS_FILE="+tokens)
+	return await(t, "http://"+metrics+"/metrics", "kv_gateway_tokens_file_usable 1")
 }
 
 func (e exposed) add(t *testing.T, text string) {
