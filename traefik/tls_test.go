@@ -146,7 +146,7 @@ func TestTLS(t *testing.T) {
 	})
 	t.Run("plain HTTP is redirected", func(t *testing.T) {
 		for method, status := range map[string]int{http.MethodGet: http.StatusMovedPermanently, http.MethodPut: http.StatusPermanentRedirect} {
-			answer, err := tryRequest(webAddress, method, "/put/a%2Fb//c?x=1", bearer(secret), "")
+			answer, err := tryRequest(webAddress, method, "/put/a%2Fb//c?x=1", nil, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,6 +155,24 @@ func TestTLS(t *testing.T) {
 			}
 			if got := answer.header.Get("Strict-Transport-Security"); got != "" {
 				t.Errorf("HSTS over plain HTTP: %q", got)
+			}
+		}
+	})
+	t.Run("a token over plain HTTP is refused", func(t *testing.T) {
+		for target, header := range map[string]http.Header{
+			"/get/a%2Fb//c?x=1":             bearer(secret),
+			"/metrics":                      bearer(secret),
+			"/get/k?access_token=" + secret: nil,
+		} {
+			for _, method := range []string{http.MethodGet, http.MethodPut} {
+				answer, err := tryRequest(webAddress, method, target, header, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := answer.wantProblem(t, http.StatusForbidden)
+				if p.Code != "tls_required" || answer.header.Get("Location") != "" || strings.Contains(answer.body, secret) {
+					t.Errorf("%s %.20s: %+v %v", method, target, p, answer.header)
+				}
 			}
 		}
 	})

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// secretPrefix begins every token, so that a scanner of leaked secrets knows it.
+	// secretPrefix begins every token, so that a scanner of leaked secrets knows it, and
+	// telemetry.WithoutTokens.
 	secretPrefix = "kv_"
 	secretBytes  = 32
 	// maxSecretLength is longer than any token; what is longer is not hashed.

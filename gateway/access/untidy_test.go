@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kvstore/gateway/access"
+	"kvstore/internal/telemetry"
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
@@ -163,6 +164,16 @@ func TestNamesAreNotTokens(t *testing.T) {
 	_, err := access.Parse([]byte("tokens:\n" + entry(secret, "never", 1)))
 	if err == nil || strings.Contains(err.Error(), secret) {
 		t.Error(err)
+	}
+}
+
+// The logs of the programs leave tokens out of URLs by their form.
+func TestLogsKnowTokens(t *testing.T) {
+	for range 1000 {
+		secret, _ := access.NewSecret()
+		if got := telemetry.WithoutTokens("/get/k?t=" + secret + "&x=1"); got != "/get/k?t=kv_...&x=1" {
+			t.Fatal(got)
+		}
 	}
 }
 

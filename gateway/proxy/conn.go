@@ -132,6 +132,9 @@ func (c *conn) serveOne() bool {
 		return c.answerAlive()
 	case overall:
 		return c.answerReadOnly(c.p.serveHealth)
+	case insecure:
+		return c.answerProblem(problem.New(http.StatusForbidden, "tls_required",
+			"The access token was sent without TLS, where others may have seen it; use https://, and a new token"))
 	case hidden:
 		return c.answerProblem(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
 	case forwarded, streamed, guarded:
@@ -254,7 +257,7 @@ func (c *conn) logRequest() {
 		return
 	}
 	method, uri, _ := bytes.Cut([]byte(c.describe()), []byte(" "))
-	c.p.logger.Log(c.context(), level, "request", "method", string(method), "uri", string(uri),
+	c.p.logger.Log(c.context(), level, "request", "method", string(method), "uri", telemetry.WithoutTokens(string(uri)),
 		"status", c.status, "duration_us", time.Since(c.began).Microseconds(), "remote", c.RemoteAddr().String())
 }
 

@@ -117,12 +117,14 @@ const (
 	overall
 	hidden  // of the backend, and not for the outside
 	guarded // of the backend, and hidden unless there is access control
+	// insecure is where Traefik sends what has a token and came without TLS.
+	insecure
 )
 
 // routeOf compares the decoded path, as the backend does: /%72eadyz must not
 // reach what /readyz must not.
 func routeOf(path []byte) route {
-	const longest = len("/db/compact")
+	const longest = len("/tls-required")
 	if len(path) > 3*longest { // every byte escaped
 		return forwarded
 	}
@@ -145,6 +147,8 @@ func routeOf(path []byte) route {
 		return hidden
 	case "/db/backup":
 		return guarded
+	case "/tls-required":
+		return insecure
 	case "/watch":
 		return streamed
 	}

@@ -128,6 +128,6 @@ func (a *answer) log(ctx context.Context, logger *slog.Logger, r *http.Request, 
 	if !logger.Enabled(ctx, level) {
 		return
 	}
-	logger.Log(ctx, level, "request", "method", r.Method, "uri", r.RequestURI, "status", a.status,
+	logger.Log(ctx, level, "request", "method", r.Method, "uri", WithoutTokens(r.RequestURI), "status", a.status,
 		"duration_us", took.Microseconds(), "remote", r.RemoteAddr)
 }
