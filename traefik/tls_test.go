@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -210,6 +211,38 @@ func TestNoTLSWithoutTheSwitch(t *testing.T) {
 	answer := get(t, "/health").wantStatus(t, http.StatusOK)
 	if got := answer.header.Get("Strict-Transport-Security"); got != "" {
 		t.Errorf("HSTS over plain HTTP: %q", got)
+	}
+}
+
+// Who asks for TLS by half gets no service without it.
+func TestHalfOfTLSIsNone(t *testing.T) {
+	_, certFile, keyFile := newCertificate(t, t.TempDir())
+	for _, half := range []string{"KV_TLS_CERT=" + certFile, "KV_TLS_KEY=" + keyFile} {
+		name, _, _ := strings.Cut(half, "=")
+		t.Run(name, func(t *testing.T) {
+			s := startStack(t, half)
+			eventually(t, "the log tells", func() error {
+				if len(s.traefik.log.lines("KV_TLS_CERT and KV_TLS_KEY belong together")) == 0 {
+					return errors.New("it does not")
+				}
+				return nil
+			})
+			eventually(t, "the door is there", func() error {
+				answer, err := tryRequest(webAddress, http.MethodGet, "/health", nil, "")
+				if err == nil && answer.status == http.StatusOK {
+					t.Errorf("served: %s", answer.body)
+				}
+				return err
+			})
+			for _, p := range s.processes() {
+				p.stop(t)
+			}
+			launcher := newLauncher(t, half)
+			launcher.start(t)
+			if code := launcher.wait(t); code != 1 || len(launcher.log.lines(" is set and KV_TLS_")) != 1 {
+				t.Errorf("exit code %d", code)
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -16,6 +17,15 @@ const HealthPeriod time.Duration = healthPeriod
 // CheckFree checks the addresses that the environment asks for.
 func CheckFree(ctx context.Context, getenv func(string) string) error {
 	return addressesFrom(getenv).checkFree(ctx)
+}
+
+// CheckCertificate checks what the environment says of TLS.
+func CheckCertificate(root string, getenv func(string) string, contained bool, out io.Writer) error {
+	c := certificateFrom(root, getenv)
+	if contained {
+		c = c.inContainer(getenv)
+	}
+	return c.check(time.Now(), out)
 }
 
 // Environments returns what is added to the environment of gateway and Traefik.

@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.SetOutput(out)
 	buildOnly := flags.Bool("build-only", false, "build all programs, print where they are, and exit")
+	checkTLS := flags.Bool("check-tls", false, "check the certificate that Traefik's container is to use, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -61,11 +62,26 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		fmt.Fprintln(out, "up: no arguments are expected:", flags.Args())
 		return 2
 	}
+	if *checkTLS {
+		if err := checkContainer(getenv, out); err != nil {
+			fmt.Fprintln(out, "up:", err)
+			return 1
+		}
+		return 0
+	}
 	if err := up(ctx, *buildOnly, getenv, out); err != nil {
 		fmt.Fprintln(out, "up:", err)
 		return 1
 	}
 	return 0
+}
+
+func checkContainer(getenv func(string) string, out io.Writer) error {
+	root, err := programs.Root()
+	if err != nil {
+		return err
+	}
+	return certificateFrom(root, getenv).inContainer(getenv).check(time.Now(), out)
 }
 
 func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.Writer) error {
@@ -75,7 +91,7 @@ func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.
 	}
 	addresses := addressesFrom(getenv)
 	if !buildOnly {
-		if err := addresses.checkFree(ctx); err != nil {
+		if err := errors.Join(addresses.checkFree(ctx), certificateFrom(root, getenv).check(time.Now(), out)); err != nil {
 			return err
 		}
 	}
