@@ -17,8 +17,15 @@ import (
 	"time"
 )
 
-// defaultInterval lets a change be in force within a second: two looks must see it.
-const defaultInterval = 400 * time.Millisecond
+const (
+	// defaultInterval lets a change be in force within a second: two looks must see it.
+	defaultInterval = 500 * time.Millisecond
+	// A look that saw something new is repeated after this part of the interval.
+	hurry = 10
+	// mostDoubts is how many looks may see something new each. Somebody who changes the
+	// file all the time must not keep a token that was revoked alive.
+	mostDoubts = 5
+)
 
 // Config is what Open needs.
 type Config struct {
@@ -26,7 +33,7 @@ type Config struct {
 	Path string
 	// Logger tells of changes of the file, and of its mistakes.
 	Logger *slog.Logger
-	// Interval is the time between two looks at the file. 0 means 400 ms.
+	// Interval is the time between two looks at the file. 0 means half a second.
 	Interval time.Duration
 	// Now is the clock that tokens expire by. nil means that of the machine.
 	Now func() time.Time
@@ -46,6 +53,7 @@ type Guard struct {
 
 	text    []byte // of the file that is in force
 	unsure  []byte // what the last look saw, when that was something new
+	doubts  int    // how many looks in a row were unsure
 	failure string // of the last look, "" when there was none
 	failed  atomic.Bool
 }
@@ -104,14 +112,19 @@ func (g *Guard) Close() {
 // watch compares the whole file each time: it is small, and neither a coarse clock of
 // the file system nor a link that now leads elsewhere can hide a change.
 func (g *Guard) watch(ctx context.Context, interval time.Duration) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-			g.look()
+		case <-timer.C:
+		}
+		g.look()
+		if g.doubts > 0 {
+			timer.Reset(interval / hurry)
+		} else {
+			timer.Reset(interval)
 		}
 	}
 }
@@ -122,15 +135,17 @@ func (g *Guard) look() {
 	text, mode, err := readFile(g.path)
 	if err == nil {
 		if g.failure == "" && bytes.Equal(text, g.text) {
-			g.unsure = nil
+			g.unsure, g.doubts = nil, 0
 			return
 		}
-		if g.unsure == nil || !bytes.Equal(text, g.unsure) {
+		if g.doubts < mostDoubts && (g.unsure == nil || !bytes.Equal(text, g.unsure)) {
 			g.unsure = text
+			g.doubts++
 			return
 		}
 		err = g.use(text)
 	}
+	g.doubts = 0
 	switch {
 	case err == nil:
 		g.text, g.unsure, g.failure = text, nil, ""

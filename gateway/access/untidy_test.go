@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -94,6 +95,24 @@ func TestAFileInTheMakingIsNotInForce(t *testing.T) {
 	g.Look()
 	if status() != http.StatusUnauthorized {
 		t.Error("a change is not in force after two looks")
+	}
+}
+
+// A file that is another one at every look is in force nevertheless, after a few.
+func TestChangesAllTheTimeDelayNothingForLong(t *testing.T) {
+	v := newVault(t)
+	v.add(t, "stays", time.Time{}, "read:")
+	secret := v.add(t, "revoked", time.Time{}, "read:")
+	g, _ := openStill(t, v.path)
+	if err := access.Remove(v.path, "revoked"); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		v.add(t, fmt.Sprint("t", len(v.secrets)), time.Time{}, "read:")
+		g.Look()
+	}
+	if check(g, "/get/k", bearer(t, secret)) != http.StatusUnauthorized {
+		t.Error("the token is still good")
 	}
 }
 
