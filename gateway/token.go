@@ -21,7 +21,10 @@ Usage:
   gateway token revoke NAME    take a token out of the file
 
 Rights are read, write and admin, separated by commas; none includes another. The rule read,write:app/ is for all keys
-that begin with app/, and read: is for all keys. --expires takes a duration from now (720h), a time of RFC 3339, or never.`
+that begin with app/, and read: is for all keys. A prefix ends where it ends: read:app is for apple too. --expires takes a
+duration from now (720h), a time of RFC 3339, or never.
+
+Whose token is it that turned up somewhere? Its SHA-256 is in the file: printf %s "$TOKEN" | sha256sum`
 
 // runToken is the command "gateway token": args are those behind it.
 func runToken(args []string, getenv func(string) string, stdout io.Writer) error {
