@@ -185,6 +185,17 @@ func TestTLS(t *testing.T) {
 		}
 	})
 	t.Run("a renewed certificate", func(t *testing.T) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/watch", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = bearer(secret)
+		response, err := http1.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		events := eventKeys(bufio.NewScanner(response.Body))
 		renewed, _, _ := newCertificate(t, filepath.Dir(certFile))
 		now := time.Now()
 		if err := os.Chtimes("dynamic.yml", now, now); err != nil {
@@ -197,6 +208,11 @@ func TestTLS(t *testing.T) {
 			}
 			return connection.Close()
 		})
+		// Connections of before live on, on both sides.
+		if response, body := exchange(t, http2, http.MethodPut, url+"/put/renewed", bearer(secret), `{"value":1}`); response.StatusCode != http.StatusOK {
+			t.Errorf("%s %s", response.Status, body)
+		}
+		wantEvent(t, events, "renewed")
 	})
 	for _, p := range s.processes() {
 		if strings.Contains(p.log.String(), secret) {
