@@ -167,12 +167,36 @@ func children(t *testing.T, pid int) []int {
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
+	most int // bytes that are kept at least, the newest; 0 keeps all
+}
+
+// keep lets the journal forget all but the newest bytes, so many at least.
+func (j *journal) keep(most int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.most = most
 }
 
 func (j *journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.most > 0 && j.text.Len()+len(p) > 2*j.most {
+		j.shortenLocked()
+	}
 	return j.text.Write(p)
+}
+
+// shortenLocked drops the older half, but for the lines that tell of a panic.
+func (j *journal) shortenLocked() {
+	old := bytes.Clone(j.text.Next(j.text.Len() - j.most))
+	rest := bytes.Clone(j.text.Bytes())
+	j.text.Reset()
+	for line := range bytes.Lines(old) {
+		if bytes.Contains(line, []byte("panic")) {
+			j.text.Write(line)
+		}
+	}
+	j.text.Write(rest)
 }
 
 func (j *journal) String() string {

@@ -1,176 +1,178 @@
 package traefik_test
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
 	"time"
 )
 
-// TestSoak sends every verb for as long as SOAK says (15s) and checks every answer.
-// Memory, threads and open files of each process must not grow: their median in the
-// last third of the time is compared with that in the first.
+// TestSoak sends every verb for as long as SOAK says (15s), from as many clients as
+// SOAK_CLIENTS says (8), and checks every answer and every event. Each minute it
+// prints a line. What each process holds, and the database on the disk, must not grow:
+// see judge.
 func TestSoak(t *testing.T) {
-	duration := 15 * time.Second
+	duration, clients := 15*time.Second, 8
+	var err error
 	if text := os.Getenv("SOAK"); text != "" {
-		var err error
-		if duration, err = time.ParseDuration(text); err != nil {
-			t.Fatalf("SOAK: %v", err)
+		if duration, err = time.ParseDuration(text); err != nil || duration < time.Second {
+			t.Fatalf("SOAK=%s: it must be a time of at least 1s, such as 1h: %v", text, err)
 		}
 	}
-	s := newStack(t, "KV_MAX_VERSIONS=20") // so that the database stays as large as it is
-	soak := &soak{t: t, verbs: map[string]int{}}
-	end := time.Now().Add(duration)
-	var clients sync.WaitGroup
-	for n := range 8 {
-		clients.Go(func() {
-			for i := 0; time.Now().Before(end) && !t.Failed(); i++ {
-				soak.round(fmt.Sprintf("soak/%d/%d", n, i%50))
+	if text := os.Getenv("SOAK_CLIENTS"); text != "" {
+		if clients, err = strconv.Atoi(text); err != nil || clients < 1 {
+			t.Fatalf("SOAK_CLIENTS=%s: it must be a number of at least 1: %v", text, err)
+		}
+	}
+	dir := t.TempDir()
+	// The newest 20 versions of each key are kept, so that the database has an end.
+	// Port 0: two programs cannot serve their metrics at one address.
+	s := newStack(t, "KV_MAX_VERSIONS=20", "KV_METRICS_ADDR=127.0.0.1:0", "KV_DATABASE_URL=sqlite:"+dir+"/kv_store.db")
+	run := newSoak(t, s.backendAddress)
+	meters := newMeters(t, s, dir)
+	for _, p := range s.processes() {
+		p.log.keep(1 << 20)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), duration)
+	defer cancel()
+	begin := time.Now()
+	var group sync.WaitGroup
+	for n := range clients {
+		group.Go(func() {
+			c := newSoakClient(run, n)
+			for ctx.Err() == nil && !t.Failed() {
+				c.round()
 			}
+			c.end()
 		})
 	}
-	samples := map[string][]sample{}
-	ticker := time.NewTicker(max(duration/300, 100*time.Millisecond))
-	defer ticker.Stop()
-	for time.Now().Before(end) && !t.Failed() {
-		<-ticker.C
-		for _, p := range s.processes() {
-			samples[p.name] = append(samples[p.name], takeSample(t, p))
-		}
+	run.measure(ctx, meters, begin, max(duration/600, 100*time.Millisecond))
+	group.Wait()
+	run.transport.CloseIdleConnections()
+	if !t.Failed() {
+		run.judge(meters, duration)
 	}
-	clients.Wait()
-	soak.report(samples)
+	run.printVerbs(time.Since(begin))
 }
 
+// A soak is what its clients share.
 type soak struct {
-	t *testing.T
+	t         *testing.T
+	backend   string // its address
+	transport *http.Transport
 
-	mu    sync.Mutex // guards verbs
-	verbs map[string]int
+	mu    sync.Mutex     // guards verbs
+	verbs map[string]int // answers by verb, each checked
 }
 
-// ask sends a request and fails the test when it is not answered with that status.
+func newSoak(t *testing.T, backend string) *soak {
+	t.Helper()
+	s := &soak{t: t, backend: backend, verbs: map[string]int{}, transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	t.Cleanup(s.transport.CloseIdleConnections)
+	return s
+}
+
+func (s *soak) count(verb string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.verbs[verb]++
+}
+
+func (s *soak) total() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, count := range s.verbs {
+		n += count
+	}
+	return n
+}
+
+// recordedOfEachVerb is how many answers of each verb are compared with the OpenAPI
+// document too: an hour's would fill the disk.
+const recordedOfEachVerb = 500
+
+// ask sends a request over a connection that is kept, and fails the test when the
+// answer has another status, or no request id.
 func (s *soak) ask(status int, method, target string, header http.Header, body string) response {
-	answer, err := tryRequest(webAddress, method, target, header, body)
+	return s.askAt(webAddress, status, method, target, header, body)
+}
+
+func (s *soak) askAt(address string, status int, method, target string, header http.Header, body string) response {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	answer, err := s.exchange(ctx, address, method, target, header, body)
+	if err != nil || answer.status != status || answer.header.Get("X-Request-Id") == "" {
+		s.t.Errorf("%s %s: %v, %d %v %.300s, want %d", method, target, err, answer.status, answer.header, answer.body, status)
+		return answer
+	}
+	if answer.body != "" && status >= http.StatusBadRequest && answer.header.Get("Content-Type") != "application/problem+json" {
+		s.t.Errorf("%s %s: %d is no problem document: %v %.300s", method, target, status, answer.header, answer.body)
+	}
 	verb, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/")
 	verb, _, _ = strings.Cut(verb, "?")
-	if err != nil || answer.status != status {
-		s.t.Errorf("%s %s: %v, %d %.300s, want %d", method, target, err, answer.status, answer.body, status)
-	}
+	verb = method + " " + verb
+	s.count(verb)
 	s.mu.Lock()
-	s.verbs[verb]++
+	recorded := address == webAddress && s.verbs[verb] <= recordedOfEachVerb
 	s.mu.Unlock()
+	if recorded {
+		record(method, target, answer)
+	}
 	return answer
 }
 
-// round does everything that can be done with a key which nobody else uses.
-func (s *soak) round(key string) {
-	json1 := http.Header{"Content-Type": {"application/json"}}
-	var put putAnswer
-	s.decode(s.ask(http.StatusOK, http.MethodPut, "/put/"+key, json1, `{"value":{"n":1,"text":"`+strings.Repeat("x", 500)+`"}}`), &put)
-	var got getAnswer
-	s.decode(s.ask(http.StatusOK, http.MethodGet, "/get/"+key, nil, ""), &got)
-	if got.Version != put.Version || !strings.HasPrefix(string(got.Value), `{"n":1,`) {
-		s.t.Errorf("%s: read version %d, written %d: %.60s", key, got.Version, put.Version, got.Value)
-	}
-	s.ask(http.StatusOK, http.MethodPatch, "/patch/"+key, http.Header{"Content-Type": {"application/merge-patch+json"}}, `{"n":2}`)
-	s.decode(s.ask(http.StatusOK, http.MethodGet, "/get/"+key, nil, ""), &got)
-	if got.Version != put.Version+1 || !strings.HasPrefix(string(got.Value), `{"n":2,`) {
-		s.t.Errorf("%s: after the patch version %d: %.60s", key, got.Version, got.Value)
-	}
-	s.ask(http.StatusOK, http.MethodGet, fmt.Sprintf("/diff/%s?from=%d&to=%d", key, put.Version, put.Version+1), nil, "")
-	s.ask(http.StatusOK, http.MethodDelete, "/delete/"+key, nil, "")
-	s.ask(http.StatusNotFound, http.MethodGet, "/get/"+key, nil, "")
-	s.ask(http.StatusOK, http.MethodPost, fmt.Sprintf("/revert/%s?version=%d", key, put.Version), nil, "")
-	s.ask(http.StatusOK, http.MethodGet, "/history/"+key+"?limit=5", nil, "")
-	s.ask(http.StatusOK, http.MethodGet, "/keys?prefix=soak/&limit=10", nil, "")
-	s.ask(http.StatusPreconditionFailed, http.MethodPut, "/put/"+key, http.Header{"If-None-Match": {"*"}}, `{"value":1}`)
-	s.ask(http.StatusOK, http.MethodPost, "/batch", json1,
-		fmt.Sprintf(`{"operations":[{"op":"put","key":%q,"value":3},{"op":"get","key":%q}]}`, key, key))
-	s.ask(http.StatusOK, http.MethodGet, "/cache/stats", nil, "")
-	s.ask(http.StatusOK, http.MethodGet, "/db/stats", nil, "")
-	s.watchOnce(key)
-}
-
-// watchOnce opens a stream and ends it with its first event.
-func (s *soak) watchOnce(key string) {
-	f, err := openFeed(s.t, webAddress, "?since=0&prefix="+key, "")
+func (s *soak) exchange(ctx context.Context, address, method, target string, header http.Header, body string) (response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+address+target, strings.NewReader(body))
 	if err != nil {
-		s.t.Error(err)
-		return
+		return response{}, err
 	}
-	defer f.close()
-	if _, err := f.next(); err != nil && !strings.Contains(err.Error(), "heartbeat") {
-		s.t.Errorf("watch: %v", err)
+	if header != nil {
+		r.Header = header.Clone()
 	}
-	s.mu.Lock()
-	s.verbs["watch"]++
-	s.mu.Unlock()
-}
-
-func (s *soak) decode(answer response, to any) {
-	if err := json.Unmarshal([]byte(answer.body), to); err != nil {
-		s.t.Errorf("%v in %.200s", err, answer.body)
-	}
-}
-
-// A sample is what a process holds.
-type sample struct{ resident, threads, files int }
-
-func takeSample(t *testing.T, p *process) sample {
-	t.Helper()
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	answer, err := s.transport.RoundTrip(r)
 	if err != nil {
-		t.Fatal(err)
+		return response{}, err
 	}
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sample{p.residentBytes(t) >> 10, len(threads), len(files)}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
 }
 
-// report prints the table and fails the test for what has grown. The noise that is
-// allowed is what a garbage collector and pools of connections move by themselves.
-func (s *soak) report(samples map[string][]sample) {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nprocess\tof\tfirst third\tlast third\tmost\t")
-	for _, name := range []string{"backend", "gateway", "traefik"} {
-		for _, m := range []struct {
-			name  string
-			of    func(sample) int
-			noise int
-		}{
-			{"resident KiB", func(s sample) int { return s.resident }, 64 << 10},
-			{"threads", func(s sample) int { return s.threads }, 16},
-			{"open files", func(s sample) int { return s.files }, 64},
-		} {
-			var values []int
-			for _, one := range samples[name] {
-				values = append(values, m.of(one))
-			}
-			third := len(values) / 3
-			if third == 0 {
-				s.t.Fatal("no samples")
-			}
-			first, last := median(values[:third]), median(values[len(values)-third:])
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t\n", name, m.name, first, last, slices.Max(values))
-			if last > first+first/5+m.noise {
-				s.t.Errorf("%s: %s have grown from %d to %d", name, m.name, first, last)
-			}
+// measure takes samples until ctx ends or a client has failed, and prints a line each
+// minute.
+func (s *soak) measure(ctx context.Context, meters *meters, begin time.Time, every time.Duration) {
+	sampling, minute := time.NewTicker(every), time.NewTicker(time.Minute)
+	defer sampling.Stop()
+	defer minute.Stop()
+	meters.printHead()
+	for !s.t.Failed() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sampling.C:
+			meters.take(s.t)
+		case <-minute.C:
+			meters.printLine(time.Since(begin), s.total())
 		}
 	}
-	_ = w.Flush()
-	fmt.Println("requests:", s.verbs)
 }
 
-func median(values []int) int {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+func (s *soak) printVerbs(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	total := 0
+	fmt.Println("\nanswers and events, each checked:")
+	for _, verb := range slices.Sorted(maps.Keys(s.verbs)) {
+		fmt.Printf("  %-22s %10d\n", verb, s.verbs[verb])
+		total += s.verbs[verb]
+	}
+	fmt.Printf("  %-22s %10d in %s\n", "all", total, took.Round(time.Second))
 }

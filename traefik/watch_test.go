@@ -63,6 +63,8 @@ func watch(t *testing.T, address, query, last string) *feed {
 	return f
 }
 
+var errHeartbeat = errors.New("a heartbeat came first")
+
 // next returns the next event. A heartbeat in front of it is an error: it took 15 s
 // to come, or further traffic.
 func (f *feed) next() (event, error) {
@@ -75,7 +77,7 @@ func (f *feed) next() (event, error) {
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch {
 		case strings.HasPrefix(line, ": heartbeat"):
-			return event{}, errors.New("a heartbeat came first")
+			return event{}, errHeartbeat
 		case name == "id":
 			e.id = value
 		case name == "event":

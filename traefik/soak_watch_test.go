@@ -1,0 +1,140 @@
+package traefik_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// streamEvents is how many events a client takes from one stream before it resumes
+// with another.
+const streamEvents = 500
+
+// A soakWatcher follows the keys of a client: each version of each key comes, in
+// order, none missing and none twice, in spite of streams that end. Only where a stream
+// begins with "compacted", since keys were destroyed, it may miss some.
+type soakWatcher struct {
+	*soak
+	prefix   string
+	versions map[string]int
+	last     string // id of the last event
+	revision int    // of the last event
+	ended    bool   // the last key was seen
+	gap      bool   // a stream has said that history lacks a part, so a key may come with any version first
+}
+
+// run watches until the event of the key that is written last.
+func (w *soakWatcher) run() {
+	for !w.ended && !w.t.Failed() {
+		if err := w.stream(); err != nil {
+			w.t.Errorf("watch of %s after %s: %v", w.prefix, w.last, err)
+		}
+	}
+}
+
+// stream takes events from one stream.
+func (w *soakWatcher) stream() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+webAddress+"/watch?prefix="+w.prefix+"&since=0", nil)
+	if err != nil {
+		return err
+	}
+	if w.last != "" {
+		r.Header.Set("Last-Event-ID", w.last)
+	}
+	answer, err := w.transport.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", answer.StatusCode)
+	}
+	silence := time.AfterFunc(2*patience, cancel)
+	defer silence.Stop()
+	f := &feed{lines: bufio.NewReader(answer.Body)}
+	for range streamEvents {
+		e, err := f.next()
+		if errors.Is(err, errHeartbeat) { // the client is slow
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		silence.Reset(2 * patience)
+		if err := w.take(e); err != nil {
+			return err
+		}
+		if w.ended {
+			return nil
+		}
+	}
+	return nil
+}
+
+// take checks that the event is the next one of its key.
+func (w *soakWatcher) take(e event) error {
+	var data struct {
+		Key               string
+		Version, Revision int
+		Compacted         int
+	}
+	if err := json.Unmarshal([]byte(e.data), &data); err != nil {
+		return err
+	}
+	if e.name == "compacted" && data.Compacted > w.revision && e.id == fmt.Sprint(data.Compacted) {
+		w.gap, w.versions, w.revision, w.last = true, map[string]int{}, data.Compacted, e.id
+		return nil
+	}
+	next := data.Version == w.versions[data.Key]+1 || w.gap && w.versions[data.Key] == 0
+	if !strings.HasPrefix(data.Key, w.prefix) || !next || data.Revision <= w.revision || e.id != fmt.Sprint(data.Revision) {
+		return fmt.Errorf("after version %d of %s, revision %d: %+v", w.versions[data.Key], data.Key, w.revision, e)
+	}
+	w.versions[data.Key], w.revision, w.last = data.Version, data.Revision, e.id
+	w.ended = data.Key == w.prefix+lastKey
+	w.count("GET watch (events)")
+	return nil
+}
+
+// watchOnce opens a stream over a connection of its own, in front of the last write,
+// and ends it with its first event.
+func (c *soakClient) watchOnce(key string) {
+	before := c.revision
+	c.wrote(key, c.ask(http.StatusOK, http.MethodPut, "/put/"+key, jsonBody, `{"value":"watched"}`))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/watch?since=%d&prefix=%s", webAddress, before, key), nil)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	defer answer.Body.Close()
+	f := &feed{lines: bufio.NewReader(answer.Body)}
+	e, err := f.next()
+	if err == nil && e.name == "compacted" { // another client has destroyed a key meanwhile
+		if last, _ := strconv.Atoi(e.id); last >= c.revision {
+			c.count("GET watch (new stream)")
+			return // even after this write
+		}
+		e, err = f.next()
+	}
+	if err == nil && e.id != fmt.Sprint(c.revision) {
+		err = errors.New("it is another event")
+	}
+	if err != nil {
+		c.t.Errorf("watch of %s since %d: %v, %+v", key, before, err, e)
+	}
+	c.count("GET watch (new stream)")
+}
