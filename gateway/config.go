@@ -31,6 +31,8 @@ type config struct {
 	metricsAddr    string
 	drainDelay     time.Duration
 	maxConnections int
+	headerTimeout  time.Duration
+	bodyTimeout    time.Duration
 
 	maxRequestsPerClient, maxWatchersPerClient int
 
@@ -64,6 +66,10 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		"most requests of one client address under way at once, /watch included; more get 429")
 	set.Int(&cfg.maxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,
 		"most streams of /watch of one client address at once; more get 429")
+	set.Duration(&cfg.headerTimeout, "header-timeout", "10s", 100*time.Millisecond, time.Hour,
+		"how long a client may take to send its headers; more gets 408")
+	set.Duration(&cfg.bodyTimeout, "body-timeout", "0", 0, 24*time.Hour,
+		"how long a client may take to send its body; more gets 408; 0 means 1m, and 1s more for each 64KiB of the largest value")
 	set.Duration(&cfg.drainDelay, "drain-delay", "5s", time.Millisecond, time.Minute,
 		"how long a stopping gateway serves on at most, for load balancers to learn from /healthz that it stops")
 	set.Logging(&cfg.logLevel, &cfg.logFormat)

@@ -70,6 +70,8 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 		Tracer:         sight.tracing.Tracer(),
 		DrainDelay:     cfg.drainDelay,
 		MaxConnections: cfg.maxConnections,
+		HeaderTimeout:  cfg.headerTimeout,
+		BodyTimeout:    cfg.bodyTimeout,
 
 		MaxRequestsPerClient: cfg.maxRequestsPerClient,
 		MaxWatchersPerClient: cfg.maxWatchersPerClient,

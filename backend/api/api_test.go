@@ -232,7 +232,7 @@ func TestProblems(t *testing.T) {
 		{"PUT", "/put/k", `{"value":1}x`, 400, "malformed_json", ""},
 		{"PUT", "/put/k", `{"value":01}`, 400, "malformed_json", ""},
 		{"PUT", "/put/k", "{\"value\":\"\xff\"}", 400, "malformed_json", "body: is not valid UTF-8"},
-		{"PUT", "/put/k", `{"value":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`, 400, "malformed_json", ""},
+		{"PUT", "/put/k", `{"value":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`, 400, "malformed_json", "body: has more than 10000 arrays and objects in one another, which is a fixed limit"},
 		{"PUT", "/put/k", `{}`, 422, "missing_value", `body: must be an object with the member "value"`},
 		{"PUT", "/put/k", `{"Value":1}`, 422, "missing_value", ""},
 		{"PUT", "/put/k", `[1]`, 422, "missing_value", ""},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -74,5 +75,8 @@ func checkContentType(header string) error {
 }
 
 func malformed(what string) error {
+	if strings.HasSuffix(what, "exceeded max depth") { // encoding/json says no more
+		what = "has more than 10000 arrays and objects in one another, which is a fixed limit"
+	}
 	return problem.New(http.StatusBadRequest, "malformed_json", "body: "+what)
 }

@@ -187,7 +187,7 @@ func TestTricklingBody(t *testing.T) {
 		ended <- err
 	}).URL)
 	response, body := g.send(t, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab")
-	wantProblem(t, response, body, http.StatusRequestTimeout, "request_timeout", "The request body did not arrive in time")
+	wantProblem(t, response, body, http.StatusRequestTimeout, "request_timeout", "body: did not arrive within "+short.String()+" (KV_BODY_TIMEOUT)")
 	if err := receive(t, "the end of the backend's request", ended); err == nil || !response.Close {
 		t.Errorf("%v, close %t", err, response.Close)
 	}

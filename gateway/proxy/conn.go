@@ -180,7 +180,7 @@ func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 		case malformed != nil || n > 0:
 			return n, malformed, nil
 		case time.Since(c.began) > c.p.headerTimeout:
-			return 0, errSlowHead, nil
+			return 0, c.slowHead(), nil
 		}
 		checked = c.in.len()
 		c.readBy.in(c.began, c.p.headerTimeout)
@@ -188,20 +188,24 @@ func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 		case errors.Is(err, errFull):
 			return 0, errLargeHead, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return 0, errSlowHead, nil
+			return 0, c.slowHead(), nil
 		case err != nil:
 			return 0, nil, err
 		}
 	}
 }
 
-var (
-	errSlowHead  = &wire.Error{Status: http.StatusRequestTimeout, Reason: "the headers did not arrive in time"}
-	errLargeHead = &wire.Error{
-		Status: http.StatusRequestHeaderFieldsTooLarge,
-		Reason: fmt.Sprintf("the request line and the headers are larger than %d bytes", telemetry.MaxHeaderBytes),
+func (c *conn) slowHead() *wire.Error {
+	return &wire.Error{
+		Status: http.StatusRequestTimeout,
+		Reason: fmt.Sprintf("headers: did not arrive within %s (KV_HEADER_TIMEOUT)", c.p.headerTimeout),
 	}
-)
+}
+
+var errLargeHead = &wire.Error{
+	Status: http.StatusRequestHeaderFieldsTooLarge,
+	Reason: fmt.Sprintf("headers: are larger than %d bytes, with the request line, which is a fixed limit", telemetry.MaxHeaderBytes),
+}
 
 // noRequest is logged where a request has its method.
 const noRequest = "malformed"
@@ -214,7 +218,11 @@ func (c *conn) refuse(malformed *wire.Error) bool {
 	c.id = telemetry.RequestIDOr(nil)
 	c.line = noRequest
 	c.observe()
-	return c.answerProblem(problem.New(malformed.Status, "malformed_request", "The request is not valid HTTP: "+malformed.Reason))
+	detail := malformed.Reason
+	if malformed.Status != http.StatusRequestTimeout && malformed.Status != http.StatusRequestHeaderFieldsTooLarge {
+		detail = "The request is not valid HTTP: " + detail
+	}
+	return c.answerProblem(problem.New(malformed.Status, "malformed_request", detail))
 }
 
 // write sends b to the client.

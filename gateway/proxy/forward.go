@@ -216,7 +216,8 @@ func (c *conn) failBody(cause error) bool {
 	case errors.Is(cause, errTooLarge):
 		return c.answerTooLarge()
 	case isTimeout(cause):
-		return c.answerProblem(problem.New(http.StatusRequestTimeout, "request_timeout", "The request body did not arrive in time"))
+		return c.answerProblem(problem.New(http.StatusRequestTimeout, "request_timeout",
+			fmt.Sprintf("body: did not arrive within %s (KV_BODY_TIMEOUT)", c.p.bodyTimeout)))
 	case errors.As(cause, &malformed):
 		return c.answerProblem(problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed"))
 	}

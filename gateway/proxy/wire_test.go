@@ -87,7 +87,7 @@ func TestSlowHeaders(t *testing.T) {
 		conn, r := g.dial(t)
 		fmt.Fprint(conn, raw)
 		response, body := answer(t, r, "GET")
-		wantProblem(t, response, body, http.StatusRequestTimeout, "malformed_request", "")
+		wantProblem(t, response, body, http.StatusRequestTimeout, "malformed_request", "headers: did not arrive within "+short.String()+" (KV_HEADER_TIMEOUT)")
 		wantEnd(t, r)
 	}
 	// The time is that of one head, not of the connection.

@@ -1,6 +1,9 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+)
 
 // An Error says why bytes are no message that may be forwarded.
 type Error struct {
@@ -174,7 +177,7 @@ func parseFields(b []byte, fields []Field) ([]Field, *Error) {
 			return fields, nil
 		}
 		if len(fields) == mostFields {
-			return fields, &Error{Status: 431, Reason: "too many headers"}
+			return fields, &Error{Status: 431, Reason: fmt.Sprintf("headers: are more than %d, which is a fixed limit", mostFields)}
 		}
 		field, err := parseField(line)
 		if err != nil {

@@ -15,7 +15,8 @@ import (
 // NewLogger returns a logger that writes lines of format "json" or "text" at or
 // above level ("debug", "info", "warn", "error") to out. A line that is logged
 // with a request's context carries its request id, and the id of its trace and span
-// when it has them.
+// when it has them. Of the lines with one message there are at most 20 in a second, and
+// then one that counts the rest, unless level is "debug".
 func NewLogger(out io.Writer, level, format string) (*slog.Logger, error) {
 	var min slog.Level
 	if err := min.UnmarshalText([]byte(level)); err != nil {
@@ -26,7 +27,11 @@ func NewLogger(out io.Writer, level, format string) (*slog.Logger, error) {
 	if format == "text" {
 		handler = slog.NewTextHandler(out, options)
 	}
-	return slog.New(requestIDHandler{handler}), nil
+	handler = requestIDHandler{handler}
+	if min > slog.LevelDebug {
+		handler = newLimitHandler(handler)
+	}
+	return slog.New(handler), nil
 }
 
 // requestIDHandler adds the request id of the context to each line, and the trace.
