@@ -1,0 +1,111 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// A faultyDisk is a directory on which a backend's calls fail, or take long, when the test
+// says so: internal/diskfault/testdata/diskfault.c stands between SQLite and the C library.
+type faultyDisk struct {
+	dir     string // of the database
+	shadow  string // what a loss of power would leave of it
+	control string
+}
+
+// library builds diskfault.c once for all tests.
+var library = sync.OnceValues(func() (string, error) {
+	if _, err := binary(); err != nil { // makes the directory
+		return "", err
+	}
+	path := filepath.Join(builds, "diskfault.so")
+	output, err := exec.Command("cc", "-O1", "-shared", "-fPIC", "-o", path,
+		filepath.Join("..", "internal", "diskfault", "testdata", "diskfault.c"), "-ldl", "-lpthread").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("cc: %w\n%s", err, output)
+	}
+	return path, nil
+})
+
+func newFaultyDisk(t *testing.T) *faultyDisk {
+	t.Helper()
+	d := &faultyDisk{dir: t.TempDir(), shadow: t.TempDir(), control: filepath.Join(t.TempDir(), "rules")}
+	d.set(t)
+	return d
+}
+
+func (d *faultyDisk) database() string { return filepath.Join(d.dir, "kv.db") }
+
+// environment is that of a backend on the disk.
+func (d *faultyDisk) environment(t *testing.T, more ...string) []string {
+	t.Helper()
+	preloaded, err := library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := append(environment(d.database(), "2"), "LD_PRELOAD="+preloaded,
+		"DISKFAULT_DIR="+d.dir, "DISKFAULT_CONTROL="+d.control, "DISKFAULT_SHADOW="+d.shadow)
+	return append(env, more...)
+}
+
+// A fault is a line of the rules; see diskfault.c.
+type fault struct {
+	op     string
+	suffix string // "" is every file
+	err    syscall.Errno
+	delay  int // in milliseconds
+	count  int // how many calls have the error; 0 is all
+	mode   string
+}
+
+// set replaces the faults; none is a disk that works.
+func (d *faultyDisk) set(t *testing.T, faults ...fault) {
+	t.Helper()
+	var rules strings.Builder
+	for _, f := range faults {
+		if f.suffix == "" {
+			f.suffix = "*"
+		}
+		if f.count == 0 {
+			f.count = -1
+		}
+		if f.mode == "" {
+			f.mode = "lose"
+		}
+		fmt.Fprintln(&rules, f.op, f.suffix, int(f.err), f.delay, f.count, f.mode)
+	}
+	next := d.control + ".next"
+	if err := os.WriteFile(next, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, d.control); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// losePower leaves of the files what is safe on the disk. The backend must be dead.
+func (d *faultyDisk) losePower(t *testing.T) {
+	t.Helper()
+	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
+		name := d.database() + suffix
+		shadow := filepath.Join(d.shadow, filepath.Base(name))
+		_ = os.Remove(name)
+		_ = os.Remove(shadow + ".dirty")
+		data, err := os.ReadFile(shadow)
+		if os.IsNotExist(err) || suffix == "-shm" {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(name, data, 0o640)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
