@@ -36,7 +36,7 @@ type Config struct {
 	// over a bound is refused with kv.ErrOverloaded.
 	MaxQueuedWrites int
 	MaxQueuedBytes  int64
-	// Now is the clock; nil means time.Now.
+	// Now is the clock; nil means that of the machine.
 	Now func() time.Time
 	// Logger is told of failed transactions.
 	Logger *slog.Logger
@@ -90,7 +90,7 @@ const (
 // New returns a store over an open database.
 func New(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
-		cfg.Now = time.Now
+		cfg.Now = machineTime
 	}
 	totals, err := cfg.Database.Stats(context.Background())
 	if err != nil {
