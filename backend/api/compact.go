@@ -23,7 +23,9 @@ type compactAnswer struct {
 //	@Produce		json
 //	@Success		200	{object}	compactAnswer
 //	@Header			200	{string}	X-Request-Id	"The id of the request, the same in every log line"
-//	@Failure		503	{object}	problem.Problem	"The database cannot be reached (code store_unavailable)"
+//	@Failure		503	{object}	problem.Problem	"The database cannot be reached, or the disk reports errors (code store_unavailable, disk_failed)"
+//	@Failure		500	{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		507	{object}	problem.Problem	"The disk is full (code storage_full)"
 //	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
 //	@Router			/db/compact [post]
 func (a *API) compact(c *gin.Context) error {

@@ -31,12 +31,15 @@ var statuses = []struct {
 	{kv.ErrValueTooLarge, http.StatusRequestEntityTooLarge, "value_too_large", ""},
 	{kv.ErrBatchTooLarge, http.StatusRequestEntityTooLarge, "batch_too_large", ""},
 	{kv.ErrStorageFull, http.StatusInsufficientStorage, "storage_full", "The disk is full; nothing was written"},
+	{kv.ErrDiskFailed, http.StatusServiceUnavailable, "disk_failed", "The disk reports an error; nothing was written, and what it does not give back is not served"},
+	{kv.ErrOutcomeUnknown, http.StatusInternalServerError, "outcome_unknown", "The disk failed when the write was to be made safe. " +
+		"No read sees it now, but it may be there after a restart of the service: read before you repeat it"},
 	{kv.ErrFutureRevision, http.StatusUnprocessableEntity, "invalid_since", ""},
 	{kv.ErrTooManyWatchers, http.StatusServiceUnavailable, "too_many_watchers", ""},
 	{kv.ErrOverloaded, http.StatusServiceUnavailable, "overloaded", ""},
 	{kv.ErrCopying, http.StatusServiceUnavailable, "backup_running", ""},
 	{kv.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The store cannot serve the request now"},
-	{kv.ErrCorrupt, http.StatusInternalServerError, "store_damaged", "The database is damaged; what was read is not served"},
+	{kv.ErrCorrupt, http.StatusInternalServerError, "store_damaged", "The database is damaged, or its disk does not give it back; nothing of it is served, and nothing was written"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "store_unavailable", "The store did not answer in time"},
 	{context.Canceled, statusClientClosedRequest, "client_closed_request", "The client went away"},
 }
@@ -48,9 +51,11 @@ const statusClientClosedRequest = 499
 // for the client goes to the log, with the request id, and not into the answer.
 func (a *API) writeError(c *gin.Context, err error) {
 	p := problemOf(err)
+	a.damage.note(err)
 	switch {
-	case errors.Is(err, kv.ErrOverloaded):
-		// A line for each would be more work just when there is too much.
+	case errors.Is(err, kv.ErrOverloaded), errors.Is(err, kv.ErrStorageFull), errors.Is(err, kv.ErrDiskFailed):
+		// A line for each would be more work just when there is too much, or the log's disk
+		// is the one that fails. The writer tells the cause.
 		telemetry.Quiet(c.Writer)
 		a.overloads.note(c.Request.Context(), a.logger, err)
 	case p.Status >= http.StatusInternalServerError:

@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"kvstore/backend/kv"
 	"kvstore/internal/problem"
 	"kvstore/internal/telemetry"
 )
@@ -45,12 +47,16 @@ func (a *API) health(c *gin.Context) error {
 	if err := a.ping(c); err != nil {
 		a.logger.ErrorContext(c.Request.Context(), "the database does not answer", "error", err)
 		database := part{Status: "failed", Detail: "The database does not answer"}
+		if errors.Is(err, kv.ErrCorrupt) || errors.Is(err, kv.ErrDiskFailed) {
+			database.Detail = "The database is damaged, or its disk does not give it back; what is in the cache is served"
+		}
 		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
 			With("backend", backend).With("database", database)
 	}
-	database := part{Status: "ok"}
-	if a.store.DiskFull() { // no reason to send nobody here: reads work
-		database.Detail = "The disk is full: writes are refused until there is room; reads work"
+	database := a.diskHealth()
+	if database.Status == "failed" {
+		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
+			With("backend", backend).With("database", database)
 	}
 	return writeJSON(c, healthAnswer{Status: "ok", Backend: backend, Database: database})
 }
@@ -76,7 +82,8 @@ func (a *API) alive(c *gin.Context) error {
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	part
-//	@Failure		503	{object}	problem.Problem	"The database does not answer (code store_unavailable)"
+//	@Failure		503	{object}	problem.Problem	"The database does not answer (code store_unavailable, disk_failed)"
+//	@Failure		500	{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
 //	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/readyz [get]
 //	@Router			/readyz [head]

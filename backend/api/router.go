@@ -22,6 +22,7 @@ type API struct {
 
 	admission admission
 	overloads overloads
+	damage    damage
 
 	heartbeat, stall time.Duration // of streams
 	observer         observer

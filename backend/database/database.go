@@ -46,6 +46,7 @@ type DB struct {
 	memory  *memory
 	erased  atomic.Bool // some key was erased: new keys must be looked up among them
 	tracer  trace.Tracer
+	failing atomic.Bool // see Failing
 }
 
 // Open locks the database, checks it, brings its schema up to date and returns it.
@@ -94,6 +95,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 		cfg.Logger.Info("the database is large and is not read whole at the start; the command \"check\" does that", "path", path)
 	}
 	if db.writer, err = openWriter(path, found.isNew, cfg.ConnectHook); err != nil {
+		return err
+	}
+	if err := db.moveLog(ctx, cfg.Logger); err != nil {
 		return err
 	}
 	if err := migrate(db.writer.WithContext(ctx)); err != nil {

@@ -26,17 +26,37 @@ func translate(ctx context.Context, doing string, err error) error {
 func kindOf(err error) error {
 	var failure sqlite3.Error
 	if !errors.As(err, &failure) {
-		return kv.ErrUnavailable
+		return kindOfSystem(err)
 	}
-	if failure.SystemErrno == syscall.ENOSPC || failure.SystemErrno == syscall.EDQUOT {
-		return kv.ErrStorageFull // of the files beside the database, for which SQLite has another code
+	if isFull(failure.SystemErrno) {
+		return kv.ErrStorageFull // SQLite has this code for what it appends to a file alone
 	}
 	switch failure.Code {
 	case sqlite3.ErrFull:
 		return kv.ErrStorageFull
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+		// Also when the disk does not give a page back (EIO): SQLite does not tell which.
 		return kv.ErrCorrupt
+	case sqlite3.ErrIoErr:
+		return kv.ErrDiskFailed
 	default:
 		return kv.ErrUnavailable
 	}
 }
+
+// kindOfSystem is for what this package reads and writes without SQLite.
+func kindOfSystem(err error) error {
+	var number syscall.Errno
+	switch {
+	case !errors.As(err, &number):
+		return kv.ErrUnavailable
+	case isFull(number):
+		return kv.ErrStorageFull
+	case number == syscall.EIO, number == syscall.EROFS:
+		return kv.ErrDiskFailed
+	default:
+		return kv.ErrUnavailable
+	}
+}
+
+func isFull(number syscall.Errno) bool { return number == syscall.ENOSPC || number == syscall.EDQUOT }

@@ -20,13 +20,13 @@ const (
 // Scrub takes what was overwritten or deleted before off the disk: it moves the
 // whole write-ahead log into the file and empties it, and overwrites the copies that
 // SQLite leaves in pages when rows move. It waits for readers that began before;
-// when they take longer than some seconds, it returns kv.ErrUnavailable. Writes wait
+// when they take longer than some seconds, or the disk fails, it returns kv.ErrUnavailable. Writes wait
 // while it reads the file: 135 MB that the system had in memory took 30 ms.
 func (db *DB) Scrub(ctx context.Context) error {
 	for range scrubAttempts {
 		done, err := db.tryScrub(ctx)
 		if err != nil {
-			return translate(ctx, "take erased values off the disk", err)
+			return scrubFailed(ctx, err)
 		}
 		if done {
 			return nil
@@ -39,6 +39,16 @@ func (db *DB) Scrub(ctx context.Context) error {
 	}
 	return &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but a long read (of Litestream or another program) " +
 		"still needs the log that has them; repeat the request when it has ended"}
+}
+
+// scrubFailed has words for a disk that fails, since something was done.
+func scrubFailed(ctx context.Context, err error) error {
+	failed := translate(ctx, "take erased values off the disk", err)
+	if !errors.Is(failed, kv.ErrDiskFailed) && !errors.Is(failed, kv.ErrStorageFull) {
+		return failed
+	}
+	return fmt.Errorf("%w: %w", &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but the disk failed before " +
+		"all copies of them were overwritten; repeat the request"}, err)
 }
 
 // tryScrub reports false when a reader is in the way.

@@ -63,11 +63,15 @@ type state struct {
 }
 
 // Update runs fn in one transaction and commits it: when it returns nil, all that
-// fn did is on disk; when it returns an error, nothing of it is stored. An error
-// of fn comes back as it is.
-func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+// fn did is on disk; when it returns an error, nothing of it is stored, with one
+// exception: kv.ErrOutcomeUnknown says that the disk failed at the commit, so that no read
+// sees what fn did, but the next process that opens the file may, unless there is another
+// commit before. An error of fn comes back as it is.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
+	committed := false
+	defer func() { db.noteLocked(err, committed) }()
 	if err := db.inPlace(); err != nil {
 		return err
 	}
@@ -94,9 +98,9 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		return translate(ctx, "save the counters", err)
 	}
 	if err := db.commit(ctx, tx); err != nil {
-		db.memory.forgetLocked()
-		return translate(ctx, "commit", err)
+		return db.commitFailedLocked(ctx, err)
 	}
+	committed = true
 	db.memory.learnLocked(update)
 	if update.erased {
 		db.erased.Store(true)

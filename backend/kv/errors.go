@@ -26,6 +26,12 @@ var (
 	ErrBatchTooLarge = errors.New("batch too large")
 	// ErrStorageFull: the disk has no room for the write; nothing was written.
 	ErrStorageFull = errors.New("storage is full")
+	// ErrDiskFailed: the disk reports an error, so that what was asked for cannot be
+	// read, or a write was not made; the same request may work later.
+	ErrDiskFailed = errors.New("the disk failed")
+	// ErrOutcomeUnknown: the disk failed when a write was to be made safe. No read sees the
+	// write, but it may be there after a restart.
+	ErrOutcomeUnknown = errors.New("the outcome of the write is not known")
 	// ErrUnavailable: the database or the store cannot serve now; nothing was
 	// written, and the same request may work later.
 	ErrUnavailable = errors.New("store is unavailable")

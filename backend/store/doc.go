@@ -22,9 +22,11 @@
 // So a write is answered only after it is on disk, and a read that begins after
 // the answer sees that version or a later one. Within a key, versions are numbered
 // in the order of the answers. A write that cannot be applied fails alone: its
-// neighbours in the transaction are applied without it. When the commit itself
-// fails, every caller in it gets an error, nothing was written, and the cache
-// stays as it was.
+// neighbours in the transaction are applied without it. When the commit itself or the disk
+// fails, every caller in it gets an error, and the cache stays as it was. Nothing
+// was written then, unless the error is kv.ErrOutcomeUnknown: no read sees such a write,
+// but after a restart it may be there (see package database). While the disk fails a
+// goroutine tries it every half second, so that the store is well again by itself.
 //
 // How many writes wait, and how many bytes, is bounded (Config.MaxQueuedWrites,
 // MaxQueuedBytes). More are refused at once, so that under any load those that were

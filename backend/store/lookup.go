@@ -19,9 +19,14 @@ func isAnswer(err error) bool {
 		return true
 	}
 	if errors.As(err, &known) || errors.Is(err, kv.ErrPreconditionFailed) {
-		return !errors.Is(err, kv.ErrUnavailable) && !errors.Is(err, kv.ErrStorageFull) && !errors.Is(err, kv.ErrCorrupt)
+		return !errors.Is(err, kv.ErrUnavailable) && !errors.Is(err, kv.ErrStorageFull) && !errors.Is(err, kv.ErrCorrupt) && !ofDisk(err)
 	}
 	return false
+}
+
+// ofDisk reports whether the disk failed, whatever was asked of it.
+func ofDisk(err error) bool {
+	return errors.Is(err, kv.ErrDiskFailed) || errors.Is(err, kv.ErrOutcomeUnknown)
 }
 
 // exists returns why a key does not exist.

@@ -52,6 +52,7 @@ type Store struct {
 	writer        *writer
 	retention     *retention // nil when everything is kept
 	expiry        *expiry
+	mender        *mender
 	clock         *clock
 	turns         *turns
 	hub           *hub
@@ -108,6 +109,7 @@ func New(cfg Config) (*Store, error) {
 	s.published.Store(totals.Revision)
 	s.hub.cut = &s.counters.cut
 	s.retention = startRetention(cfg, &s.counters.pruned)
+	s.mender = startMender(cfg.Database, cfg.Logger)
 	s.writer = startWriter(s, newQueueLoad(cfg), cfg)
 	s.expiry = startExpiry(s, cfg.Logger)
 	return s, nil
@@ -120,14 +122,11 @@ func (s *Store) Close() {
 	s.expiry.close()
 	s.writer.close()
 	s.retention.close()
+	s.mender.close()
 }
 
 // ID identifies the store for as long as its database exists.
 func (s *Store) ID() string { return s.db.StoreID() }
-
-// DiskFull reports whether the last write was refused since the disk is full. It is false
-// again after the next write that finds room.
-func (s *Store) DiskFull() bool { return s.full.Load() }
 
 // Ping returns nil when the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"kvstore/backend/database"
 	"kvstore/backend/kv"
@@ -65,6 +67,11 @@ type writer struct {
 	load    *queueLoad
 	next    *unit // taken, but for the next batch
 	ended   chan struct{}
+	began   atomic.Pointer[time.Time] // the transaction that is under way, nil when none is
+
+	// Used by run alone: writes that failed and are not in the log yet, and the last line.
+	failedWrites int
+	toldFailure  time.Time
 
 	// mu is held for reading while a caller puts a unit into the queue, so that
 	// the queue is not closed under it.
@@ -187,13 +194,13 @@ func (w *writer) take(first *unit) []*unit {
 
 // commit applies a batch in one transaction, publishes it and answers it. When a
 // write cannot be applied, each unit is tried in a transaction of its own, so that
-// only the cause fails. When the commit fails, all fail.
+// only the cause fails. When the commit or the disk fails, all fail.
 func (w *writer) commit(batch []*unit) {
 	if len(batch) == 0 {
 		return
 	}
 	applied, err := w.transact(batch)
-	if err != nil && !applied && len(batch) > 1 {
+	if err != nil && !applied && len(batch) > 1 && !ofDisk(err) {
 		w.logger.Warn("a batch could not be applied; its writes are tried one by one", "writes", len(batch), "error", err)
 		for i := range batch {
 			w.commit(batch[i : i+1])
@@ -201,10 +208,20 @@ func (w *writer) commit(batch []*unit) {
 		return
 	}
 	if err != nil && !isAnswer(err) {
-		w.logger.Error("writes failed", "writes", len(batch), "error", err)
+		w.logFailure(len(batch), err)
 	}
 	for _, u := range batch {
 		w.answer(u, err)
+	}
+}
+
+// logFailure tells of the first failure, and then once a second of all: a disk that fails
+// at once lets thousands of writes fail in that time.
+func (w *writer) logFailure(writes int, err error) {
+	w.failedWrites += writes
+	if now := time.Now(); now.Sub(w.toldFailure) >= time.Second {
+		w.logger.Error("writes failed", "writes", w.failedWrites, "error", err)
+		w.failedWrites, w.toldFailure = 0, now
 	}
 }
 
@@ -222,6 +239,9 @@ func (w *writer) answer(u *unit, err error) {
 // that of the commit.
 func (w *writer) transact(batch []*unit) (applied bool, err error) {
 	s := w.store
+	began := time.Now()
+	w.began.Store(&began)
+	defer w.began.Store(nil)
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	var st *stage
