@@ -25,10 +25,14 @@ var library = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(builds, "diskfault.so")
-	output, err := exec.Command("cc", "-O1", "-shared", "-fPIC", "-o", path,
+	compiler, err := exec.Command("go", "env", "CC").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env CC: %w", err)
+	}
+	output, err := exec.Command(strings.TrimSpace(string(compiler)), "-O1", "-shared", "-fPIC", "-o", path,
 		filepath.Join("..", "internal", "diskfault", "testdata", "diskfault.c"), "-ldl", "-lpthread").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("cc: %w\n%s", err, output)
+		return "", fmt.Errorf("compile diskfault.c: %w\n%s", err, output)
 	}
 	return path, nil
 })

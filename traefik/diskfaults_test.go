@@ -21,10 +21,14 @@ func newFaultyDisk(t *testing.T) *faultyDisk {
 	d := &faultyDisk{dir: t.TempDir()}
 	beside := t.TempDir()
 	d.control, d.library = filepath.Join(beside, "rules"), filepath.Join(beside, "diskfault.so")
-	build := exec.Command("cc", "-O1", "-shared", "-fPIC", "-o", d.library, "internal/diskfault/testdata/diskfault.c", "-ldl", "-lpthread")
+	compiler, err := exec.Command("go", "env", "CC").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command(strings.TrimSpace(string(compiler)), "-O1", "-shared", "-fPIC", "-o", d.library, "internal/diskfault/testdata/diskfault.c", "-ldl", "-lpthread")
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cc: %v\n%s", err, output)
+		t.Fatalf("compile diskfault.c: %v\n%s", err, output)
 	}
 	d.set(t)
 	return d
