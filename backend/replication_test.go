@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,15 +11,94 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// TestReplication replicates with Litestream, with the settings of litestream.yml, while
-// writes go on and the service is killed. What is restored from the replica alone has
-// every write that was answered.
+const (
+	// replicationKills is how often the service is killed under load, and
+	// replicationWrites how many writes are answered before each.
+	replicationKills  = 3
+	replicationWrites = 2_000
+)
+
+// TestReplication replicates with the settings of litestream.yml while clients write
+// without a pause, and the service and Litestream are killed under them. What is
+// restored from the replica alone has every write that was answered.
 func TestReplication(t *testing.T) {
+	r := newReplication(t)
+	r.replicate(t)
+	load := &replicatedLoad{writes: map[drillPlace]string{}}
+	var current atomic.Pointer[process]
+	current.Store(r.spawn(t))
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() { load.client(t, fmt.Sprintf("key%d", i), &current) })
+	}
+	for kill := range replicationKills {
+		load.waitFor(t, replicationWrites*(kill+1))
+		if kill == 1 { // the log goes on, and is moved into the file, without Litestream
+			r.kill(t)
+			load.waitFor(t, replicationWrites*(kill+1)+500)
+			r.replicate(t)
+		}
+		current.Load().kill(t)
+		if kill == replicationKills-1 {
+			load.stop.Store(true)
+		} else {
+			current.Store(r.spawn(t))
+		}
+	}
+	clients.Wait()
+
+	// Litestream goes on with what the killed service left.
+	load.compare(t, r, r.restore(t, load.revision))
+}
+
+// TestReplicationDestroy destroys a version while Litestream reads: it erases, and says
+// that it cannot take the bytes off the disk.
+func TestReplicationDestroy(t *testing.T) {
+	r := newReplication(t)
+	r.replicate(t)
+	p := r.spawn(t)
+	p.faulty = true // the 503 below
+	load := &replicatedLoad{writes: map[drillPlace]string{}}
+	load.put(t, p, "key", "to be destroyed")
+	load.put(t, p, "key", "the latest")
+	r.restore(t, load.revision)
+	status, body, err := p.exchange(t.Context(), "POST", "/destroy/key?versions=1", "")
+	if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(string(body), "The values are erased, but a long read (of Litestream or") {
+		t.Errorf("destroy: %d %s, %v", status, body, err)
+	}
+	if status, _, err := p.exchange(t.Context(), "GET", "/get/key?version=1", ""); err != nil || status != http.StatusGone {
+		t.Errorf("the destroyed version: %d, %v", status, err)
+	}
+	r.stop(t)
+	if status, body, err := p.exchange(t.Context(), "POST", "/destroy/key?versions=1", ""); err != nil || status != http.StatusOK {
+		t.Errorf("destroy without Litestream: %d %s, %v", status, body, err)
+	}
+	// It begins again, with the log that was emptied meanwhile.
+	r.replicate(t)
+	load.put(t, p, "key", "after it")
+	delete(load.writes, drillPlace{"key", 1})
+	load.compare(t, r, r.restore(t, load.revision))
+}
+
+// A replication is a database that Litestream replicates to a directory.
+type replication struct {
+	program, path, replica string
+	env                    []string
+	running                *exec.Cmd
+	log                    childLog
+}
+
+func newReplication(t *testing.T) *replication {
+	t.Helper()
 	program, err := filepath.Abs("../bin/litestream")
+	if named := os.Getenv("LITESTREAM"); named != "" { // to try another version
+		program, err = named, nil
+	}
 	if err == nil {
 		_, err = os.Stat(program)
 	}
@@ -26,110 +106,147 @@ func TestReplication(t *testing.T) {
 		t.Fatalf("go tool task test:replication builds Litestream: %v", err)
 	}
 	dir := t.TempDir()
-	path, replica := filepath.Join(dir, "kv.db"), filepath.Join(dir, "replica")
-	litestream := func(args ...string) *exec.Cmd {
-		command := exec.Command(program, args...)
-		command.Env = append(os.Environ(), "LITESTREAM_DATABASE="+path, "LITESTREAM_REPLICA="+replica)
-		return command
-	}
-	env := environment(path, "50")
-	p := spawn(t, env)
-	p.faulty = true // the 503 below
-	replicating := litestream("replicate", "-config", "litestream.yml")
-	var log childLog
-	replicating.Stdout, replicating.Stderr = &log, &log
-	if err := replicating.Start(); err != nil {
-		t.Fatal(err)
-	}
+	r := &replication{program: program, path: filepath.Join(dir, "kv.db"), replica: filepath.Join(dir, "replica")}
+	r.env = environment(r.path, "50")
 	t.Cleanup(func() {
-		replicating.Process.Kill()
-		replicating.Wait()
+		r.kill(t)
 		if t.Failed() {
-			t.Logf("log of Litestream:\n%s", log.String())
+			t.Logf("log of Litestream:\n%s", r.log.String())
 		}
 	})
+	return r
+}
 
-	// Clients write until the service is killed; a write that has no answer is not known.
-	var mu sync.Mutex
-	values, versions := map[drillPlace]string{}, map[string]int64{}
-	var clients sync.WaitGroup
-	for i := range 2 {
-		clients.Go(func() {
-			key := fmt.Sprintf("key%d", i)
-			for n := int64(1); ; n++ {
-				value := fmt.Sprintf("%s %d %s", key, n, strings.Repeat("x", 2_000))
-				status, body, err := p.exchange(t.Context(), "PUT", "/put/"+key, `{"value":"`+value+`"}`)
-				if err != nil {
-					return
-				}
-				if status != http.StatusOK || !strings.Contains(string(body), fmt.Sprintf(`"version":%d,`, n)) {
-					t.Errorf("%s: %d %s", key, status, body)
-					return
-				}
-				mu.Lock()
-				values[drillPlace{key, n}], versions[key] = value, n
-				// Few enough for Litestream to keep up: litestream.yml says what happens else.
-				enough := len(values) == 600
-				mu.Unlock()
-				if enough {
-					p.cmd.Process.Kill()
-				}
-			}
-		})
+func (r *replication) spawn(t *testing.T) *process { return spawn(t, r.env) }
+
+func (r *replication) command(args ...string) *exec.Cmd {
+	command := exec.Command(r.program, args...)
+	command.Env = append(os.Environ(), "LITESTREAM_DATABASE="+r.path, "LITESTREAM_REPLICA="+r.replica)
+	return command
+}
+
+func (r *replication) replicate(t *testing.T) {
+	t.Helper()
+	r.running = r.command("replicate", "-config", "litestream.yml")
+	r.log.address = make(chan string, 1)
+	r.running.Stdout, r.running.Stderr = &r.log, &r.log
+	if err := r.running.Start(); err != nil {
+		t.Fatal(err)
 	}
-	clients.Wait()
-	p.kill(t)
+}
 
-	// Litestream goes on with what the killed service left.
-	var out string
-	var restored string
+func (r *replication) kill(t *testing.T) {
+	t.Helper()
+	if r.running != nil {
+		_ = r.running.Process.Kill()
+		_ = r.running.Wait() // an error: it was killed
+		r.running = nil
+	}
+}
+
+// stop lets Litestream end by itself.
+func (r *replication) stop(t *testing.T) {
+	t.Helper()
+	if err := r.running.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.running.Wait() // 1 after a signal in some versions
+	r.running = nil
+}
+
+// restore waits until what can be restored from the replica is sound and at that
+// revision at least, and returns its file.
+func (r *replication) restore(t *testing.T, revision int64) string {
+	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(500 * time.Millisecond) {
-		restored = filepath.Join(t.TempDir(), "restored.db")
-		data, err := litestream("restore", "-config", "litestream.yml", "-o", restored, path).CombinedOutput()
+		restored := filepath.Join(t.TempDir(), "restored.db")
+		data, err := r.command("restore", "-config", "litestream.yml", "-o", restored, r.path).CombinedOutput()
+		out := string(data)
 		if err == nil {
+			// A replica may lag behind; it may never be unsound.
 			checked, err := runCommand(t, map[string]string{"KV_DATABASE_URL": "sqlite:" + restored}, "check")
-			var id string
-			var revision, keys, stored int
-			if _, scanned := fmt.Sscanf(checked[strings.LastIndex(strings.TrimSpace(checked), "\n")+1:], "store %s at revision %d: %d keys, %d versions", &id, &revision, &keys, &stored); err == nil && scanned == nil && revision >= len(values) {
-				break
+			if err != nil {
+				t.Fatalf("what was restored: %v", err)
 			}
-			out = fmt.Sprint(checked, err)
-		} else {
-			out = string(data)
+			var id string
+			var at int64
+			out = checked[strings.LastIndex(strings.TrimSpace(checked), "\n")+1:]
+			if _, err := fmt.Sscanf(out, "store %s at revision %d:", &id, &at); err != nil {
+				t.Fatalf("%q: %v", checked, err)
+			}
+			if at >= revision {
+				return restored
+			}
 		}
-		t.Logf("%d writes were answered; a restore: %.200s", len(values), out)
 		if time.Now().After(deadline) {
-			t.Fatalf("the replica has not all of %d writes: %s", len(values), out)
+			t.Fatalf("the replica does not come to revision %d: %s", revision, out)
 		}
 	}
+}
 
-	// While Litestream reads, a destruction erases and says that it cannot take the bytes
-	// off the disk.
-	p = spawn(t, env)
-	p.faulty = true
-	status, body, err := p.exchange(t.Context(), "POST", "/destroy/key0?versions=1", "")
-	if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(string(body), "The values are erased, but a long read (of Litestream or") {
-		t.Errorf("destroy: %d %s, %v", status, body, err)
-	}
-	if status, _, err := p.exchange(t.Context(), "GET", "/get/key0?version=1", ""); err != nil || status != http.StatusGone {
-		t.Errorf("the destroyed version: %d, %v", status, err)
-	}
-	if err := replicating.Process.Signal(os.Interrupt); err != nil {
-		t.Error(err)
-	}
-	replicating.Wait()
-	if status, body, err := p.exchange(t.Context(), "POST", "/destroy/key0?versions=1", ""); err != nil || status != http.StatusOK {
-		t.Errorf("destroy without Litestream: %d %s, %v", status, body, err)
-	}
-	p.kill(t)
+// A replicatedLoad is what clients write, and what they were answered.
+type replicatedLoad struct {
+	mu       sync.Mutex
+	writes   map[drillPlace]string
+	revision int64 // the highest
+	stop     atomic.Bool
+}
 
-	p.command(t, true, "restore", restored)
-	p = spawn(t, env)
-	for place, value := range values {
+// client writes until the load is stopped. A write without an answer is not known.
+func (l *replicatedLoad) client(t *testing.T, key string, current *atomic.Pointer[process]) {
+	for n := 1; !l.stop.Load() && !t.Failed(); n++ {
+		p := current.Load()
+		if !l.put(t, p, key, fmt.Sprintf("%s %d %s", key, n, strings.Repeat("x", 2_000))) {
+			for !l.stop.Load() && !t.Failed() && current.Load() == p {
+				time.Sleep(time.Millisecond) // the next process is being started
+			}
+		}
+	}
+}
+
+func (l *replicatedLoad) put(t *testing.T, p *process, key, value string) bool {
+	status, body, err := p.exchange(t.Context(), "PUT", "/put/"+key, `{"value":"`+value+`"}`)
+	if err != nil {
+		return false
+	}
+	var written struct{ Version, Revision int64 }
+	if err := json.Unmarshal(body, &written); err != nil || status != http.StatusOK {
+		t.Errorf("%s: %d %s, %v", key, status, body, err)
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writes[drillPlace{key, written.Version}] = value
+	l.revision = max(l.revision, written.Revision)
+	return true
+}
+
+func (l *replicatedLoad) waitFor(t *testing.T, writes int) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * patience); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		n := len(l.writes)
+		l.mu.Unlock()
+		if n >= writes {
+			return
+		}
+		if time.Now().After(deadline) || t.Failed() {
+			t.Fatalf("%d of %d writes were answered", n, writes)
+		}
+	}
+}
+
+// compare starts a service on the file that was restored and reads every write that was
+// answered.
+func (l *replicatedLoad) compare(t *testing.T, r *replication, restored string) {
+	t.Helper()
+	p := spawn(t, environment(restored, "50"))
+	p.command(t, true, "check")
+	for place, value := range l.writes {
 		status, body, err := p.exchange(t.Context(), "GET", fmt.Sprintf("/get/%s?version=%d", place.key, place.version), "")
 		if err != nil || status != http.StatusOK || !strings.Contains(string(body), `"value":"`+value+`","version":`) {
 			t.Fatalf("%+v: %d %.300s, %v", place, status, body, err)
 		}
 	}
-	p.check(t)
+	t.Logf("%d versions compared", len(l.writes))
 }
