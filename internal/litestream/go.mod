@@ -1,4 +1,4 @@
-// The Litestream program, pinned, for the test of replication. It has a module of its own since it needs hundreds of
+// The Litestream program, pinned, which "build" patches and builds. It has a module of its own since it needs hundreds of
 // modules that the service does not.
 module kvstore/internal/litestream
 
