@@ -1,54 +1,115 @@
 package database
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
 
 	"kvstore/backend/kv"
 )
 
-// atSQL finds the last version of a key up to a time. Its numbers have no gap from the
-// oldest on and their times do not run backwards, so it halves the range, by the
-// index that versions have anyway. In each step the version is above low and at
-// most high, or low itself when it is one that was found.
+// atSQL finds the last version of a key up to a time, and the one behind it. Its times do
+// not run backwards, so it halves the range of its numbers, by the index that versions
+// have anyway. In each step all versions up to low are not later than the time, and all
+// above high are later. A number that is missing counts as the one before it.
 const atSQL = `WITH RECURSIVE
-	bounds(id, key, low, high) AS (
-		SELECT id, key, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE key = ?
+	bounds(id, low, high) AS (
+		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE key = ?
 	),
 	search(id, low, high) AS (
 		SELECT id, low, high FROM bounds
 		UNION ALL
-		SELECT search.id, CASE WHEN timestamp <= ? THEN version ELSE low END,
-			CASE WHEN timestamp <= ? THEN high ELSE version - 1 END
-		FROM search CROSS JOIN versions ON key_id = search.id AND version = (low + high + 1) / 2
+		SELECT search.id, CASE WHEN timestamp > ? THEN low ELSE (low + high + 1) / 2 END,
+			CASE WHEN timestamp > ? THEN version - 1 ELSE high END
+		FROM search LEFT JOIN versions ON key_id = search.id AND version = (
+			SELECT max(version) FROM versions WHERE key_id = search.id AND version > low AND version <= (low + high + 1) / 2)
 		WHERE low < high
 	)
-	SELECT bounds.low AS removed, ` + entryAtColumns + `
-	FROM bounds CROSS JOIN search LEFT JOIN versions ON versions.key_id = bounds.id AND versions.version = search.low
+	SELECT ` + keyRowColumns + ", " + versionColumns + `, CASE WHEN versions.version <= search.low THEN versions.value END
+	FROM bounds CROSS JOIN search CROSS JOIN keys ON keys.id = bounds.id CROSS JOIN versions ON versions.key_id = bounds.id
+		AND versions.version IN (
+			(SELECT max(version) FROM versions WHERE key_id = bounds.id AND version <= search.low),
+			(SELECT min(version) FROM versions WHERE key_id = bounds.id AND version > search.low))
 	WHERE search.low = search.high`
-
-const entryAtColumns = "bounds.key, " + versionColumns + ", versions.value"
 
 // At returns the version of key that was the latest at that time: the last whose
 // timestamp is not later. It may be a tombstone or destroyed. Without one the error is
 // kv.ErrKeyNotFound, kv.ErrVersionNotFound, or kv.ErrVersionGone when the versions
 // of that time were removed. It takes a number of steps that is the logarithm of that
 // of the versions.
-func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (kv.Entry, error) {
-	var row struct {
-		Removed int64    // the highest version that was removed
-		Entry   entryRow `gorm:"embedded"`
+//
+// The search believes rows that it does not check. What it has found is checked, together
+// with the version behind it: when that is later than the time, the search was right.
+func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Entry, err error) {
+	defer db.count(&err)
+	for range lookAttempts {
+		rows, err := db.readers.WithContext(ctx).Raw(atSQL, key, int64(at), int64(at)).Rows()
+		if err != nil {
+			return kv.Entry{}, translate(ctx, "search a history", err)
+		}
+		head, versions, err := scanNeighbours(rows, key)
+		if err != nil {
+			return kv.Entry{}, translate(ctx, "search a history", scanned(err, key, 0))
+		}
+		if len(versions) > 0 {
+			entry, err := latestAt(key, head, versions, at)
+			return entry, err
+		}
+		if err := db.missing(ctx, key); !errors.Is(err, errAppeared) {
+			return kv.Entry{}, err
+		}
 	}
-	result := db.readers.WithContext(ctx).Raw(atSQL, key, int64(at), int64(at)).Scan(&row)
-	switch {
-	case result.Error != nil:
-		return kv.Entry{}, translate(ctx, "search a history", result.Error)
-	case result.RowsAffected == 0:
-		return kv.Entry{}, kv.KeyNotFound(key)
-	case row.Entry.Version > 0:
-		return row.Entry.entry(), nil
-	case row.Removed > 0:
-		return kv.Entry{}, kv.VersionGoneAt(key, at)
-	default:
-		return kv.Entry{}, kv.VersionNotYet(key, at)
+	return kv.Entry{}, damaged(key, 0, "its history was searched in vain")
+}
+
+// scanNeighbours returns checked rows of atSQL in the order of their versions, all but
+// their values.
+func scanNeighbours(rows *sql.Rows, key string) (head Head, versions []storedVersion, err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var k storedKey
+		var v storedVersion
+		if err := rows.Scan(append(k.fields(), v.fields()...)...); err != nil {
+			return head, nil, err
+		}
+		if k.key != key {
+			return head, nil, damaged(key, 0, "the index leads to the key '"+k.key+"'")
+		}
+		v.Key, head = key, k.head
+		if err := errors.Join(k.check(), v.check()); err != nil {
+			return head, nil, err
+		}
+		versions = append(versions, v)
 	}
+	slices.SortFunc(versions, func(a, b storedVersion) int { return cmp.Compare(a.Version, b.Version) })
+	return head, versions, rows.Err()
+}
+
+// latestAt returns the version that was the latest at a time, from one or two neighbours
+// in a history, or kv.ErrCorrupt when they do not prove that it is.
+func latestAt(key string, head Head, versions []storedVersion, at kv.Timestamp) (kv.Entry, error) {
+	first := versions[0]
+	if first.Time > at { // it must be the oldest
+		switch {
+		case len(versions) > 1 || first.Version > max(head.CompleteFrom, 1):
+			return kv.Entry{}, damaged(key, first.Version-1, missingVersion)
+		case first.Version > 1:
+			return kv.Entry{}, kv.VersionGoneAt(key, at)
+		default:
+			return kv.Entry{}, kv.VersionNotYet(key, at)
+		}
+	}
+	next := head.Version + 1
+	if len(versions) > 1 {
+		if next = versions[1].Version; versions[1].Time <= at {
+			return kv.Entry{}, damaged(key, next, "the times of the history are not in order")
+		}
+	}
+	if next > max(first.Version+1, head.CompleteFrom) {
+		return kv.Entry{}, damaged(key, next-1, fmt.Sprintf("after version %d comes %d", first.Version, next))
+	}
+	return first.Entry, first.checkAll()
 }

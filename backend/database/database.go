@@ -36,17 +36,18 @@ type Config struct {
 // A DB is an open database. Its methods may be called from many goroutines; those
 // that write run one after the other.
 type DB struct {
-	writer  *gorm.DB
-	readers *gorm.DB
-	lock    *Lock
-	pages   *os.File // see openPages
-	path    string
-	copying sync.Mutex // held while there is a Copy
-	storeID string
-	memory  *memory
-	erased  atomic.Bool // some key was erased: new keys must be looked up among them
-	tracer  trace.Tracer
-	failing atomic.Bool // see Failing
+	writer   *gorm.DB
+	readers  *gorm.DB
+	lock     *Lock
+	pages    *os.File // see openPages
+	path     string
+	copying  sync.Mutex // held while there is a Copy
+	identity identity
+	damage   atomic.Uint64 // see Damage
+	memory   *memory
+	erased   atomic.Bool // some key was erased: new keys must be looked up among them
+	tracer   trace.Tracer
+	failing  atomic.Bool // see Failing
 }
 
 // Open locks the database, checks it, brings its schema up to date and returns it.
@@ -86,10 +87,17 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	// a file that is not ours.
 	var found finding
 	if err := withReader(path, func(reader *gorm.DB) (err error) {
-		found, err = checkFile(reader.WithContext(ctx))
+		if found, err = checkFile(reader.WithContext(ctx)); err == nil && found.whole && !found.isNew {
+			found.damage, err = startCheck(reader.WithContext(ctx))
+		}
 		return err
 	}); err != nil {
 		return err
+	}
+	if found.damage != nil && found.damage.all > 0 {
+		cfg.Logger.Error("rows of the database are damaged; they are not served, and the others are", "path", path,
+			"rows", found.damage.all, "damage", found.damage.named)
+		db.damage.Add(uint64(found.damage.all))
 	}
 	if !found.whole {
 		cfg.Logger.Info("the database is large and is not read whole at the start; the command \"check\" does that", "path", path)
@@ -100,17 +108,14 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if err := db.moveLog(ctx, cfg.Logger); err != nil {
 		return err
 	}
-	if err := migrate(db.writer.WithContext(ctx)); err != nil {
+	if err := migrate(ctx, db.writer, cfg.Logger); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	if err := db.mapPages(ctx, cfg.Logger); err != nil {
 		return fmt.Errorf("rewrite the file: %w", err)
 	}
-	if err := db.writer.WithContext(ctx).Model(&storeRow{}).Where("id = ?", storeRowID).Pluck("uuid", &db.storeID).Error; err != nil {
-		return fmt.Errorf("read the id of the store: %w", err)
-	}
-	if db.storeID == "" {
-		return errors.New("the database file is damaged: it has no store id")
+	if db.identity, _, _, err = readStore(db.writer.WithContext(ctx), "0"); err != nil {
+		return fmt.Errorf("the database file is damaged: its row of the store: %w", err)
 	}
 	if db.memory, err = newMemory(); err != nil {
 		return err
@@ -157,7 +162,7 @@ func (db *DB) Close() error {
 }
 
 // StoreID identifies the store: it was made with the file and stays in it.
-func (db *DB) StoreID() string { return db.storeID }
+func (db *DB) StoreID() string { return db.identity.storeID }
 
 // Ping reports whether the database answers a read, and its file is still where it
 // was.

@@ -12,20 +12,37 @@ import (
 // Destroy erases the values of those versions of a stored key for good and returns
 // how many had one. Versions that are not there are left out. The bytes are out of the
 // write-ahead log only after Scrub.
-func (t *Tx) Destroy(key string, head Head, versions []int64) (int64, error) {
+//
+// The members of a version that stay are checked, its value is not: a version with a
+// damaged value can be destroyed.
+func (t *Tx) Destroy(key string, versions []int64) (int64, error) {
+	heads, err := t.Heads([]string{key})
+	if err != nil {
+		return 0, err
+	}
 	t.wrote, t.uncertain = true, append(t.uncertain, key)
+	head := heads[key]
 	var destroyed int64
 	for _, version := range versions {
-		result := t.tx.Exec(`UPDATE versions SET value = x'', destroyed = true
-			WHERE key_id = ? AND version = ? AND NOT destroyed AND operation NOT IN ?`, head.ID, version, tombstones)
-		if result.Error != nil {
-			return 0, translate(t.tx.Statement.Context, "destroy a version", result.Error)
+		entry, found, err := t.Described(key, head.ID, version)
+		if err != nil {
+			return 0, err
 		}
-		destroyed += result.RowsAffected
+		if !found || entry.Destroyed || entry.Operation.Tombstone() {
+			continue
+		}
+		entry.Destroyed = true
+		value := valueChecksum(nil)
+		err = t.tx.Exec(`UPDATE versions SET value = x'', destroyed = true, checksum = ?, value_checksum = ? WHERE revision = ?`,
+			versionChecksum(&entry, 0, value), value, entry.Revision).Error
+		if err != nil {
+			return 0, translate(t.tx.Statement.Context, "destroy a version", err)
+		}
+		destroyed++
 	}
 	t.Totals.Versions -= destroyed
-	err := t.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", destroyed, head.ID).Error
-	return destroyed, translate(t.tx.Statement.Context, "save the number of versions", err)
+	head.TotalVersions -= destroyed
+	return destroyed, translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
 }
 
 // tombstones are the operations that leave no value.
@@ -37,14 +54,18 @@ var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 func (t *Tx) Erase(key string, head Head) error {
 	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	ctx := t.tx.Statement.Context
-	err := t.tx.Exec("DELETE FROM versions WHERE key_id = ?", head.ID).Error
+	result := t.tx.Exec("DELETE FROM versions WHERE key_id = ?", head.ID)
+	err := result.Error
+	if lowest := max(head.CompleteFrom, 1); err == nil && result.RowsAffected < head.Version-lowest+1 {
+		err = damaged(key, 0, "versions of it are not found")
+	}
 	if err == nil {
 		err = t.tx.Exec("DELETE FROM keys WHERE id = ?", head.ID).Error
 	}
-	if err == nil {
+	if sum := digest(key); err == nil {
 		err = t.tx.Clauses(clause.OnConflict{
-			Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version"}),
-		}).Create(&erasedRow{Digest: digest(key), Version: head.Version}).Error
+			Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version", "checksum"}),
+		}).Create(&erasedRow{Digest: sum, Version: head.Version, Checksum: erasedChecksum(sum, head.Version)}).Error
 	}
 	if err != nil {
 		return translate(ctx, "erase a key", err)
@@ -59,28 +80,6 @@ func (t *Tx) Erase(key string, head Head) error {
 func digest(key string) []byte {
 	sum := sha256.Sum256([]byte(key))
 	return sum[:]
-}
-
-// addErased adds to heads those of keys that are not stored because they were
-// erased.
-func (t *Tx) addErased(heads map[string]Head, keys []string) error {
-	if !t.erased {
-		return nil
-	}
-	for _, key := range keys {
-		if _, stored := heads[key]; stored {
-			continue
-		}
-		var version int64
-		err := t.tx.Raw("SELECT version FROM erased WHERE digest = ?", digest(key)).Scan(&version).Error
-		if err != nil {
-			return translate(t.tx.Statement.Context, "look for an erased key", err)
-		}
-		if version > 0 {
-			heads[key] = Head{Version: version}
-		}
-	}
-	return nil
 }
 
 // noteErased learns whether any key was erased.

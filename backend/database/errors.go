@@ -20,12 +20,19 @@ func translate(ctx context.Context, doing string, err error) error {
 	if cause := ctx.Err(); cause != nil {
 		return fmt.Errorf("%s: %w", doing, cause)
 	}
+	var known *kv.Error
+	if errors.As(err, &known) { // ours already
+		return err
+	}
 	return fmt.Errorf("%s: %w: %w", doing, kindOf(err), err)
 }
 
 func kindOf(err error) error {
 	var failure sqlite3.Error
 	if !errors.As(err, &failure) {
+		if errors.Is(err, kv.ErrCorrupt) || isScan(err) {
+			return kv.ErrCorrupt
+		}
 		return kindOfSystem(err)
 	}
 	if isFull(failure.SystemErrno) {

@@ -12,21 +12,17 @@ import (
 )
 
 const (
-	// historySQL finds a key and the ends of its history.
-	historySQL = `SELECT keys.id, keys.version, keys.total_versions,
-			(SELECT min(version) FROM versions WHERE key_id = keys.id), (SELECT revision FROM store)
-		FROM keys WHERE keys.key = ?`
-	// The size of a value stands in front of the row: length does not read the value.
-	metaColumns = versionColumns + ", length(versions.value), NULL"
-	allColumns  = versionColumns + ", length(versions.value), versions.value"
-	rangeSQL    = " FROM versions WHERE key_id = ? AND version > ? AND version < ? ORDER BY version "
+	// historySQL finds a key and the oldest of its history, and how far the store is.
+	historySQL = "SELECT " + keyRowColumns + ", " + storeColumns + `, (SELECT min(version) FROM versions WHERE key_id = keys.id)
+		FROM keys CROSS JOIN store WHERE keys.key = ?`
+	rangeSQL = " FROM versions WHERE key_id = ? AND version > ? AND version < ? ORDER BY version "
 )
 
 // pageSQL is the statement that reads a page of a history.
 func pageSQL(values, oldest bool) string {
-	columns, order := metaColumns, "DESC"
+	columns, order := versionColumns+", NULL", "DESC"
 	if values {
-		columns = allColumns
+		columns = versionColumns + ", versions.value"
 	}
 	if oldest {
 		order = "ASC"
@@ -38,60 +34,132 @@ func pageSQL(values, oldest bool) string {
 // of the last write that it saw. It takes the same time wherever in a history
 // the page lies, and reads at most one value that it does not return.
 func (db *DB) History(ctx context.Context, key string, r kv.HistoryRequest) (page kv.History, revision int64, err error) {
+	defer db.count(&err)
 	err = db.snapshot(ctx, func(tx *gorm.DB) error {
 		page, revision, err = history(tx, key, r)
-		return err
+		return translate(ctx, "read a history", err)
 	})
 	return page, revision, err
 }
 
 func history(tx *gorm.DB, key string, r kv.HistoryRequest) (page kv.History, revision int64, err error) {
-	ctx := tx.Statement.Context
-	var id, latest, oldest int64
-	page = kv.History{Key: key}
-	err = tx.Raw(historySQL, key).Row().Scan(&id, &latest, &page.TotalVersions, &oldest, &revision)
-	if errors.Is(err, sql.ErrNoRows) {
-		return kv.History{}, 0, kv.KeyNotFound(key)
-	}
+	head, revision, oldest, err := findHistory(tx, key)
 	if err != nil {
-		return kv.History{}, 0, translate(ctx, "read a key", err)
+		return kv.History{}, 0, err
 	}
+	page = kv.History{Key: key, TotalVersions: head.TotalVersions}
 	before := r.Before
 	if before == 0 {
-		before = latest + 1
+		before = head.Version + 1
 	}
 	r.After = min(r.After, keepAll)
-	rows, err := tx.Raw(pageSQL(r.Values, r.Oldest), id, r.After, before, r.Limit).Rows()
+	rows, err := tx.Raw(pageSQL(r.Values, r.Oldest), head.ID, r.After, before, r.Limit).Rows()
 	if err != nil {
-		return kv.History{}, 0, translate(ctx, "read a history", err)
+		return kv.History{}, 0, err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
-	page.Versions, err = historyItems(rows, key, r.MaxBytes)
-	if err != nil {
-		return kv.History{}, 0, translate(ctx, "read a history", err)
+	want := newExpectation(key, head, r.After, before, r.Oldest)
+	if page.Versions, err = historyItems(rows, want, r); err != nil {
+		return kv.History{}, 0, err
 	}
 	if r.Oldest {
 		slices.Reverse(page.Versions)
 	}
-	link(&page, r, oldest, latest)
+	link(&page, r, oldest, head.Version)
 	return page, revision, nil
 }
 
-// historyItems reads rows as far as they fit into maxBytes, and at least one.
-func historyItems(rows *sql.Rows, key string, maxBytes int64) ([]kv.HistoryItem, error) {
-	var items []kv.HistoryItem
-	for rows.Next() {
-		item := kv.HistoryItem{Entry: kv.Entry{Key: key}}
-		if err := rows.Scan(&item.Version, &item.Revision, &item.Time, &item.Operation,
-			&item.ContentType, &item.Author, &item.Expires, &item.Destroyed, &item.Bytes, &item.Value); err != nil {
-			return nil, err
+// findHistory returns the head of a key, the revision of the store, and the oldest
+// version of the key, or kv.ErrKeyNotFound.
+func findHistory(tx *gorm.DB, key string) (head Head, revision, oldest int64, err error) {
+	var k storedKey
+	var s storedTotals
+	err = tx.Raw(historySQL, key).Row().Scan(append(append(k.fields(), s.fields()...), &oldest)...)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		if err = absent(tx, key); err == nil {
+			err = kv.KeyNotFound(key)
 		}
-		if maxBytes -= item.Size(); maxBytes < 0 && len(items) > 0 {
-			break
+	case err != nil:
+		err = scanned(err, key, 0)
+	case k.key != key:
+		err = damaged(key, 0, "the index leads to the key '"+k.key+"'")
+	default:
+		if err = errors.Join(k.check(), s.check()); err == nil && oldest > max(k.head.CompleteFrom, 1) {
+			err = damaged(key, k.head.CompleteFrom, missingVersion)
+		}
+	}
+	return k.head, s.Revision, oldest, err
+}
+
+// historyItems reads rows as far as they fit into r.MaxBytes, and at least one.
+func historyItems(rows *sql.Rows, want *expectation, r kv.HistoryRequest) ([]kv.HistoryItem, error) {
+	var items []kv.HistoryItem
+	left := r.MaxBytes
+	for rows.Next() {
+		v := storedVersion{Entry: kv.Entry{Key: want.key}}
+		err := rows.Scan(v.fields()...)
+		if err == nil && r.Values {
+			err = v.checkAll()
+		} else if err == nil {
+			err = v.check()
+		}
+		if err == nil {
+			err = want.met(v.Version)
+		}
+		if err != nil {
+			return nil, scanned(err, want.key, v.Version)
+		}
+		item := kv.HistoryItem{Entry: v.Entry, Bytes: v.size}
+		if left -= item.Size(); left < 0 && len(items) > 0 {
+			return items, rows.Err()
 		}
 		items = append(items, item)
 	}
-	return items, rows.Err()
+	if err := rows.Err(); err != nil || len(items) == r.Limit {
+		return items, err
+	}
+	return items, want.end()
+}
+
+// An expectation says which version must come next in a page of a history.
+type expectation struct {
+	key         string
+	next        int64
+	step        int64 // 1 or -1
+	first, last int64 // of those that must be there
+}
+
+func newExpectation(key string, head Head, after, before int64, oldest bool) *expectation {
+	e := &expectation{key: key, step: -1, first: max(after+1, head.CompleteFrom, 1), last: min(before-1, head.Version)}
+	if e.next = e.last; oldest {
+		e.next, e.step = after+1, 1
+	}
+	return e
+}
+
+// met notes a version that came. From head.CompleteFrom on none may be left out.
+func (e *expectation) met(version int64) error {
+	switch {
+	case e.step < 0 && version < e.next && e.next >= e.first:
+		return damaged(e.key, e.next, missingVersion)
+	case e.step > 0 && version > max(e.next, e.first):
+		return damaged(e.key, max(e.next, e.first), missingVersion)
+	}
+	e.next = version + e.step
+	return nil
+}
+
+// end is met for the end of the history.
+func (e *expectation) end() error {
+	next := e.next
+	if e.step > 0 {
+		next = max(next, e.first)
+	}
+	if next >= e.first && next <= e.last {
+		return damaged(e.key, next, missingVersion)
+	}
+	return nil
 }
 
 // link sets the neighbours of a page.

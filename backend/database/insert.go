@@ -36,13 +36,14 @@ var (
 	// statement sets one of its columns, to the same value or not: this one sets none.
 	moveKeys       = newInsert("keys", keyColumns, moveHead)
 	appendVersions = newInsert("versions", `revision, key_id, version, timestamp, operation, content_type,
-		author, expires_at, destroyed, value`, "")
+		author, expires_at, destroyed, checksum, value_checksum, value`, "")
 )
 
 const (
-	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at"
+	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, checksum"
 	moveHead   = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
-		timestamp = excluded.timestamp, total_versions = excluded.total_versions`
+		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
+		complete_from = excluded.complete_from, checksum = excluded.checksum`
 )
 
 // exec inserts the rows, in their order.

@@ -2,6 +2,8 @@ package database
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"strings"
 
 	"gorm.io/gorm"
@@ -10,10 +12,20 @@ import (
 )
 
 const (
-	keysSQL = `SELECT keys.key, keys.deleted OR (keys.expires_at > 0 AND keys.expires_at <= ?),
-			` + versionColumns + `, length(versions.value)
-		FROM %s LEFT JOIN versions ON versions.revision = keys.revision WHERE keys.key >= ? AND keys.key < ?`
-	liveSQL = ` AND NOT keys.deleted AND (keys.expires_at = 0 OR keys.expires_at > ?)`
+	// keysSQL takes the keys of a range from an index and the rest from the tables. The
+	// index has a copy of each key: a copy that has changed is in the wrong place, and
+	// may hide others when the index is searched. So each is compared with the key itself,
+	// and so are the two next to the range, where a search that was led astray has ended.
+	// There is a row for an empty range too, to tell of these two.
+	keysSQL = `SELECT
+			(SELECT near.key IS keys.key FROM keys AS near %[1]s LEFT JOIN keys ON keys.id = near.id
+				WHERE near.key < ? %[2]s ORDER BY near.key DESC LIMIT 1) IS 0
+			OR (SELECT near.key IS keys.key FROM keys AS near %[1]s LEFT JOIN keys ON keys.id = near.id
+				WHERE near.key >= ? %[2]s ORDER BY near.key LIMIT 1) IS 0,
+			listed.key, listed.expires_at, keys.key, ` + versionColumns + `, NULL
+		FROM store LEFT JOIN keys AS listed %[1]s ON listed.key >= ? AND listed.key < ? %[3]s
+			LEFT JOIN keys ON keys.id = listed.id LEFT JOIN versions ON ` + sameVersion + `
+		WHERE store.id = 1 %[4]s ORDER BY listed.key LIMIT ?`
 	// smallest is the least character that a key has.
 	smallest = " "
 )
@@ -24,23 +36,29 @@ var beyond = strings.Repeat("\U0010FFFF", kv.MaxKeyBytes/4+1)
 // listSQL is the statement that lists keys. Each kind has an index: all keys, and
 // those that are not deleted, however many of the others there are.
 func listSQL(deleted bool) string {
-	from, where := allKeys, ""
-	if !deleted {
-		from, where = liveKeys, liveSQL
+	if deleted {
+		return fmt.Sprintf(keysSQL, allKeys, "", "", "")
 	}
-	return strings.Replace(keysSQL, "%s", from, 1) + where + " ORDER BY keys.key LIMIT ?"
+	return fmt.Sprintf(keysSQL, liveKeys, "AND NOT near.deleted", "AND NOT listed.deleted",
+		// An end that the index and the table do not tell alike hides no key.
+		"AND (listed.key IS NULL OR listed.expires_at = 0 OR listed.expires_at > ? OR listed.expires_at IS NOT keys.expires_at)")
 }
 
 // Keys returns a page of the keys as they are at that time, in the order of their
 // bytes. A folded prefix costs one search in an index, however many keys it stands
 // for.
-func (db *DB) Keys(ctx context.Context, r kv.KeysRequest, now kv.Timestamp) (kv.KeysPage, error) {
-	l := keyList{request: r, now: int64(now), sql: listSQL(r.Deleted)}
-	err := db.snapshot(ctx, func(tx *gorm.DB) error {
-		err := tx.Raw("SELECT revision FROM store").Row().Scan(&l.page.Revision)
+//
+// kv.ErrCorrupt says that a key of the page is damaged, or that a key may be missing
+// from it.
+func (db *DB) Keys(ctx context.Context, r kv.KeysRequest, now kv.Timestamp) (page kv.KeysPage, err error) {
+	defer db.count(&err)
+	l := keyList{request: r, now: now, sql: listSQL(r.Deleted)}
+	err = db.snapshot(ctx, func(tx *gorm.DB) error {
+		totals, err := readTotals(tx)
 		if err != nil {
 			return translate(ctx, "read the revision", err)
 		}
+		l.page.Revision = totals.Revision
 		l.tx = tx
 		return translate(ctx, "list keys", l.run())
 	})
@@ -51,12 +69,13 @@ func (db *DB) Keys(ctx context.Context, r kv.KeysRequest, now kv.Timestamp) (kv.
 type keyList struct {
 	tx      *gorm.DB
 	request kv.KeysRequest
-	now     int64
+	now     kv.Timestamp
 	sql     string
 
-	page  kv.KeysPage
-	items int
-	last  string // the last item
+	page   kv.KeysPage
+	items  int
+	last   string // the last item
+	before string // the last key that was read
 }
 
 func (l *keyList) run() error {
@@ -96,9 +115,9 @@ func (l *keyList) start() (from string, ok bool) {
 // scan adds keys from there on, until the page is full, there are no more, or a
 // prefix was folded, which it returns.
 func (l *keyList) scan(from, end string) (folded string, err error) {
-	args := []any{l.now, from, end}
+	args := []any{from, end, from, end}
 	if !l.request.Deleted {
-		args = append(args, l.now)
+		args = append(args, int64(l.now))
 	}
 	args = append(args, l.request.Limit-l.items+1)
 	rows, err := l.tx.Raw(l.sql, args...).Rows()
@@ -107,24 +126,56 @@ func (l *keyList) scan(from, end string) (folded string, err error) {
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
-		var item kv.KeyItem
-		e := &item.Latest
-		if err := rows.Scan(&e.Key, &item.Deleted, &e.Version, &e.Revision, &e.Time, &e.Operation,
-			&e.ContentType, &e.Author, &e.Expires, &e.Destroyed, &item.Bytes); err != nil {
+		item, found, err := l.item(rows)
+		switch {
+		case err != nil:
 			return "", err
-		}
-		if l.items == l.request.Limit {
+		case !found:
+			continue
+		case l.items == l.request.Limit:
 			l.page.NextAfter = l.last
 			return "", nil
 		}
 		l.items++
-		if folded, ok := l.request.Fold(e.Key); ok {
+		if folded, ok := l.request.Fold(item.Latest.Key); ok {
 			l.last = folded
 			l.page.Prefixes = append(l.page.Prefixes, folded)
 			return folded, nil
 		}
-		l.last = e.Key
+		l.last = item.Latest.Key
 		l.page.Keys = append(l.page.Keys, item)
 	}
 	return "", rows.Err()
+}
+
+// item reads a row of keysSQL, checked, or finds that it has no key.
+func (l *keyList) item(rows *sql.Rows) (item kv.KeyItem, found bool, err error) {
+	var astray bool
+	var listed sql.NullString
+	var expires sql.Null[kv.Timestamp]
+	var v storedVersion
+	err = rows.Scan(append([]any{&astray, &listed, &expires, &v.Key}, v.fields()...)...)
+	switch {
+	case astray:
+		return item, false, fmt.Errorf("%w (an index beside the keys from '%s')", &kv.Error{
+			Kind: kv.ErrCorrupt, Detail: "An index of the keys is damaged on the disk; what it lists is not served",
+		}, listed.String)
+	case isScan(err) && !listed.Valid: // the columns are scanned in their order: the rest is null too
+		return item, false, nil
+	case err != nil:
+		return item, false, scanned(err, listed.String, 0)
+	case v.Key != listed.String:
+		return item, false, damaged(v.Key, 0, "the index has the key '"+listed.String+"'")
+	case v.Key <= l.before:
+		return item, false, damaged(v.Key, 0, "the index has it behind '"+l.before+"'")
+	}
+	if err := v.check(); err != nil {
+		return item, false, err
+	}
+	l.before = v.Key
+	item = kv.KeyItem{Latest: v.Entry, Bytes: v.size, Deleted: v.Operation.Tombstone() || v.Expired(l.now)}
+	if !l.request.Deleted && (item.Deleted || v.Expires != expires.V) {
+		return item, false, damaged(v.Key, v.Version, "the index of the keys that exist says something else of it")
+	}
+	return item, true, nil
 }

@@ -1,8 +1,10 @@
 package database
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/go-gormigrate/gormigrate/v2"
@@ -14,7 +16,23 @@ import (
 // of its own and is recorded in the table migrations; a step never changes once
 // it was released. A file that has a step which this program does not know is
 // refused: a newer program wrote it.
-func migrate(db *gorm.DB) error { return migrateBy(db, migrations()) }
+//
+// Between the last two steps every version gets its checksums, see moveVersions.
+func migrate(ctx context.Context, db *gorm.DB, logger *slog.Logger) error {
+	db = db.WithContext(ctx)
+	steps := migrations()
+	last := len(steps) - 1
+	if pending, err := isPending(db, steps[last].ID); err != nil || !pending {
+		return errors.Join(err, migrateBy(db, steps))
+	}
+	if err := migrateBy(db, steps[:last]); err != nil {
+		return err
+	}
+	if err := moveVersions(db, logger); err != nil {
+		return err
+	}
+	return migrateBy(db, steps)
+}
 
 func migrateBy(db *gorm.DB, steps []*gormigrate.Migration) error {
 	options := &gormigrate.Options{
@@ -35,6 +53,8 @@ func migrations() []*gormigrate.Migration {
 	return []*gormigrate.Migration{
 		{ID: "0001_keys_and_versions", Migrate: createKeysAndVersions},
 		{ID: "0002_operations", Migrate: addOperations},
+		{ID: "0003_checksums", Migrate: addChecksums},
+		{ID: "0004_checksums_of_all", Migrate: endChecksums},
 	}
 }
 

@@ -1,7 +1,5 @@
 package database
 
-import "kvstore/backend/kv"
-
 // storeRow is the only row of its table.
 type storeRow struct {
 	ID            int64  `gorm:"primaryKey;autoIncrement:false"` // storeRowID
@@ -11,41 +9,47 @@ type storeRow struct {
 	TotalKeys     int64  `gorm:"not null"`
 	TotalVersions int64  `gorm:"not null"`
 	Compacted     int64  `gorm:"not null;default:0"` // the highest revision that was removed
+	Checksum      int64  `gorm:"not null;default:0"` // of all of these but the id; see identity.checksum
 }
 
 // keyRow is one key and where its latest version stands.
 type keyRow struct {
 	ID            int64  `gorm:"primaryKey;autoIncrement:false"` // the revision of the key's first version
-	Key           string `gorm:"type:text;not null;uniqueIndex:keys_key;index:keys_live,priority:1,where:NOT deleted"`
+	Key           string `gorm:"type:text;not null;uniqueIndex:keys_key;index:keys_live,priority:1,where:NOT deleted;index:keys_deleted,where:deleted"`
 	Version       int64  `gorm:"not null"` // the latest
 	Revision      int64  `gorm:"not null"` // of the latest version
 	Timestamp     int64  `gorm:"not null"` // of the latest version, Unix microseconds
 	TotalVersions int64  `gorm:"not null"` // those in the history and not destroyed
 	Deleted       bool   `gorm:"not null;default:false"`
 	ExpiresAt     int64  `gorm:"not null;default:0;index:keys_expires_at,where:expires_at > 0;index:keys_live,priority:2"` // of the latest version, Unix microseconds, 0 is never
+	CompleteFrom  int64  `gorm:"not null;default:0"`                                                                       // from this version on none is missing
+	Checksum      int64  `gorm:"not null;default:0"`                                                                       // of all of these; see keyChecksum
 }
 
 // erasedRow remembers how far an erased key had counted, under a digest of its
 // name, so that a key of that name never repeats a number.
 type erasedRow struct {
-	Digest  []byte `gorm:"type:blob;primaryKey"`
-	Version int64  `gorm:"not null"`
+	Digest   []byte `gorm:"type:blob;primaryKey"`
+	Version  int64  `gorm:"not null"`
+	Checksum int64  `gorm:"not null;default:0"` // see erasedChecksum
 }
 
 // versionRow is one version of a key. The value comes last, so that reading the
 // small columns never follows its overflow pages.
 type versionRow struct {
-	Revision    int64  `gorm:"primaryKey;autoIncrement:false"`
-	KeyID       int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
-	Version     int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
-	Timestamp   int64  `gorm:"not null"` // Unix microseconds
-	Operation   string `gorm:"type:text;not null"`
-	ContentType string `gorm:"type:text;not null"` // empty for a JSON text
-	Author      string `gorm:"type:text;not null"`
-	ExpiresAt   int64  `gorm:"not null"` // Unix microseconds, 0 is never
-	Destroyed   bool   `gorm:"not null"`
-	Value       []byte `gorm:"type:blob;not null"`
-	Key         keyRow `gorm:"foreignKey:KeyID;references:ID"`
+	Revision      int64  `gorm:"primaryKey;autoIncrement:false"`
+	KeyID         int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
+	Version       int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
+	Timestamp     int64  `gorm:"not null"` // Unix microseconds
+	Operation     string `gorm:"type:text;not null"`
+	ContentType   string `gorm:"type:text;not null"` // empty for a JSON text
+	Author        string `gorm:"type:text;not null"`
+	ExpiresAt     int64  `gorm:"not null"` // Unix microseconds, 0 is never
+	Destroyed     bool   `gorm:"not null"`
+	Checksum      int64  `gorm:"not null"` // of all but the value; see versionChecksum
+	ValueChecksum int64  `gorm:"not null"`
+	Value         []byte `gorm:"type:blob;not null"`
+	Key           keyRow `gorm:"foreignKey:KeyID;references:ID"`
 }
 
 const storeRowID = 1
@@ -54,40 +58,3 @@ func (storeRow) TableName() string   { return "store" }
 func (keyRow) TableName() string     { return "keys" }
 func (versionRow) TableName() string { return "versions" }
 func (erasedRow) TableName() string  { return "erased" }
-
-// entryRow is a version together with its key's name.
-type entryRow struct {
-	Key         string
-	Version     int64
-	Revision    int64
-	Timestamp   int64
-	Operation   string
-	ContentType string
-	Author      string
-	ExpiresAt   int64
-	Destroyed   bool
-	Value       []byte
-}
-
-// entryColumns are those of entryRow, in a query of keys and versions. The value
-// comes last.
-const entryColumns = "keys.key, " + versionColumns + ", versions.value"
-
-// versionColumns are those of a version without its value.
-const versionColumns = `versions.version, versions.revision, versions.timestamp, versions.operation,
-	versions.content_type, versions.author, versions.expires_at, versions.destroyed`
-
-func (r entryRow) entry() kv.Entry {
-	return kv.Entry{
-		Key:         r.Key,
-		Value:       r.Value,
-		ContentType: r.ContentType,
-		Version:     r.Version,
-		Revision:    r.Revision,
-		Time:        kv.Timestamp(r.Timestamp),
-		Operation:   kv.Operation(r.Operation),
-		Author:      r.Author,
-		Expires:     kv.Timestamp(r.ExpiresAt),
-		Destroyed:   r.Destroyed,
-	}
-}

@@ -28,7 +28,7 @@ const candidatesSQL = `SELECT keys.id, keys.key FROM keys JOIN versions ON versi
 		AND (versions.version <= keys.version - ? OR versions.timestamp < ?)
 	ORDER BY keys.id LIMIT ?`
 
-const prunableSQL = `SELECT revision, version, destroyed FROM versions
+const prunableSQL = "SELECT " + versionColumns + `, NULL FROM versions
 	WHERE key_id = ? AND version < ? AND (version <= ? OR timestamp < ?) ORDER BY version LIMIT ?`
 
 // keepAll is more versions than a key can have.
@@ -58,34 +58,60 @@ func (db *DB) Prune(ctx context.Context, key string, r Retention, limit int) (pr
 			return err
 		}
 		head := heads[key]
-		var rows []versionRow
-		err = tx.tx.Raw(prunableSQL, head.ID, head.Version, head.Version-r.maxVersions(), int64(r.Before), limit).Scan(&rows).Error
+		rows, err := tx.prunable(key, head, r, limit)
 		if err != nil || len(rows) == 0 {
 			return translate(ctx, "find versions that may go", err)
 		}
 		pruned = len(rows)
-		return tx.remove(key, head.ID, rows)
+		return tx.remove(key, head, rows)
 	})
 	return pruned, err
 }
 
+// prunable returns checked versions that may go. One that is damaged is an error, since
+// its time may be what is damaged.
+func (t *Tx) prunable(key string, head Head, r Retention, limit int) ([]storedVersion, error) {
+	found, err := t.tx.Raw(prunableSQL, head.ID, head.Version, head.Version-r.maxVersions(), int64(r.Before), limit).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close() //nolint:errcheck // found.Err has told
+	var rows []storedVersion
+	for found.Next() {
+		v := storedVersion{Entry: kv.Entry{Key: key}}
+		if err := found.Scan(v.fields()...); err != nil {
+			return nil, scanned(err, key, v.Version)
+		}
+		if err := v.check(); err != nil {
+			return nil, err
+		}
+		rows = append(rows, v)
+	}
+	return rows, found.Err()
+}
+
 // remove deletes versions of a key, the oldest, in their order, and counts them out.
-func (t *Tx) remove(key string, keyID int64, rows []versionRow) error {
+func (t *Tx) remove(key string, head Head, rows []storedVersion) error {
 	t.uncertain = append(t.uncertain, key)
 	t.wrote = true // the counters may stay as they are: destroyed versions are counted out already
-	readable := 0
+	readable := int64(0)
 	for _, row := range rows {
 		if !row.Destroyed {
 			readable++
 		}
 	}
 	last := rows[len(rows)-1]
-	err := t.tx.Exec("DELETE FROM versions WHERE key_id = ? AND version <= ?", keyID, last.Version).Error
+	result := t.tx.Exec("DELETE FROM versions WHERE key_id = ? AND version <= ?", head.ID, last.Version)
+	err := result.Error
+	if err == nil && result.RowsAffected != int64(len(rows)) {
+		err = damaged(key, last.Version, "the history is not in the order of its times")
+	}
 	if err != nil {
 		return translate(t.tx.Statement.Context, "delete versions", err)
 	}
-	t.Totals.Versions -= int64(readable)
+	t.Totals.Versions -= readable
 	t.Totals.Compacted = max(t.Totals.Compacted, last.Revision)
-	err = t.tx.Exec("UPDATE keys SET total_versions = total_versions - ? WHERE id = ?", readable, keyID).Error
-	return translate(t.tx.Statement.Context, "save the number of versions", err)
+	head.TotalVersions -= readable
+	head.CompleteFrom = max(head.CompleteFrom, last.Version+1)
+	return translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
 }

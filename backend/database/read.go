@@ -2,86 +2,118 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
+
+	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
 
 const (
-	latestSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.revision = keys.revision
-		WHERE keys.key = ?`
+	// latestSQL has a row for a key whose version is not where it must be, too.
+	latestSQL  = "SELECT " + entryColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + " WHERE keys.key = ?"
 	versionSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.key_id = keys.id
 		WHERE keys.key = ? AND versions.version = ?`
-	totalsSQL = "SELECT " + totalsColumns + ", " + sizeSQL + " AS bytes FROM store"
-	// totalsColumns are those of kv.Totals.
-	totalsColumns = "revision, total_keys AS keys, total_versions AS versions, compacted"
 )
+
+// lookAttempts is how often a read looks for a key that others are writing.
+const lookAttempts = 3
 
 // Latest returns the latest version of key, which may be a tombstone, or
 // kv.ErrKeyNotFound.
-func (db *DB) Latest(ctx context.Context, key string) (kv.Entry, error) {
-	entry, found, err := db.entry(ctx, latestSQL, key)
-	if err == nil && !found {
-		err = kv.KeyNotFound(key)
+func (db *DB) Latest(ctx context.Context, key string) (entry kv.Entry, err error) {
+	defer db.count(&err)
+	for range lookAttempts {
+		entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(latestSQL, key).Row(), key, 0)
+		if err != nil || found {
+			return entry, translate(ctx, "read an entry", err)
+		}
+		if err := db.missing(ctx, key); !errors.Is(err, errAppeared) {
+			return kv.Entry{}, err
+		}
 	}
-	return entry, err
+	return kv.Entry{}, damaged(key, 0, "it is in the indexes and not found")
+}
+
+// missing returns kv.ErrKeyNotFound for a key that was not found, or why that is not
+// true (see look).
+func (db *DB) missing(ctx context.Context, key string) error {
+	if err := look(db.readers.WithContext(ctx), key); err != nil {
+		return err
+	}
+	return kv.KeyNotFound(key)
 }
 
 // Version returns that version of key, which may be a tombstone or destroyed,
 // kv.ErrVersionGone when it was removed, or kv.ErrVersionNotFound.
-func (db *DB) Version(ctx context.Context, key string, version int64) (kv.Entry, error) {
-	entry, found, err := db.entry(ctx, versionSQL, key, version)
+func (db *DB) Version(ctx context.Context, key string, version int64) (entry kv.Entry, err error) {
+	defer db.count(&err)
+	entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(versionSQL, key, version).Row(), key, version)
 	if err != nil || found {
-		return entry, err
+		return entry, translate(ctx, "read an entry", err)
 	}
-	return kv.Entry{}, db.whyNoVersion(ctx, key, version)
+	err = db.snapshot(ctx, func(tx *gorm.DB) error {
+		entry, err = explained(tx, key, version)
+		return err
+	})
+	return entry, err
 }
 
-func (db *DB) whyNoVersion(ctx context.Context, key string, version int64) error {
-	var latest int64
-	err := db.readers.WithContext(ctx).Raw("SELECT version FROM keys WHERE keys.key = ?", key).Scan(&latest).Error
+// explained returns why there is no such version. In its snapshot there may be one.
+func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
+	head, found, err := findKey(tx, key)
 	switch {
 	case err != nil:
-		return translate(ctx, "read the latest version", err)
-	case version <= latest:
-		return kv.VersionGone(key, version)
-	default:
-		return kv.VersionNotFound(key, version)
+		return kv.Entry{}, err
+	case !found || version > head.Version:
+		return kv.Entry{}, kv.VersionNotFound(key, version)
+	case version < head.CompleteFrom:
+		return kv.Entry{}, kv.VersionGone(key, version)
 	}
+	entry, found, err := scanEntry(tx.Raw(versionSQL, key, version).Row(), key, version)
+	if err == nil && !found {
+		err = damaged(key, version, missingVersion)
+	}
+	return entry, translate(tx.Statement.Context, "read an entry", err)
 }
 
-func (db *DB) entry(ctx context.Context, query string, args ...any) (kv.Entry, bool, error) {
-	entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(query, args...).Row())
-	return entry, found, translate(ctx, "read an entry", err)
-}
-
-// scanEntry reads a row of entryColumns, if there is one. GORM's own Scan costs more
-// than the read: it learns the columns and their fields anew each time.
-func scanEntry(row *sql.Row) (kv.Entry, bool, error) {
-	if row == nil { // GORM gives none when it did not get as far as the database
-		return kv.Entry{}, false, errors.New("the query was not made")
-	}
-	var r entryRow
-	err := row.Scan(&r.Key, &r.Version, &r.Revision, &r.Timestamp, &r.Operation,
-		&r.ContentType, &r.Author, &r.ExpiresAt, &r.Destroyed, &r.Value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return kv.Entry{}, false, nil
-	}
-	return r.entry(), err == nil, err
-}
+// missingVersion is the cause of a version that must be there.
+const missingVersion = "it is not found, and nothing removed it"
 
 // Stats returns the counters and the size, in constant time.
-func (db *DB) Stats(ctx context.Context) (kv.DatabaseStats, error) {
-	var stats kv.DatabaseStats
-	err := db.readers.WithContext(ctx).Raw(totalsSQL).Scan(&stats).Error
+func (db *DB) Stats(ctx context.Context) (stats kv.DatabaseStats, err error) {
+	defer db.count(&err)
+	_, stats.Totals, stats.Bytes, err = readStore(db.readers.WithContext(ctx), sizeSQL)
 	return stats, translate(ctx, "read statistics", err)
 }
 
 // LastWrite returns the time of the last version that was written, 0 for an empty
-// store.
+// store. When its row is damaged it is that of the last one which is not.
 func (db *DB) LastWrite(ctx context.Context) (kv.Timestamp, error) {
-	var last int64
-	err := db.readers.WithContext(ctx).Raw("SELECT timestamp FROM versions ORDER BY revision DESC LIMIT 1").Scan(&last).Error
-	return kv.Timestamp(last), translate(ctx, "read the time of the last write", err)
+	rows, err := db.readers.WithContext(ctx).Raw("SELECT keys.key, " + versionColumns + `, NULL FROM versions
+		LEFT JOIN keys ON keys.id = versions.key_id ORDER BY versions.revision DESC LIMIT 1000`).Rows()
+	if err != nil {
+		return 0, translate(ctx, "read the time of the last write", err)
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for rows.Next() {
+		var v storedVersion
+		if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err == nil && v.check() == nil {
+			return v.Time, nil
+		}
+	}
+	return 0, translate(ctx, "read the time of the last write", rows.Err())
 }
+
+// Damage is how many times, since the database was opened, a read or a write has found
+// something damaged.
+func (db *DB) Damage() uint64 { return db.damage.Load() }
+
+// count counts an error that is kv.ErrCorrupt.
+func (db *DB) count(err *error) {
+	if isCorrupt(*err) {
+		db.damage.Add(1)
+	}
+}
+
+func isCorrupt(err error) bool { return errors.Is(kindOf(err), kv.ErrCorrupt) }

@@ -28,10 +28,10 @@ const (
 	busyTimeout = "5000"
 	// sizeSQL gives the size of the database file in bytes.
 	sizeSQL = "(SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)"
-	// allKeys and liveKeys are the table with the index to list it by, which the planner
-	// must not choose by itself: it does not know how many keys are deleted.
-	allKeys  = "keys INDEXED BY keys_key"
-	liveKeys = "keys INDEXED BY keys_live"
+	// allKeys and liveKeys name the index to list keys by, which the planner must not
+	// choose by itself: it does not know how many keys are deleted.
+	allKeys  = "INDEXED BY keys_key"
+	liveKeys = "INDEXED BY keys_live"
 	// maxQuickCheckBytes bounds the file that is checked whole at each start. A
 	// check reads about 500 MB a second; larger files are checked by the command
 	// "check" alone.
@@ -158,10 +158,12 @@ const sqliteMagic = "SQLite format 3\x00"
 type finding struct {
 	isNew bool // it has no tables
 	whole bool // all of it was read
+	// damage is of rows, in a file that SQLite can read. nil when they were not checked.
+	damage *rowDamage
 }
 
-// checkFile refuses a database that is damaged or belongs to another program. It
-// reads all of a file up to maxQuickCheckBytes.
+// checkFile refuses a database whose structure is damaged or which belongs to another
+// program. It reads all of a file up to maxQuickCheckBytes.
 func checkFile(db *gorm.DB) (finding, error) {
 	var tables, id, size int64
 	err := db.Raw("SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id), "+sizeSQL).

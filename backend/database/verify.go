@@ -30,7 +30,8 @@ type Summary struct {
 // to end, and says what it holds. It returns an error when the file is no database of
 // this program, was written by a newer version of it, or is not sound: SQLite's
 // integrity check finds something, a key points at a version that it does not have, or
-// the counters are not what counting the rows gives.
+// the counters are not what counting the rows gives, or a row does not have its checksum:
+// then the error names the key and the version.
 func Verify(ctx context.Context, path string) (Summary, error) {
 	if _, err := os.Stat(path); err != nil {
 		return Summary{}, err
@@ -65,7 +66,12 @@ func verifyRows(db *gorm.DB) (Summary, error) {
 	if err != nil || !current { // what an earlier version wrote cannot be counted so
 		return found, err
 	}
-	return found, checkCounts(db, found.Totals)
+	damage, err := checkRows(db)
+	if err != nil {
+		return found, err
+	}
+	// The counts after the rows: a row that is damaged has a name.
+	return found, errors.Join(damage.err(), checkCounts(db, found.Totals))
 }
 
 // summarize reads what the file says of itself.

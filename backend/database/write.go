@@ -23,6 +23,9 @@ type Head struct {
 	Deleted bool
 	// Expires is that of the latest version; 0 is never.
 	Expires kv.Timestamp
+	// CompleteFrom: from this version on the history lacks none. Those before it may
+	// have been removed, or never were there. 0 is as 1.
+	CompleteFrom int64
 }
 
 // Current returns the latest version of a key that exists at that time, else 0.
@@ -42,11 +45,13 @@ func (h Head) Expired(now kv.Timestamp) bool {
 // A Tx is a transaction that writes. It is valid inside the function that Update
 // calls, and only there.
 type Tx struct {
-	tx     *gorm.DB
-	memory *memory         // its lock is held
-	erased bool            // some key was erased
-	stored map[int64]state // of the keys that Heads returned or Append saved, by id
-	wrote  bool            // a row, so that there is something to commit
+	tx       *gorm.DB
+	memory   *memory // its lock is held
+	identity identity
+	count    func(*error)
+	erased   bool            // some key was erased
+	stored   map[int64]state // of the keys that Heads returned or Append saved, by id
+	wrote    bool            // a row, so that there is something to commit
 	// changed are the heads that were saved, and uncertain the keys whose heads
 	// changed in another way.
 	changed   map[string]Head
@@ -67,6 +72,8 @@ type state struct {
 // exception: kv.ErrOutcomeUnknown says that the disk failed at the commit, so that no read
 // sees what fn did, but the next process that opens the file may, unless there is another
 // commit before. An error of fn comes back as it is.
+//
+// It fails with kv.ErrCorrupt when the counters are damaged.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
@@ -81,7 +88,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	}
 	defer tx.Rollback() // after a commit it does nothing
 	update := &Tx{
-		tx: tx, memory: db.memory, erased: db.erased.Load(),
+		tx: tx, memory: db.memory, identity: db.identity, count: db.count, erased: db.erased.Load(),
 		stored: map[int64]state{}, changed: map[string]Head{},
 	}
 	if err := update.loadTotals(); err != nil {
@@ -108,57 +115,17 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	return nil
 }
 
-func (t *Tx) loadTotals() error {
+func (t *Tx) loadTotals() (err error) {
+	defer t.count(&err)
 	if t.memory.totals != nil {
 		t.Totals = *t.memory.totals
 		return nil
 	}
-	return t.tx.Raw("SELECT " + totalsColumns + " FROM store").Scan(&t.Totals).Error
+	t.Totals, err = readTotals(t.tx)
+	return err
 }
 
-func (t *Tx) saveTotals() error {
-	return t.tx.Exec("UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?",
-		t.Totals.Revision, t.Totals.Keys, t.Totals.Versions, t.Totals.Compacted).Error
-}
-
-// Heads returns the heads of those of keys that are stored or were erased.
-func (t *Tx) Heads(keys []string) (map[string]Head, error) {
-	heads := make(map[string]Head, len(keys))
-	var unknown []string
-	for _, key := range keys {
-		if head, ok := t.memory.heads.Get(key); ok {
-			heads[key] = head
-			t.stored[head.ID] = state{head.Deleted, head.Expires}
-		} else {
-			unknown = append(unknown, key)
-		}
-	}
-	for rest := unknown; len(rest) > 0; {
-		n := min(len(rest), statementRows[0])
-		if err := t.readHeads(heads, padded(rest[:n])); err != nil {
-			return nil, translate(t.tx.Statement.Context, "read heads", err)
-		}
-		rest = rest[n:]
-	}
-	return heads, t.addErased(heads, unknown)
-}
-
-func (t *Tx) readHeads(heads map[string]Head, keys []string) error {
-	var rows []keyRow
-	if err := t.tx.Raw("SELECT * FROM keys WHERE key IN ?", keys).Scan(&rows).Error; err != nil {
-		return err
-	}
-	for _, row := range rows {
-		head := Head{
-			ID: row.ID, Version: row.Version, Revision: row.Revision,
-			Time: kv.Timestamp(row.Timestamp), TotalVersions: row.TotalVersions,
-			Deleted: row.Deleted, Expires: kv.Timestamp(row.ExpiresAt),
-		}
-		heads[row.Key] = head
-		t.stored[row.ID] = state{head.Deleted, head.Expires}
-	}
-	return nil
-}
+func (t *Tx) saveTotals() error { return t.identity.save(t.tx, t.Totals) }
 
 // padded repeats the last key until a statement of that length exists.
 func padded(keys []string) []string {
@@ -179,10 +146,10 @@ func padded(keys []string) []string {
 func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 	keys, moved := make([][]any, 0, len(heads)), make([][]any, 0, len(heads))
 	for key, head := range heads {
-		row := []any{
-			head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
-			head.Deleted, int64(head.Expires),
+		if _, stored := t.stored[head.ID]; !stored && head.CompleteFrom == 0 {
+			head.CompleteFrom = firstOf(key, entries)
 		}
+		row := rowOf(key, head)
 		now := state{head.Deleted, head.Expires}
 		if was, stored := t.stored[head.ID]; stored && was == now {
 			moved = append(moved, row)
@@ -194,11 +161,9 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 	}
 	t.wrote = true
 	versions := make([][]any, 0, len(entries))
-	for _, e := range entries {
-		versions = append(versions, []any{
-			e.Revision, heads[e.Key].ID, e.Version, int64(e.Time), string(e.Operation), e.ContentType,
-			e.Author, int64(e.Expires), e.Destroyed, bytesOf(e.Value),
-		})
+	for i := range entries {
+		e := &entries[i]
+		versions = append(versions, versionOf(e, heads[e.Key].ID))
 	}
 	for _, piece := range []struct {
 		insert *insert
@@ -209,6 +174,25 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 		}
 	}
 	return nil
+}
+
+// firstOf returns the lowest version of a key among entries.
+func firstOf(key string, entries []kv.Entry) int64 {
+	for i := range entries { // those of a key are in their order
+		if entries[i].Key == key {
+			return entries[i].Version
+		}
+	}
+	return 0
+}
+
+// versionOf returns a row of appendVersions.
+func versionOf(e *kv.Entry, keyID int64) []any {
+	value := valueChecksum(e.Value)
+	return []any{
+		e.Revision, keyID, e.Version, int64(e.Time), string(e.Operation), e.ContentType, e.Author, int64(e.Expires), e.Destroyed,
+		versionChecksum(e, int64(len(e.Value)), value), value, bytesOf(e.Value),
+	}
 }
 
 // bytesOf keeps an empty value from being stored as NULL.

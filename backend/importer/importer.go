@@ -133,7 +133,7 @@ func (p *plan) same(ctx context.Context, tx *database.Tx, src *source, k *keyPla
 		if v.skipped {
 			continue
 		}
-		entry, found, err := tx.Entry(head.ID, int64(v.version))
+		entry, found, err := tx.Entry(k.name, head.ID, int64(v.version))
 		if err != nil {
 			return false, err
 		}
@@ -193,6 +193,9 @@ func (k *keyPlan) append(totals *kv.Totals, v versionPlan, value []byte) kv.Entr
 	if k.head.ID == 0 {
 		k.head.ID = totals.Revision
 		totals.Keys++
+	}
+	if version := int64(v.version); version != k.head.Version+1 { // those between were skipped
+		k.head.CompleteFrom = version
 	}
 	k.head.Version, k.head.Revision, k.head.Time = int64(v.version), totals.Revision, v.time
 	k.head.TotalVersions++

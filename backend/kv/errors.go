@@ -79,6 +79,15 @@ func VersionDestroyed(key string, version int64) error {
 	return &Error{ErrVersionGone, fmt.Sprintf("Key '%s' version %d was destroyed", key, version)}
 }
 
+// Damaged says that a version of key is not what was written, or cannot be found where
+// it must be; with version 0 it is what the store knows of the key itself.
+func Damaged(key string, version int64) error {
+	if version == 0 {
+		return &Error{ErrCorrupt, fmt.Sprintf("Key '%s' is damaged on the disk; it is not served", key)}
+	}
+	return &Error{ErrCorrupt, fmt.Sprintf("Key '%s' version %d is damaged on the disk; it is not served", key, version)}
+}
+
 // ValueTooLarge says which limit a value is over, and the option to change it.
 func ValueTooLarge(limit int64) error {
 	return &Error{ErrValueTooLarge, fmt.Sprintf("value: is over the limit of %d bytes (KV_MAX_VALUE_BYTES)", limit)}

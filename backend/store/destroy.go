@@ -36,7 +36,7 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 			return err
 		}
 		for _, version := range versions {
-			entry, err := st.entry(key, version)
+			entry, err := st.described(key, version)
 			if err != nil {
 				return err
 			}
@@ -45,7 +45,7 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 			}
 		}
 		head := st.heads[key]
-		n, err := st.tx.Destroy(key, head, versions)
+		n, err := st.tx.Destroy(key, versions)
 		total = head.TotalVersions - n
 		st.uncached = append(st.uncached, key)
 		return err

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -29,6 +30,13 @@ func ofDisk(err error) bool {
 	return errors.Is(err, kv.ErrDiskFailed) || errors.Is(err, kv.ErrOutcomeUnknown)
 }
 
+// isDamage tells what is damaged of one key, so that the change of it fails and no other,
+// from a database that failed.
+func isDamage(err error) bool {
+	var known *kv.Error
+	return errors.As(err, &known) && errors.Is(known, kv.ErrCorrupt)
+}
+
 // exists returns why a key does not exist.
 func (s *stage) exists(key string) error {
 	switch head := s.heads[key]; {
@@ -52,15 +60,36 @@ func (s *stage) entry(key string, version int64) (kv.Entry, error) {
 	if head.ID == 0 {
 		return kv.Entry{}, kv.KeyNotFound(key)
 	}
-	entry, found, err := s.tx.Entry(head.ID, version)
-	switch {
-	case err != nil || found:
+	entry, found, err := s.tx.Entry(key, head.ID, version)
+	if err != nil || found {
 		return entry, err
-	case version < head.Version:
-		return kv.Entry{}, kv.VersionGone(key, version)
-	default:
-		return kv.Entry{}, kv.VersionNotFound(key, version)
 	}
+	return kv.Entry{}, whyNone(key, head, version)
+}
+
+// whyNone returns why a version of a stored key is not found.
+func whyNone(key string, head database.Head, version int64) error {
+	switch {
+	case version > head.Version:
+		return kv.VersionNotFound(key, version)
+	case version < head.CompleteFrom:
+		return kv.VersionGone(key, version)
+	default:
+		return kv.Damaged(key, version)
+	}
+}
+
+// described is entry of a stored version without its value, which may be damaged.
+func (s *stage) described(key string, version int64) (kv.Entry, error) {
+	head := s.heads[key]
+	if head.ID == 0 {
+		return kv.Entry{}, kv.KeyNotFound(key)
+	}
+	entry, found, err := s.tx.Described(key, head.ID, version)
+	if err != nil || found {
+		return entry, err
+	}
+	return kv.Entry{}, whyNone(key, head, version)
 }
 
 // source returns the version that a revert goes back to.
@@ -90,7 +119,7 @@ func (s *stage) lastValue(key string) (kv.Entry, error) {
 			return e, nil
 		}
 	}
-	entry, found, err := s.tx.LastValue(head.ID, head.Version)
+	entry, found, err := s.tx.LastValue(key, head.ID, head.Version)
 	switch {
 	case err != nil:
 		return kv.Entry{}, err

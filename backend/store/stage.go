@@ -11,9 +11,11 @@ import (
 // A stage is what a transaction will append: the heads as they are so far, and the
 // new versions in their order. A unit is applied to it whole or not at all.
 type stage struct {
-	tx      *database.Tx
-	now     kv.Timestamp
-	heads   map[string]database.Head
+	tx    *database.Tx
+	now   kv.Timestamp
+	heads map[string]database.Head
+	// failed has why a key that is damaged has no head. Nothing can be done to it.
+	failed  map[string]error
 	written []kv.Written
 	// uncached are keys whose cached value must go although no version follows it.
 	uncached []string
@@ -27,7 +29,9 @@ type stage struct {
 func (s *stage) apply(u *unit) error {
 	mark, totals := len(s.written), s.tx.Totals
 	heads := s.headsOf(u)
-	u.results, u.err = nil, nil
+	if u.results, u.err = nil, s.damage(u); u.err != nil {
+		return nil
+	}
 	err := s.tryApply(u)
 	if err == nil {
 		u.revision = s.tx.Totals.Revision
@@ -35,11 +39,24 @@ func (s *stage) apply(u *unit) error {
 	}
 	s.written, s.tx.Totals = s.written[:mark], totals
 	maps.Copy(s.heads, heads)
-	if !isAnswer(err) {
+	if !isAnswer(err) && !isDamage(err) {
 		return err
 	}
 	u.err = err
 	return nil
+}
+
+// damage returns why u cannot be applied, whatever it wants: a key of it is damaged.
+func (s *stage) damage(u *unit) (err error) {
+	if len(s.failed) == 0 {
+		return nil
+	}
+	u.keys(func(key string) {
+		if err == nil {
+			err = s.failed[key]
+		}
+	})
+	return err
 }
 
 // headsOf copies the heads of the keys that u changes.
@@ -65,7 +82,7 @@ func (s *stage) tryApply(u *unit) error {
 			err = kv.BatchTooLarge(s.maxRead)
 		}
 		switch {
-		case err != nil && u.batch && isAnswer(err):
+		case err != nil && u.batch && (isAnswer(err) || isDamage(err)):
 			return &OperationError{i, err}
 		case err != nil:
 			return err
@@ -133,6 +150,7 @@ func (s *stage) append(entry kv.Entry) kv.Written {
 	totals.Versions++
 	if head.ID == 0 {
 		head.ID = totals.Revision
+		head.CompleteFrom = head.Version + 1
 	}
 	head.Version++
 	head.TotalVersions++

@@ -292,14 +292,17 @@ func (s *Store) publish(st *stage) {
 
 // apply applies the units in their order.
 func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
-	heads, err := tx.Heads(keysOf(batch))
+	heads, failed, err := tx.SoundHeads(keysOf(batch))
 	if err != nil {
 		return nil, err
 	}
 	limit := w.store.maxValueBytes
-	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}
+	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, failed: failed, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}
 	for _, u := range batch {
 		if u.alone != nil {
+			if err := st.damage(u); err != nil {
+				return st, err
+			}
 			return st, u.alone(st)
 		}
 		if err := st.apply(u); err != nil {

@@ -1,0 +1,62 @@
+package database
+
+import (
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"kvstore/backend/kv"
+)
+
+// identity is what never changes in the row of the store.
+type identity struct {
+	storeID string
+	created int64
+}
+
+const storeColumns = `store.uuid, store.created_at, store.revision, store.total_keys, store.total_versions,
+	store.compacted, store.checksum`
+
+// readTotals reads the counters of the store; kv.ErrCorrupt when they are not what was
+// written.
+func readTotals(tx *gorm.DB) (kv.Totals, error) {
+	_, totals, _, err := readStore(tx, "0")
+	return totals, err
+}
+
+// readStore reads the row of the store and one more column.
+func readStore(tx *gorm.DB, column string) (s identity, t kv.Totals, more int64, err error) {
+	var row storedTotals
+	if err = tx.Raw("SELECT " + storeColumns + ", " + column + " FROM store").Row().Scan(append(row.fields(), &more)...); err == nil {
+		err = row.check()
+	}
+	return row.identity, row.Totals, more, err
+}
+
+// storedTotals are the row of the store as it tells them, to be believed after check.
+type storedTotals struct {
+	identity
+	kv.Totals
+	sum int64
+}
+
+func (s *storedTotals) fields() []any {
+	return []any{&s.storeID, &s.created, &s.Revision, &s.Keys, &s.Versions, &s.Compacted, &s.sum}
+}
+
+func (s *storedTotals) check() error {
+	got := s.checksum(s.Totals)
+	if got == s.sum {
+		return nil
+	}
+	return fmt.Errorf("%w (their row has the checksum %d and is %d)", &kv.Error{
+		Kind: kv.ErrCorrupt, Detail: "The counters of the store are damaged on the disk",
+	}, s.sum, got)
+}
+
+const saveTotalsSQL = "UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?, checksum = ?"
+
+// save writes the counters.
+func (s identity) save(tx *gorm.DB, t kv.Totals) error {
+	return tx.Exec(saveTotalsSQL, t.Revision, t.Keys, t.Versions, t.Compacted, s.checksum(t)).Error
+}
