@@ -39,6 +39,7 @@ var (
 	watcherEvents = telemetry.Describe("kv_watcher_events_total", "Events that were delivered to watchers.")
 	watchersCut   = telemetry.Describe("kv_watchers_cut_total", "Watchers that were cut since they read too slowly.")
 
+	databaseDamage   = telemetry.Describe("kv_database_damage_total", "Damaged rows and pages that reads, writes and the start have met; they are not served.")
 	databaseUp       = telemetry.Describe("kv_database_up", "1 when the database answered this scrape, else 0.")
 	databaseBytes    = telemetry.Describe("kv_database_size_bytes", "Size of the database file, without its write-ahead log.")
 	databaseLog      = telemetry.Describe("kv_database_wal_size_bytes", "Size of the write-ahead log.")
@@ -65,6 +66,7 @@ func (c storeStatistics) collect(send telemetry.Send) {
 		send(written, counter, float64(n), string(operation))
 	}
 	send(pruned, counter, float64(stats.Pruned))
+	send(databaseDamage, counter, float64(stats.Damage))
 	send(watchers, gauge, float64(stats.Watchers))
 	send(watchersMax, gauge, float64(stats.MaxWatchers))
 	send(watcherEvents, counter, float64(stats.Events))

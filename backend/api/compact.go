@@ -24,7 +24,7 @@ type compactAnswer struct {
 //	@Success		200	{object}	compactAnswer
 //	@Header			200	{string}	X-Request-Id	"The id of the request, the same in every log line"
 //	@Failure		503	{object}	problem.Problem	"The database cannot be reached, or the disk reports errors (code store_unavailable, disk_failed)"
-//	@Failure		500	{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500	{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
 //	@Failure		507	{object}	problem.Problem	"The disk is full (code storage_full)"
 //	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
 //	@Router			/db/compact [post]

@@ -41,7 +41,7 @@ import (
 //	@Failure		415				{object}	problem.Problem	"The content type is not one, or the body is encoded (code unsupported_media_type)"
 //	@Failure		422				{object}	problem.Problem	"The body has no member value, or the ttl is not one (code missing_value, invalid_ttl)"
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or the database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
@@ -99,7 +99,7 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Failure		416				{object}	problem.Problem	"The range is not within the raw value (code invalid_range)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500				{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/get/{key} [get]

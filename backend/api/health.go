@@ -83,7 +83,7 @@ func (a *API) alive(c *gin.Context) error {
 //	@Produce		json
 //	@Success		200	{object}	part
 //	@Failure		503	{object}	problem.Problem	"The database does not answer (code store_unavailable, disk_failed)"
-//	@Failure		500	{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500	{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
 //	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/readyz [get]
 //	@Router			/readyz [head]

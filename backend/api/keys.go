@@ -61,7 +61,7 @@ type keyAnswer struct {
 //	@Failure		400			{object}	problem.Problem	"The query is invalid (code malformed_query)"
 //	@Failure		422			{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted)"
 //	@Failure		429			{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500			{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500			{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
 //	@Failure		503			{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504			{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/keys [get]

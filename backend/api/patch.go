@@ -49,7 +49,7 @@ const (
 //	@Header			415				{string}	Accept-Patch	"The types of a patch"
 //	@Failure		422				{object}	problem.Problem	"The body is no patch of its type, or ttl is invalid (code invalid_patch, invalid_ttl)"
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or the database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
 //	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
 //	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
 //	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"

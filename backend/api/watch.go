@@ -85,7 +85,7 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Failure		400				{object}	problem.Problem	"The prefix or the query is invalid (code invalid_key, malformed_query)"
 //	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or for is no time (code invalid_for)"
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests, too_many_watchers)"
-//	@Failure		500				{object}	problem.Problem	"The database is damaged, or its disk does not give it back (code store_damaged)"
+//	@Failure		500				{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
 //	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers; the header Retry-After tells when to try again, in seconds), or the backend cannot be reached (code backend_unavailable, store_unavailable, disk_failed)"
 //	@Router			/watch [get]
 //	@Router			/watch [head]

@@ -15,15 +15,14 @@ const (
 	// keysSQL takes the keys of a range from an index and the rest from the tables. The
 	// index has a copy of each key: a copy that has changed is in the wrong place, and
 	// may hide others when the index is searched. So each is compared with the key itself,
-	// and so are the two next to the range, where a search that was led astray has ended.
-	// There is a row for an empty range too, to tell of these two.
+	// and so is the one before the range, where a search that was led astray has ended, and
+	// the one behind it, which is why the range has no end here. There is a row for a range
+	// without keys too, which tells of the one before it.
 	keysSQL = `SELECT
 			(SELECT near.key IS keys.key FROM keys AS near %[1]s LEFT JOIN keys ON keys.id = near.id
-				WHERE near.key < ? %[2]s ORDER BY near.key DESC LIMIT 1) IS 0
-			OR (SELECT near.key IS keys.key FROM keys AS near %[1]s LEFT JOIN keys ON keys.id = near.id
-				WHERE near.key >= ? %[2]s ORDER BY near.key LIMIT 1) IS 0,
-			listed.key, listed.expires_at, keys.key, ` + versionColumns + `, NULL
-		FROM store LEFT JOIN keys AS listed %[1]s ON listed.key >= ? AND listed.key < ? %[3]s
+				WHERE near.key < ? %[2]s ORDER BY near.key DESC LIMIT 1) IS 0,
+			listed.id IS NULL, listed.key, listed.expires_at, keys.key, ` + versionColumns + `, NULL
+		FROM store LEFT JOIN keys AS listed %[1]s ON listed.key >= ? %[3]s
 			LEFT JOIN keys ON keys.id = listed.id LEFT JOIN versions ON ` + sameVersion + `
 		WHERE store.id = 1 %[4]s ORDER BY listed.key LIMIT ?`
 	// smallest is the least character that a key has.
@@ -41,7 +40,7 @@ func listSQL(deleted bool) string {
 	}
 	return fmt.Sprintf(keysSQL, liveKeys, "AND NOT near.deleted", "AND NOT listed.deleted",
 		// An end that the index and the table do not tell alike hides no key.
-		"AND (listed.key IS NULL OR listed.expires_at = 0 OR listed.expires_at > ? OR listed.expires_at IS NOT keys.expires_at)")
+		"AND (listed.id IS NULL OR listed.expires_at = 0 OR listed.expires_at > ? OR listed.expires_at IS NOT keys.expires_at)")
 }
 
 // Keys returns a page of the keys as they are at that time, in the order of their
@@ -115,7 +114,7 @@ func (l *keyList) start() (from string, ok bool) {
 // scan adds keys from there on, until the page is full, there are no more, or a
 // prefix was folded, which it returns.
 func (l *keyList) scan(from, end string) (folded string, err error) {
-	args := []any{from, end, from, end}
+	args := []any{from, from}
 	if !l.request.Deleted {
 		args = append(args, int64(l.now))
 	}
@@ -126,12 +125,12 @@ func (l *keyList) scan(from, end string) (folded string, err error) {
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
-		item, found, err := l.item(rows)
+		item, found, err := l.item(rows, end)
 		switch {
 		case err != nil:
 			return "", err
 		case !found:
-			continue
+			return "", rows.Err()
 		case l.items == l.request.Limit:
 			l.page.NextAfter = l.last
 			return "", nil
@@ -148,26 +147,28 @@ func (l *keyList) scan(from, end string) (folded string, err error) {
 	return "", rows.Err()
 }
 
-// item reads a row of keysSQL, checked, or finds that it has no key.
-func (l *keyList) item(rows *sql.Rows) (item kv.KeyItem, found bool, err error) {
-	var astray bool
+// item reads a row of keysSQL, checked, or finds that there is no other key before end.
+func (l *keyList) item(rows *sql.Rows, end string) (item kv.KeyItem, found bool, err error) {
+	var astray, none bool
 	var listed sql.NullString
 	var expires sql.Null[kv.Timestamp]
 	var v storedVersion
-	err = rows.Scan(append([]any{&astray, &listed, &expires, &v.Key}, v.fields()...)...)
+	err = rows.Scan(append([]any{&astray, &none, &listed, &expires, &v.Key}, v.fields()...)...)
 	switch {
 	case astray:
 		return item, false, fmt.Errorf("%w (an index beside the keys from '%s')", &kv.Error{
 			Kind: kv.ErrCorrupt, Detail: "An index of the keys is damaged on the disk; what it lists is not served",
 		}, listed.String)
-	case isScan(err) && !listed.Valid: // the columns are scanned in their order: the rest is null too
+	case none: // the rest is null, and the scan has stopped there
+		return item, false, nil
+	case v.Key != listed.String: // it comes before what may be null of a damaged version
+		return item, false, damaged(listed.String, 0, "an index has the key and the table '"+v.Key+"'")
+	case v.Key <= l.before:
+		return item, false, damaged(v.Key, 0, "an index has it behind '"+l.before+"'")
+	case v.Key >= end && (err == nil || isScan(err)):
 		return item, false, nil
 	case err != nil:
-		return item, false, scanned(err, listed.String, 0)
-	case v.Key != listed.String:
-		return item, false, damaged(v.Key, 0, "the index has the key '"+listed.String+"'")
-	case v.Key <= l.before:
-		return item, false, damaged(v.Key, 0, "the index has it behind '"+l.before+"'")
+		return item, false, scanned(err, v.Key, 0)
 	}
 	if err := v.check(); err != nil {
 		return item, false, err

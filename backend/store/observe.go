@@ -53,6 +53,9 @@ type Stats struct {
 	Written map[kv.Operation]uint64
 	// Pruned counts the versions that retention has deleted.
 	Pruned uint64
+	// Damage counts how often a read, a write or the check at the start has found a
+	// damaged row or page.
+	Damage uint64
 	// Watchers are open now, MaxWatchers the most that may be.
 	Watchers, MaxWatchers int
 	// Events counts those that were delivered to watchers, Cut the watchers that
@@ -67,7 +70,7 @@ func (s *Store) Stats() Stats {
 	s.hub.mu.RUnlock()
 	stats := Stats{
 		QueueLength: len(s.writer.queue), QueueCapacity: cap(s.writer.queue), Written: map[kv.Operation]uint64{},
-		Pruned: s.counters.pruned.Load(), Watchers: watchers, MaxWatchers: s.hub.max,
+		Pruned: s.counters.pruned.Load(), Damage: s.db.Damage(), Watchers: watchers, MaxWatchers: s.hub.max,
 		Events: s.counters.events.Load(), Cut: s.counters.cut.Load(),
 	}
 	for i, operation := range operations {

@@ -133,7 +133,12 @@ func (r *retention) sweep(ctx context.Context) error {
 			return err
 		}
 		for _, key := range found {
-			if err := r.prune(ctx, key.Key); err != nil {
+			err := r.prune(ctx, key.Key)
+			if isDamage(err) { // the other keys need not stay as they are for this one
+				r.report(ctx, err)
+				continue
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,169 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	_ "github.com/mattn/go-sqlite3"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+)
+
+// damage changes rows behind the back of the store, without their checksums: what a
+// flipped bit does on the disk.
+func damage(t *testing.T, url, statement string) {
+	t.Helper()
+	path, err := database.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	spoilValue = "UPDATE versions SET value = CAST('{\"a\":3}' AS BLOB) WHERE key_id = 1 AND version = 2"
+	spoilTime  = "UPDATE versions SET timestamp = timestamp + 1 WHERE key_id = 1 AND version = 2"
+	spoilKey   = "UPDATE keys SET version = 3 WHERE id = 1"
+)
+
+// spoiled returns a store with two versions of k and one of other, opened after the
+// statement was run.
+func spoiled(t *testing.T, statement string) *store.Store {
+	t.Helper()
+	url := databasetest.URL(t)
+	first := databasetest.Open(t, url)
+	s := over(t, first, options{maxKeys: 10, maxBytes: 1000})
+	put(t, s, "k", `{"a":1}`)
+	put(t, s, "k", `{"a":2}`)
+	put(t, s, "other", "1")
+	s.Close()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, url, statement)
+	return over(t, databasetest.Open(t, url), options{maxKeys: 10, maxBytes: 1000})
+}
+
+func wantDamaged(t *testing.T, doing string, err error, detail string) {
+	t.Helper()
+	var known *kv.Error
+	if !errors.Is(err, kv.ErrCorrupt) || !errors.As(err, &known) || !strings.Contains(known.Detail, detail) {
+		t.Errorf("%s: %v, want ErrCorrupt with %q", doing, err, detail)
+	}
+}
+
+func write(t *testing.T, s *store.Store, c store.Change) error {
+	t.Helper()
+	c.Key = "k"
+	_, err := s.Write(t.Context(), c)
+	return err
+}
+
+// TestDamagedHead: the latest version is damaged. It is not read, patched or gone back
+// to, and it is not cached; everything else works, and a write makes the key sound.
+func TestDamagedHead(t *testing.T) {
+	for name, spoil := range map[string]string{"value": spoilValue, "time": spoilTime} {
+		t.Run(name, func(t *testing.T) {
+			s := spoiled(t, spoil)
+			const named = "Key 'k' version 2 is damaged"
+			for range 2 {
+				_, _, err := s.Get(t.Context(), "k")
+				wantDamaged(t, "Get", err, named)
+			}
+			if stats := s.CacheStats(); stats.Keys != 0 {
+				t.Errorf("%d keys are cached", stats.Keys)
+			}
+			_, _, err := s.GetVersion(t.Context(), "k", 2)
+			wantDamaged(t, "GetVersion", err, named)
+			_, err = s.Update(t.Context(), store.Change{Key: "k"}, func(kv.Entry) ([]byte, string, error) { return []byte("3"), "", nil })
+			wantDamaged(t, "Update", err, named)
+			wantDamaged(t, "revert", write(t, s, store.Change{Operation: kv.OpRevert, Version: 2}), named)
+			_, err = s.Batch(t.Context(), nil, []store.Change{{Operation: store.OpGet, Key: "other"}, {Operation: store.OpGet, Key: "k"}})
+			wantDamaged(t, "Batch", err, named)
+			if entry, _, err := s.GetVersion(t.Context(), "k", 1); err != nil || string(entry.Value) != `{"a":1}` {
+				t.Errorf("version 1: %+v, %v", entry, err)
+			}
+			if entry, _ := get(t, s, "other"); entry.Version != 1 {
+				t.Errorf("the other key: %+v", entry)
+			}
+			if s.Stats().Damage == 0 {
+				t.Error("nothing was counted")
+			}
+			if written := put(t, s, "k", "3"); written.Entry.Version != 3 || written.TotalVersions != 3 {
+				t.Errorf("the next write is %+v", written)
+			}
+			if entry, _ := get(t, s, "k"); string(entry.Value) != "3" {
+				t.Errorf("after it: %+v", entry)
+			}
+		})
+	}
+}
+
+// TestDamagedVersionCanGo: a damaged value can be destroyed; what else of a version is
+// damaged goes with its key.
+func TestDamagedVersionCanGo(t *testing.T) {
+	s := spoiled(t, spoilValue)
+	if _, err := s.Destroy(t.Context(), "k", []int64{2}, kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.GetVersion(t.Context(), "k", 2); !errors.Is(err, kv.ErrVersionGone) {
+		t.Errorf("the destroyed version: %v", err)
+	}
+	if page, err := s.History(t.Context(), "k", kv.HistoryRequest{Limit: 10, Values: true}); err != nil || len(page.Versions) != 2 || page.TotalVersions != 1 {
+		t.Errorf("the history: %+v, %v", page, err)
+	}
+	s = spoiled(t, spoilTime)
+	_, err := s.Destroy(t.Context(), "k", []int64{2}, kv.Condition{})
+	wantDamaged(t, "Destroy", err, "Key 'k' version 2 is damaged")
+	if _, err := s.DestroyAll(t.Context(), "k", "", kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if written := put(t, s, "k", "1"); written.Entry.Version != 4 || written.TotalVersions != 1 {
+		t.Errorf("the next write is %+v, want version 4", written)
+	}
+	if _, _, err := s.GetAt(t.Context(), "k", 1); !errors.Is(err, kv.ErrVersionGone) {
+		t.Errorf("GetAt before the erasure: %v", err)
+	}
+}
+
+// TestDamagedKey: nothing can be written to a key of which it is not known which version
+// it has. What is written in the same transaction to others is.
+func TestDamagedKey(t *testing.T) {
+	s := spoiled(t, spoilKey)
+	const named = "Key 'k'"
+	_, _, err := s.Get(t.Context(), "k")
+	wantDamaged(t, "Get", err, named)
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			_, err := tryPut(context.Background(), s, "k", "1")
+			wantDamaged(t, "put", err, named)
+		})
+		wg.Go(func() { put(t, s, "other", "2") })
+	}
+	wg.Wait()
+	if entry, _ := get(t, s, "other"); entry.Version != 31 || entry.Revision != 33 {
+		t.Errorf("%+v", entry)
+	}
+	_, err = s.Destroy(t.Context(), "k", []int64{1}, kv.Condition{})
+	wantDamaged(t, "Destroy", err, named)
+	_, err = s.History(t.Context(), "k", kv.HistoryRequest{Limit: 10})
+	wantDamaged(t, "History", err, named)
+	if stats, err := s.DatabaseStats(t.Context()); err != nil || stats.Revision != 33 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+}
