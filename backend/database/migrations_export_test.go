@@ -22,3 +22,12 @@ func MakeBefore(t *testing.T, path string, n int, statements func(*gorm.DB) erro
 		t.Fatal(err)
 	}
 }
+
+// BeginChecksums does the part of the upgrade that comes before an interruption.
+func BeginChecksums(t *testing.T, path string) {
+	t.Helper()
+	MakeBefore(t, path, 3, func(db *gorm.DB) error {
+		_, err := moveSome(db)
+		return err
+	})
+}
