@@ -22,14 +22,12 @@ import (
 // complement; a truth value is the number 0 or 1; a text is the number of its bytes and
 // then these. So no two different rows have the same bytes.
 //
-// A version has two. One is over its value alone (value_checksum), the other over all
-// the rest, its key, the length of the value and value_checksum among it. So a listing
-// is checked without reading values, and whoever reads a value checks that too.
+// A version has two. One is over its value alone, the other over all the rest, its key,
+// the length of the value and the value's checksum among it. So a listing is checked
+// without reading values, and whoever reads a value checks that too. They share the
+// column checksums, that of the value in its lower 32 bits.
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// valueChecksum is that of a version's value, over its bytes alone.
-func valueChecksum(value []byte) int64 { return sum(value) }
 
 // versionChecksum is that of a version whose value has that size and that checksum.
 func versionChecksum(e *kv.Entry, size, value int64) int64 {
@@ -43,6 +41,15 @@ func versionChecksum(e *kv.Entry, size, value int64) int64 {
 	b = appendNumbers(b, int64(e.Expires), truth(e.Destroyed), size, value)
 	return sum(b)
 }
+
+// checksumsOf returns both checksums of a version.
+func checksumsOf(e *kv.Entry) int64 {
+	value := sum(e.Value)
+	return versionChecksum(e, int64(len(e.Value)), value)<<32 | value&0xffffffff
+}
+
+// parts takes checksumsOf apart.
+func parts(checksums int64) (row, value int64) { return checksums >> 32, int64(int32(checksums)) } //nolint:gosec // the lower half
 
 // keyChecksum is that of a key's row.
 func keyChecksum(key string, h Head) int64 {

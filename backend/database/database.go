@@ -87,7 +87,7 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	// a file that is not ours.
 	var found finding
 	if err := withReader(path, func(reader *gorm.DB) (err error) {
-		if found, err = checkFile(reader.WithContext(ctx)); err == nil && found.whole && !found.isNew {
+		if found, err = checkFile(reader.WithContext(ctx)); err == nil && found.small {
 			found.damage, err = startCheck(reader.WithContext(ctx))
 		}
 		return err

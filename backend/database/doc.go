@@ -25,9 +25,39 @@
 //     the process that holds it, since two caches over one file would diverge.
 //   - What Update remembers of the rows (see memory) is what the file has: nothing but
 //     Update changes it, and a commit that failed is forgotten whole.
+//   - What is read is what was written, or the error is kv.ErrCorrupt and names what is
+//     damaged: see the next part.
 //   - After Scrub nothing of what was destroyed before is in the file or its log.
 //   - Errors are those of package kv, or wrap an error of the context. The text of
 //     a driver's error is for the log, never for a client.
+//
+// # Damage
+//
+// Each row has a checksum (checksum.go defines it), which every read compares: of the
+// value when the value is read, of all else always. That something is not there is
+// believed as follows.
+//
+//   - A key: when three indexes say so (keys_key, keys_live, keys_deleted).
+//   - A version of a key: when it lies before keys.complete_from, from where on a history
+//     has no gap, or behind the latest version. So a history, a time in it and a page of
+//     it are whole. Only below complete_from, in what an import skipped, is a version that
+//     an index hides taken for one that was removed.
+//   - A revision in the feed of events: never behind the last that was removed.
+//   - A key in a list: as far as the entries of the index say it. Each is compared with the
+//     row that it stands for, and so are those beside the range. An index page that has
+//     lost entries whole, or points to another page, makes a list too short. Check finds
+//     that, reads of the keys themselves do not depend on it.
+//
+// One damaged row takes nothing else with it, but for what cannot be told without it: a
+// list or a page of history or of events that it is on, a time that lies just before it, a
+// feed of other keys when its members besides the value are damaged, and retention of its
+// key. Update works on a key whose latest version is damaged, since it does not read
+// that; on a key whose own row is damaged it fails. A start reports damaged rows of files
+// up to maxRowCheckBytes and goes on; it refuses a file with a damaged structure (up to
+// maxQuickCheckBytes) or damaged counters. Check, Backup and Restore accept no damage.
+//
+// Rows that an earlier version of the program wrote got the checksums of what they were
+// at the upgrade. What SQLite itself keeps (its schema, the list of migrations) has none.
 //
 // # SQLite
 //

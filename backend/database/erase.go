@@ -32,9 +32,8 @@ func (t *Tx) Destroy(key string, versions []int64) (int64, error) {
 			continue
 		}
 		entry.Destroyed = true
-		value := valueChecksum(nil)
-		err = t.tx.Exec(`UPDATE versions SET value = x'', destroyed = true, checksum = ?, value_checksum = ? WHERE revision = ?`,
-			versionChecksum(&entry, 0, value), value, entry.Revision).Error
+		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE revision = ?",
+			checksumsOf(&entry), entry.Revision).Error
 		if err != nil {
 			return 0, translate(t.tx.Statement.Context, "destroy a version", err)
 		}

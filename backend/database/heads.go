@@ -126,7 +126,7 @@ func (t *Tx) addErased(heads map[string]Head, failed map[string]error, keys []st
 
 // saveHead writes the head of a stored key that changed without a new version.
 func (t *Tx) saveHead(key string, head Head) error {
-	return moveKeys.exec(t.tx, [][]any{rowOf(key, head)})
+	return upsertKeys.exec(t.tx, [][]any{rowOf(key, head)})
 }
 
 func rowOf(key string, head Head) []any {

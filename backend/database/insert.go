@@ -31,19 +31,20 @@ func newInsert(table, columns, conflict string) *insert {
 }
 
 var (
-	upsertKeys = newInsert("keys", keyColumns, moveHead+", deleted = excluded.deleted, expires_at = excluded.expires_at")
-	// moveKeys is for keys that exist as they did. SQLite writes an index anew when a
-	// statement sets one of its columns, to the same value or not: this one sets none.
-	moveKeys       = newInsert("keys", keyColumns, moveHead)
+	upsertKeys = newInsert("keys", keyColumns, moveHead+`, deleted = excluded.deleted,
+		expires_at = excluded.expires_at, complete_from = excluded.complete_from`)
+	// moveKeys is for keys that are stored and exist as they did. SQLite writes an index anew
+	// when a statement sets one of its columns, to the same value or not: this one sets none.
+	moveKeys       = newInsert("keys", "id, key, version, revision, timestamp, total_versions, checksum", moveHead)
 	appendVersions = newInsert("versions", `revision, key_id, version, timestamp, operation, content_type,
-		author, expires_at, destroyed, checksum, value_checksum, value`, "")
+		author, expires_at, destroyed, checksums, value`, "")
 )
 
 const (
 	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, checksum"
 	moveHead   = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
 		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
-		complete_from = excluded.complete_from, checksum = excluded.checksum`
+		checksum = excluded.checksum`
 )
 
 // exec inserts the rows, in their order.

@@ -26,19 +26,18 @@ func addChecksums(tx *gorm.DB) error {
 		ID int64 `gorm:"primaryKey;autoIncrement:false"`
 	}
 	type version struct {
-		Revision      int64  `gorm:"primaryKey;autoIncrement:false"`
-		KeyID         int64  `gorm:"not null"`
-		Version       int64  `gorm:"not null"`
-		Timestamp     int64  `gorm:"not null"`
-		Operation     string `gorm:"type:text;not null"`
-		ContentType   string `gorm:"type:text;not null"`
-		Author        string `gorm:"type:text;not null"`
-		ExpiresAt     int64  `gorm:"not null"`
-		Destroyed     bool   `gorm:"not null"`
-		Checksum      int64  `gorm:"not null"`
-		ValueChecksum int64  `gorm:"not null"`
-		Value         []byte `gorm:"type:blob;not null"`
-		Key           key    `gorm:"foreignKey:KeyID;references:ID"`
+		Revision    int64  `gorm:"primaryKey;autoIncrement:false"`
+		KeyID       int64  `gorm:"not null"`
+		Version     int64  `gorm:"not null"`
+		Timestamp   int64  `gorm:"not null"`
+		Operation   string `gorm:"type:text;not null"`
+		ContentType string `gorm:"type:text;not null"`
+		Author      string `gorm:"type:text;not null"`
+		ExpiresAt   int64  `gorm:"not null"`
+		Destroyed   bool   `gorm:"not null"`
+		Checksums   int64  `gorm:"not null"`
+		Value       []byte `gorm:"type:blob;not null"`
+		Key         key    `gorm:"foreignKey:KeyID;references:ID"`
 	}
 	if err := execAll(tx, // without quotes GORM takes checksum for a CHECK
 		"ALTER TABLE store ADD COLUMN `checksum` integer NOT NULL DEFAULT 0",

@@ -37,19 +37,18 @@ type erasedRow struct {
 // versionRow is one version of a key. The value comes last, so that reading the
 // small columns never follows its overflow pages.
 type versionRow struct {
-	Revision      int64  `gorm:"primaryKey;autoIncrement:false"`
-	KeyID         int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
-	Version       int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
-	Timestamp     int64  `gorm:"not null"` // Unix microseconds
-	Operation     string `gorm:"type:text;not null"`
-	ContentType   string `gorm:"type:text;not null"` // empty for a JSON text
-	Author        string `gorm:"type:text;not null"`
-	ExpiresAt     int64  `gorm:"not null"` // Unix microseconds, 0 is never
-	Destroyed     bool   `gorm:"not null"`
-	Checksum      int64  `gorm:"not null"` // of all but the value; see versionChecksum
-	ValueChecksum int64  `gorm:"not null"`
-	Value         []byte `gorm:"type:blob;not null"`
-	Key           keyRow `gorm:"foreignKey:KeyID;references:ID"`
+	Revision    int64  `gorm:"primaryKey;autoIncrement:false"`
+	KeyID       int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
+	Version     int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
+	Timestamp   int64  `gorm:"not null"` // Unix microseconds
+	Operation   string `gorm:"type:text;not null"`
+	ContentType string `gorm:"type:text;not null"` // empty for a JSON text
+	Author      string `gorm:"type:text;not null"`
+	ExpiresAt   int64  `gorm:"not null"` // Unix microseconds, 0 is never
+	Destroyed   bool   `gorm:"not null"`
+	Checksums   int64  `gorm:"not null"` // see checksumsOf
+	Value       []byte `gorm:"type:blob;not null"`
+	Key         keyRow `gorm:"foreignKey:KeyID;references:ID"`
 }
 
 const storeRowID = 1

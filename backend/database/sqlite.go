@@ -36,6 +36,9 @@ const (
 	// check reads about 500 MB a second; larger files are checked by the command
 	// "check" alone.
 	maxQuickCheckBytes = 256 << 20
+	// maxRowCheckBytes bounds the file whose rows are compared with their checksums at
+	// each start, which takes several times as long. Reads compare them in any case.
+	maxRowCheckBytes = 64 << 20
 )
 
 // stampSQL writes applicationID into the file.
@@ -158,6 +161,7 @@ const sqliteMagic = "SQLite format 3\x00"
 type finding struct {
 	isNew bool // it has no tables
 	whole bool // all of it was read
+	small bool // maxRowCheckBytes at most
 	// damage is of rows, in a file that SQLite can read. nil when they were not checked.
 	damage *rowDamage
 }
@@ -178,7 +182,7 @@ func checkFile(db *gorm.DB) (finding, error) {
 	case size > maxQuickCheckBytes:
 		return finding{}, nil
 	}
-	return finding{whole: true}, check(db, "quick_check")
+	return finding{whole: true, small: size <= maxRowCheckBytes}, check(db, "quick_check")
 }
 
 // check runs one of SQLite's own checks (quick_check or integrity_check).

@@ -13,7 +13,7 @@ import (
 // front of the row, so that length does not read it.
 const versionColumns = `versions.version, versions.revision, versions.timestamp, versions.operation,
 	versions.content_type, versions.author, versions.expires_at, versions.destroyed,
-	versions.checksum, versions.value_checksum, length(versions.value)`
+	versions.checksums, length(versions.value)`
 
 // entryColumns are those of a storedVersion, in a query of keys and versions. The value
 // comes last.
@@ -27,21 +27,22 @@ const sameVersion = "versions.revision = keys.revision AND versions.key_id = key
 // check has returned nil.
 type storedVersion struct {
 	kv.Entry
-	size, checksum, valueChecksum int64
+	size, checksums int64
 }
 
 // fields are what versionColumns are scanned into, and the value behind them.
 func (v *storedVersion) fields() []any {
 	return []any{
 		&v.Version, &v.Revision, &v.Time, &v.Operation, &v.ContentType, &v.Author, &v.Expires, &v.Destroyed,
-		&v.checksum, &v.valueChecksum, &v.size, &v.Value,
+		&v.checksums, &v.size, &v.Value,
 	}
 }
 
 // check returns kv.ErrCorrupt unless all but the value is what was written.
 func (v *storedVersion) check() error {
-	if got := versionChecksum(&v.Entry, v.size, v.valueChecksum); got != v.checksum {
-		return damaged(v.Key, v.Version, fmt.Sprintf("its row has the checksum %d and is %d", v.checksum, got))
+	row, value := parts(v.checksums)
+	if got := versionChecksum(&v.Entry, v.size, value); got != row {
+		return damaged(v.Key, v.Version, fmt.Sprintf("its row has the checksum %d and is %d", row, got))
 	}
 	return nil
 }
@@ -51,9 +52,10 @@ func (v *storedVersion) checkAll() error {
 	if err := v.check(); err != nil {
 		return err
 	}
-	if got := valueChecksum(v.Value); got != v.valueChecksum || int64(len(v.Value)) != v.size {
+	_, value := parts(v.checksums)
+	if got := sum(v.Value); got != value || int64(len(v.Value)) != v.size {
 		return damaged(v.Key, v.Version, fmt.Sprintf("its value of %d bytes has the checksum %d and is %d, %d bytes",
-			v.size, v.valueChecksum, got, len(v.Value)))
+			v.size, value, got, len(v.Value)))
 	}
 	return nil
 }

@@ -149,12 +149,13 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 		if _, stored := t.stored[head.ID]; !stored && head.CompleteFrom == 0 {
 			head.CompleteFrom = firstOf(key, entries)
 		}
-		row := rowOf(key, head)
 		now := state{head.Deleted, head.Expires}
 		if was, stored := t.stored[head.ID]; stored && was == now {
-			moved = append(moved, row)
+			moved = append(moved, []any{
+				head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions, keyChecksum(key, head),
+			})
 		} else {
-			keys = append(keys, row)
+			keys = append(keys, rowOf(key, head))
 		}
 		t.stored[head.ID] = now
 		t.changed[key] = head
@@ -188,10 +189,9 @@ func firstOf(key string, entries []kv.Entry) int64 {
 
 // versionOf returns a row of appendVersions.
 func versionOf(e *kv.Entry, keyID int64) []any {
-	value := valueChecksum(e.Value)
 	return []any{
 		e.Revision, keyID, e.Version, int64(e.Time), string(e.Operation), e.ContentType, e.Author, int64(e.Expires), e.Destroyed,
-		versionChecksum(e, int64(len(e.Value)), value), value, bytesOf(e.Value),
+		checksumsOf(e), bytesOf(e.Value),
 	}
 }
 

@@ -76,6 +76,16 @@
 // batch of gets: the writer makes it, so it sees each other batch whole or not at all.
 // On disk a batch is one transaction, and a crash leaves all of it or nothing.
 //
+// # Damage
+//
+// What the database finds damaged is never answered and never cached; the error is
+// kv.ErrCorrupt and names key and version. A put or a delete of a key does not depend on
+// its older versions, so when the latest is damaged a new one makes the key readable
+// again. A patch of a damaged version, a revert to it, or a get of it in a batch fails,
+// alone in its transaction. Nothing can be written to a key whose own row is damaged: the
+// next number is not known. A damaged value stays in the history, in the way of backups,
+// until Destroy takes it; what else of a version is damaged goes with DestroyAll alone.
+//
 // # Watches
 //
 // A watch delivers every write to the keys of its prefix in the order of the

@@ -91,7 +91,7 @@ func makeBatch(load generator.Load, first, keys int, now kv.Timestamp) batch {
 			revision++
 			b.entries = append(b.entries, kv.Entry{Key: name, Value: value, Version: version, Revision: revision, Time: now, Operation: kv.OpPut})
 		}
-		b.heads[name] = database.Head{ID: id, Version: VersionsPerKey, Revision: revision, Time: now, TotalVersions: VersionsPerKey}
+		b.heads[name] = database.Head{ID: id, Version: VersionsPerKey, Revision: revision, Time: now, TotalVersions: VersionsPerKey, CompleteFrom: 1}
 	}
 	return b
 }
