@@ -223,7 +223,7 @@ func (d damage) do(t *testing.T, path string) {
 // only a list of keys may be too short, when its index is damaged. The check finds
 // whatever a read has found.
 func TestFlippedBits(t *testing.T) {
-	trials := 120
+	trials := 60
 	seed := uint64(1)
 	if n, err := strconv.Atoi(os.Getenv("KV_TEST_FLIPS")); err == nil {
 		trials, seed = n, rand.Uint64()

@@ -49,7 +49,7 @@ func checksumsOf(e *kv.Entry) int64 {
 }
 
 // parts takes checksumsOf apart.
-func parts(checksums int64) (row, value int64) { return checksums >> 32, int64(int32(checksums)) } //nolint:gosec // the lower half
+func parts(checksums int64) (row, value int64) { return checksums >> 32, int64(int32(checksums)) }
 
 // keyChecksum is that of a key's row.
 func keyChecksum(key string, h Head) int64 {
@@ -71,7 +71,7 @@ func erasedChecksum(digest []byte, version int64) int64 {
 	return sum(appendNumbers(appendText([]byte{'e'}, string(digest)), version))
 }
 
-func sum(b []byte) int64 { return int64(int32(crc32.Checksum(b, castagnoli))) } //nolint:gosec // the same 32 bits, signed
+func sum(b []byte) int64 { return int64(int32(crc32.Checksum(b, castagnoli))) }
 
 func appendNumbers(b []byte, numbers ...int64) []byte {
 	for _, n := range numbers {

@@ -30,7 +30,7 @@ func (s *stage) apply(u *unit) error {
 	mark, totals := len(s.written), s.tx.Totals
 	heads := s.headsOf(u)
 	if u.results, u.err = nil, s.damage(u); u.err != nil {
-		return nil
+		return nil //nolint:nilerr // it is the answer
 	}
 	err := s.tryApply(u)
 	if err == nil {
