@@ -24,7 +24,7 @@ func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string
 	for _, key := range keys {
 		if head, ok := t.memory.heads.Get(key); ok {
 			heads[key] = head
-			t.stored[head.ID] = state{head.Deleted, head.Expires}
+			t.stored[head.ID] = head.state()
 		} else {
 			unknown = append(unknown, key)
 		}
@@ -70,7 +70,7 @@ func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []st
 			continue
 		}
 		heads[k.key] = k.head
-		t.stored[k.head.ID] = state{k.head.Deleted, k.head.Expires}
+		t.stored[k.head.ID] = k.head.state()
 	}
 	return rows.Err()
 }

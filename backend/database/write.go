@@ -61,11 +61,14 @@ type Tx struct {
 	Totals kv.Totals
 }
 
-// state is what decides in which indexes a key stands.
+// state is what decides in which indexes a key stands, and what else seldom changes.
 type state struct {
-	deleted bool
-	expires kv.Timestamp
+	deleted      bool
+	expires      kv.Timestamp
+	completeFrom int64
 }
+
+func (h Head) state() state { return state{h.Deleted, h.Expires, h.CompleteFrom} }
 
 // Update runs fn in one transaction and commits it: when it returns nil, all that
 // fn did is on disk; when it returns an error, nothing of it is stored, with one
@@ -146,11 +149,14 @@ func padded(keys []string) []string {
 func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
 	keys, moved := make([][]any, 0, len(heads)), make([][]any, 0, len(heads))
 	for key, head := range heads {
-		if _, stored := t.stored[head.ID]; !stored && head.CompleteFrom == 0 {
-			head.CompleteFrom = firstOf(key, entries)
+		was, stored := t.stored[head.ID]
+		if head.CompleteFrom == 0 {
+			if head.CompleteFrom = was.completeFrom; !stored {
+				head.CompleteFrom = firstOf(key, entries)
+			}
 		}
-		now := state{head.Deleted, head.Expires}
-		if was, stored := t.stored[head.ID]; stored && was == now {
+		now := head.state()
+		if stored && was == now {
 			moved = append(moved, []any{
 				head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions, keyChecksum(key, head),
 			})
