@@ -62,6 +62,9 @@ func (c *config) define(set *settings.Set) {
 	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always; 0 keeps all")
 	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "most streams of /watch at once")
 	set.Metrics(&c.metricsAddr)
+	set.Check(func() []error {
+		return settings.Apart(settings.Address{Setting: "KV_BACKEND_ADDR", Text: c.addr}, settings.Address{Setting: "KV_METRICS_ADDR", Text: c.metricsAddr})
+	})
 	set.Int(&c.maxRequests, "max-requests", "requests", 8192, 1, maxQueue,
 		"most requests under way at once, /watch not counted; more get 503")
 	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "most writes that wait for the disk; more get 503")

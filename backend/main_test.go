@@ -179,6 +179,14 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	}
 }
 
+func TestMetricsNeedAnAddressOfTheirOwn(t *testing.T) {
+	err := main.Run(t.Context(), []string{"--backend-addr=127.0.0.1:1", "--metrics-addr=:1"}, func(string) string { return "" }, io.Discard)
+	var mistakes *settings.Error
+	if !errors.As(err, &mistakes) || !strings.Contains(err.Error(), `KV_METRICS_ADDR=":1": is the address of KV_BACKEND_ADDR (127.0.0.1:1)`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestHelpAndVersion(t *testing.T) {
 	var out bytes.Buffer
 	if err := main.Run(t.Context(), []string{"--help"}, func(string) string { return "" }, &out); err != nil {

@@ -60,6 +60,9 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	set.MaxValueBytes(&cfg.maxValueBytes)
 	set.TokensFile(&cfg.tokensFile)
 	set.Metrics(&cfg.metricsAddr)
+	set.Check(func() []error {
+		return settings.Apart(settings.Address{Setting: "KV_GATEWAY_ADDR", Text: cfg.addr}, settings.Address{Setting: "KV_METRICS_ADDR", Text: cfg.metricsAddr})
+	})
 	set.Int(&cfg.maxConnections, "max-connections", "connections", 16_384, 1, most,
 		"most connections of clients at once, idle ones too; more get 503")
 	set.Int(&cfg.maxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
@@ -95,6 +98,9 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	for _, b := range cfg.backends {
 		if b.Host == cfg.addr {
 			mistakes = append(mistakes, fmt.Errorf("%s is the gateway's own address, it cannot be a backend", b))
+		}
+		if b.Host == cfg.metricsAddr {
+			mistakes = append(mistakes, fmt.Errorf("%s is the address of the gateway's metrics, it cannot be a backend", b))
 		}
 	}
 	if len(mistakes) > 0 {

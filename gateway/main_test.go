@@ -174,6 +174,8 @@ func TestMistakes(t *testing.T) {
 		"argument":    {[]string{"serve", "now"}, "unknown argument \"serve\"\n  unknown argument \"now\""},
 		"after":       {[]string{"healthcheck", "now"}, `unknown argument "now"`},
 		"own address": {[]string{"--gateway-addr=h:1", "--backends=http://g:1,http://h:1"}, "http://h:1 is the gateway's own address, it cannot be a backend"},
+		"metrics":     {[]string{"--gateway-addr=127.0.0.1:1", "--metrics-addr=:1"}, `KV_METRICS_ADDR=":1": is the address of KV_GATEWAY_ADDR`},
+		"a backend":   {[]string{"--metrics-addr=h:1", "--backends=http://h:1"}, "http://h:1 is the address of the gateway's metrics, it cannot be a backend"},
 		"port":        {[]string{"--gateway-addr=h:65536"}, "must end in a port from 0 to 65535"},
 	} {
 		t.Run(name, func(t *testing.T) {

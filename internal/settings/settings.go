@@ -28,8 +28,9 @@ const EnvPrefix = "KV_"
 
 // A Set is the list of a program's settings.
 type Set struct {
-	flags *pflag.FlagSet
-	vars  []*variable
+	flags  *pflag.FlagSet
+	vars   []*variable
+	checks []func() []error
 }
 
 // variable is one setting: the text that a flag gave, and how to read a text.
@@ -147,6 +148,10 @@ func (s *Set) Duration(to *time.Duration, name, def string, low, high time.Durat
 	})
 }
 
+// Check adds a check of several settings together, which Parse makes when it has read
+// them all.
+func (s *Set) Check(check func() (mistakes []error)) { s.checks = append(s.checks, check) }
+
 // Parse reads args and the environment into the settings' targets and returns
 // the arguments that are no flags. It returns ErrHelp after printing the help,
 // or an *Error that lists every mistake.
@@ -162,6 +167,9 @@ func (s *Set) Parse(args []string, getenv func(string) string) ([]string, error)
 		if err := v.read(getenv); err != nil {
 			mistakes = append(mistakes, err)
 		}
+	}
+	for _, check := range s.checks {
+		mistakes = append(mistakes, check()...)
 	}
 	if len(mistakes) > 0 {
 		return nil, &Error{Mistakes: mistakes}

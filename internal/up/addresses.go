@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"kvstore/internal/settings"
 )
 
 // addresses are where the parts listen.
@@ -44,23 +46,28 @@ func addressesFrom(getenv func(string) string) addresses {
 }
 
 // checkFree returns an error that names every address that cannot be listened
-// on.
+// on, since another program does or another part is to.
 func (a addresses) checkFree(ctx context.Context) error {
-	var errs []error
+	parts := []settings.Address{
+		{Setting: "traefik", Text: webAddress},
+		{Setting: "traefik", Text: pingAddress},
+		{Setting: "gateway", Text: a.gateway},
+		{Setting: "backend", Text: a.backend},
+		{Setting: "backend metrics", Text: a.metrics},
+		{Setting: "gateway metrics", Text: a.gatewayMetrics}, // of the next port
+	}
+	errs := settings.Apart(parts...)
 	var config net.ListenConfig
-	for _, part := range []struct{ name, address string }{
-		{"traefik", webAddress}, {"traefik", pingAddress}, {"gateway", a.gateway}, {"backend", a.backend},
-		{"backend", a.metrics}, {"gateway", a.gatewayMetrics},
-	} {
-		if part.address == "" {
+	for _, part := range parts {
+		if part.Text == "" {
 			continue
 		}
-		listener, err := config.Listen(ctx, "tcp", part.address)
+		listener, err := config.Listen(ctx, "tcp", part.Text)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			errs = append(errs, fmt.Errorf("%s cannot listen on %s: the port is taken by another program", part.name, part.address))
+			errs = append(errs, fmt.Errorf("%s cannot listen on %s: the port is taken by another program", part.Setting, part.Text))
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%s cannot listen on %s: %w", part.name, part.address, err))
+			errs = append(errs, fmt.Errorf("%s cannot listen on %s: %w", part.Setting, part.Text, err))
 		default:
 			_ = listener.Close()
 		}

@@ -70,6 +70,18 @@ func TestCheckFreeNamesEveryTakenPort(t *testing.T) {
 	}
 }
 
+func TestCheckFreeTellsPartsOfOneAddress(t *testing.T) {
+	err := up.CheckFree(t.Context(), env(map[string]string{"KV_BACKEND_ADDR": "127.0.0.1:0", "KV_METRICS_ADDR": "127.0.0.1:8000"}))
+	for _, want := range []string{
+		`backend metrics="127.0.0.1:8000": is the address of traefik (:8000); give it another port`,
+		`gateway metrics="127.0.0.1:8001": is the address of gateway (127.0.0.1:8001); give it another port`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+}
+
 func TestWaitHealthy(t *testing.T) {
 	t.Run("after a few 503", func(t *testing.T) {
 		var asked atomic.Int32
