@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -53,9 +54,34 @@ func StartTracing(ctx context.Context, program string, getenv func(string) strin
 		return nil, errors.Join(fmt.Errorf("describe the program for traces: %w", err), exporter.Shutdown(ctx))
 	}
 	// One for the process: OpenTelemetry has no other.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("tracing failed", "error", err) }))
+	otel.SetErrorHandler(&failures{logger: logger})
 	logger.Info("traces are sent", "endpoint", endpoint)
 	return &Tracing{sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about)), logger}, nil
+}
+
+// failures log that tracing failed, once in a period: under load there are many
+// batches of spans, and a collector that is gone fails each.
+type failures struct {
+	logger *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	until  time.Time  // when the next one is logged
+	silent int        // how many were not
+}
+
+const failurePeriod = time.Minute
+
+// Handle takes an error of OpenTelemetry.
+func (f *failures) Handle(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	if now.Before(f.until) {
+		f.silent++
+		return
+	}
+	f.logger.Warn("tracing failed", "error", err, "not_logged_before", f.silent)
+	f.until, f.silent = now.Add(failurePeriod), 0
 }
 
 // Tracer returns what spans are started with, nil when t is.
