@@ -29,8 +29,10 @@ var (
 	cacheBytes     = telemetry.Describe("kv_cache_size_bytes", "Bytes of keys and values in the cache.")
 	cacheMaxBytes  = telemetry.Describe("kv_cache_max_size_bytes", "Most bytes in the cache (KV_CACHE_MAX_BYTES).")
 
-	queueLength   = telemetry.Describe("kv_writer_queue_length", "Writes that wait for the writer.")
-	queueCapacity = telemetry.Describe("kv_writer_queue_capacity", "Writes that may wait in the queue; more are refused (KV_MAX_QUEUED_WRITES).")
+	queueLength   = telemetry.Describe("kv_writer_queue_length", "Writes that were accepted and are not answered.")
+	queueCapacity = telemetry.Describe("kv_writer_queue_capacity", "Most of them; more are refused (KV_MAX_QUEUED_WRITES).")
+	queueBytes    = telemetry.Describe("kv_writer_queue_size_bytes", "Bytes of the values of these writes.")
+	queueMaxBytes = telemetry.Describe("kv_writer_queue_max_size_bytes", "Most of these bytes; more are refused (KV_MAX_QUEUED_BYTES).")
 	written       = telemetry.Describe("kv_versions_written_total", "Versions written, by operation.", "operation")
 	pruned        = telemetry.Describe("kv_retention_pruned_versions_total", "Versions that retention has deleted.")
 
@@ -43,6 +45,8 @@ var (
 	databaseUp       = telemetry.Describe("kv_database_up", "1 when the database answered this scrape, else 0.")
 	databaseBytes    = telemetry.Describe("kv_database_size_bytes", "Size of the database file, without its write-ahead log.")
 	databaseLog      = telemetry.Describe("kv_database_wal_size_bytes", "Size of the write-ahead log.")
+	diskFree         = telemetry.Describe("kv_database_disk_free_bytes", "Free bytes of the file system that the database is on.")
+	diskSize         = telemetry.Describe("kv_database_disk_size_bytes", "Size of that file system.")
 	databaseKeys     = telemetry.Describe("kv_database_keys", "Keys that exist.")
 	databaseVersions = telemetry.Describe("kv_database_versions", "Versions that can be read, over all keys.")
 	databaseRevision = telemetry.Describe("kv_database_revision", "Revision of the last write.")
@@ -60,8 +64,10 @@ func (c storeStatistics) collect(send telemetry.Send) {
 	send(cacheMaxBytes, gauge, float64(cached.MaxBytes))
 
 	stats := c.store.Stats()
-	send(queueLength, gauge, float64(stats.QueueLength))
-	send(queueCapacity, gauge, float64(stats.QueueCapacity))
+	send(queueLength, gauge, float64(stats.QueuedWrites))
+	send(queueCapacity, gauge, float64(stats.MaxQueuedWrites))
+	send(queueBytes, gauge, float64(stats.QueuedBytes))
+	send(queueMaxBytes, gauge, float64(stats.MaxQueuedBytes))
 	for operation, n := range stats.Written {
 		send(written, counter, float64(n), string(operation))
 	}
@@ -75,8 +81,15 @@ func (c storeStatistics) collect(send telemetry.Send) {
 	c.collectDatabase(func(desc *prometheus.Desc, value float64) { send(desc, gauge, value) })
 }
 
-// collectDatabase leaves out what the database does not tell.
+// collectDatabase leaves out what the database and the file system do not tell.
 func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
+	if free, size, err := c.store.DiskBytes(); err == nil {
+		send(diskFree, float64(free))
+		send(diskSize, float64(size))
+	}
+	if log, err := c.store.LogBytes(); err == nil {
+		send(databaseLog, float64(log))
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
 	defer cancel()
 	stats, err := c.store.DatabaseStats(ctx)
@@ -90,7 +103,4 @@ func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
 	send(databaseKeys, float64(stats.Keys))
 	send(databaseVersions, float64(stats.Versions))
 	send(databaseRevision, float64(stats.Revision))
-	if log, err := c.store.LogBytes(); err == nil {
-		send(databaseLog, float64(log))
-	}
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,8 @@ import (
 	"kvstore/backend/api"
 	"kvstore/backend/database"
 	"kvstore/backend/store"
+	"kvstore/internal/telemetry"
+	"kvstore/internal/telemetry/telemetrytest"
 )
 
 // wantOverloaded fails the test unless the answer is the one of a full server.
@@ -65,7 +69,13 @@ func until(t *testing.T, what string, ok func() bool) {
 // A write that waits takes the only place; what comes then is refused, health and
 // watches are not. Clients that are slow with their bodies take no place.
 func TestTooManyRequests(t *testing.T) {
-	s := startWatched(t, store.Config{}, api.Limits(1, 0))
+	journal := &telemetrytest.Journal{}
+	metrics, err := telemetry.ServeMetrics(t.Context(), "test", "127.0.0.1:0", slog.New(slog.NewTextHandler(journal, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer metrics.Close()
+	s := startWatched(t, store.Config{}, api.Limits(1, 0), api.Observed(metrics.Requests("kv_http", api.Routes()), nil))
 	s.halfAPut(t, `{"value"`, 11)
 	if got := s.do(t, "PUT", "/put/k", `{"value":1}`); got.status != http.StatusOK {
 		t.Fatalf("beside a slow client: %d %s", got.status, got.body)
@@ -89,7 +99,19 @@ func TestTooManyRequests(t *testing.T) {
 	if got := s.do(t, "PUT", "/put/k", `{"value":4}`); got.status != http.StatusOK || !strings.Contains(got.body, `"version":3`) {
 		t.Errorf("afterwards: %d %s", got.status, got.body)
 	}
+	_, address, _ := strings.Cut(journal.String(), "address=")
+	address, _, _ = strings.Cut(address, " ")
+	response, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || !refused.Match(text) {
+		t.Errorf("what was refused is not counted: %v in\n%s", err, text)
+	}
 }
+
+var refused = regexp.MustCompile(`(?m)^kv_http_requests_refused_total [1-9]`)
 
 func TestTooManyQueuedWrites(t *testing.T) {
 	s := startWatched(t, store.Config{MaxQueuedWrites: 1})

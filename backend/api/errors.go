@@ -57,6 +57,7 @@ func (a *API) writeError(c *gin.Context, err error) {
 		// A line for each would be more work just when there is too much, or the log's disk
 		// is the one that fails. The writer tells the cause.
 		telemetry.Quiet(c.Writer)
+		a.observer.metrics.Refused()
 		a.overloads.note(c.Request.Context(), a.logger, err)
 	case p.Status >= http.StatusInternalServerError:
 		a.logger.ErrorContext(c.Request.Context(), "request failed", "status", p.Status, "error", err)

@@ -99,3 +99,23 @@ func TestFailedWritesAreUncounted(t *testing.T) {
 		t.Errorf("%d writes, %d bytes wait", writes, bytes)
 	}
 }
+
+// The statistics count writes as the bounds do: each change of a batch is one.
+func TestStatsOfTheQueue(t *testing.T) {
+	s, goOn := held(t, options{maxKeys: 10, maxBytes: 1 << 20, maxQueuedWrites: 10, maxQueuedBytes: 100})
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		if _, err := s.Batch(t.Context(), nil, []store.Change{putOf("a", "12345678"), putOf("b", "12345678"), putOf("c", "12345678")}); err != nil {
+			t.Error(err)
+		}
+	})
+	waitFor(t, func() bool { return s.Stats().QueuedWrites == 4 })
+	if got := s.Stats(); got.QueuedBytes != 3*8+1 || got.MaxQueuedWrites != 10 || got.MaxQueuedBytes != 100 {
+		t.Errorf("%+v", got)
+	}
+	goOn()
+	writing.Wait()
+	if got := s.Stats(); got.QueuedWrites != 0 || got.QueuedBytes != 0 {
+		t.Errorf("afterwards %+v", got)
+	}
+}

@@ -46,9 +46,10 @@ func (w *writer) begin(batch []*unit) (ctx context.Context, done func(*stage, er
 
 // Stats describe what a store has done since it was opened, and does now.
 type Stats struct {
-	// QueueLength is how many writes wait for the writer, without those that wait
-	// for a place in the queue; QueueCapacity is the most.
-	QueueLength, QueueCapacity int
+	// QueuedWrites were accepted and are not answered, MaxQueuedWrites are the most
+	// that may be; the same of the bytes of their values.
+	QueuedWrites, MaxQueuedWrites int
+	QueuedBytes, MaxQueuedBytes   int64
 	// Written counts the versions that were written, by their operation.
 	Written map[kv.Operation]uint64
 	// Pruned counts the versions that retention has deleted.
@@ -63,16 +64,18 @@ type Stats struct {
 	Events, Cut uint64
 }
 
-// Stats may be called at any time; it waits for nothing but the hub's lock.
+// Stats may be called at any time; it waits for nothing but two locks that are held shortly.
 func (s *Store) Stats() Stats {
 	s.hub.mu.RLock()
 	watchers := s.hub.watches
 	s.hub.mu.RUnlock()
+	load := s.writer.load
 	stats := Stats{
-		QueueLength: len(s.writer.queue), QueueCapacity: cap(s.writer.queue), Written: map[kv.Operation]uint64{},
+		MaxQueuedWrites: load.maxWrites, MaxQueuedBytes: load.maxBytes, Written: map[kv.Operation]uint64{},
 		Pruned: s.counters.pruned.Load(), Damage: s.db.Damage(), Watchers: watchers, MaxWatchers: s.hub.max,
 		Events: s.counters.events.Load(), Cut: s.counters.cut.Load(),
 	}
+	stats.QueuedWrites, stats.QueuedBytes = s.Queued()
 	for i, operation := range operations {
 		stats.Written[operation] = s.counters.written[i].Load()
 	}
@@ -81,6 +84,9 @@ func (s *Store) Stats() Stats {
 
 // LogBytes is the size of the database's write-ahead log.
 func (s *Store) LogBytes() (int64, error) { return s.db.LogBytes() }
+
+// DiskBytes are those of the file system that the database is on.
+func (s *Store) DiskBytes() (free, size int64, err error) { return s.db.DiskBytes() }
 
 // operations are those of versions.
 var operations = [...]kv.Operation{kv.OpPut, kv.OpPatch, kv.OpRevert, kv.OpDelete, kv.OpExpire, kv.OpDestroy}

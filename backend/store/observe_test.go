@@ -85,7 +85,7 @@ func TestStats(t *testing.T) {
 	}
 	stats := s.Stats()
 	if stats.Written[kv.OpPut] != 3 || stats.Written[kv.OpDelete] != 1 || stats.Watchers != 1 || stats.MaxWatchers != 7 || stats.Events != 4 ||
-		stats.Cut != 0 || stats.QueueLength != 0 || stats.QueueCapacity == 0 {
+		stats.Cut != 0 || stats.QueuedWrites != 0 || stats.MaxQueuedWrites == 0 || stats.QueuedBytes != 0 || stats.MaxQueuedBytes == 0 {
 		t.Errorf("stats %+v", stats)
 	}
 	for deadline := time.Now().Add(10 * time.Second); s.Stats().Pruned != 3; {
@@ -95,5 +95,8 @@ func TestStats(t *testing.T) {
 	}
 	if bytes, err := s.LogBytes(); err != nil || bytes == 0 {
 		t.Errorf("the log has %d bytes, %v", bytes, err)
+	}
+	if free, size, err := s.DiskBytes(); err != nil || free <= 0 || size < free {
+		t.Errorf("%d of %d bytes are free, %v", free, size, err)
 	}
 }

@@ -69,6 +69,7 @@ func (c *conn) forwardCounted() bool {
 	client, watch := c.client(), c.stream
 	if refused := c.p.clients.enter(client, watch); refused != nil {
 		c.p.logger.WarnContext(c.context(), "a client has too much under way", "client", client.String(), "code", refused.Code)
+		c.p.requests.Refused()
 		return c.answer(func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "1")
 			refused.Write(w)

@@ -40,6 +40,7 @@ func (p *Proxy) turnAway(client net.Conn) {
 	select {
 	case p.refusing <- struct{}{}:
 	default:
+		p.requests.Refused()
 		client.Close()
 		return
 	}
@@ -50,6 +51,7 @@ func (p *Proxy) turnAway(client net.Conn) {
 
 // refuseSurplus answers whatever the client asks, and ends the connection.
 func (c *conn) refuseSurplus() bool {
+	c.p.requests.Refused()
 	c.req.KeepAlive = false
 	c.linger = true
 	detail := fmt.Sprintf("The gateway has as many connections as it may have, %d (KV_MAX_CONNECTIONS); nothing was done", c.p.limit)

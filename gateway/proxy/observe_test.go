@@ -1,9 +1,12 @@
 package proxy_test
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +42,29 @@ func TestUntraced(t *testing.T) {
 	_, body := g.send(t, "GET /get/k HTTP/1.1\r\nHost: h\r\ntraceparent: no trace\r\nTraceParent: two\r\nTracestate: a=1\r\n\r\n")
 	if body != "no trace|two a=1" {
 		t.Errorf("got %q", body)
+	}
+}
+
+// TestRoutesAreThoseOfTheDocument: each path that the gateway lets through is counted
+// under a label of its own.
+func TestRoutesAreThoseOfTheDocument(t *testing.T) {
+	text, err := os.ReadFile("../../backend/docs/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct{ Paths map[string]any }
+	if err := json.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	labels := proxy.Routes()
+	for path := range document.Paths {
+		hidden := path == "/readyz" || path == "/db/compact"
+		if path == "/docs/{file}" {
+			path = "/docs/{any}"
+		}
+		if slices.Contains(labels, path) == hidden {
+			t.Errorf("%s is a label: %t", path, !hidden)
+		}
 	}
 }
 
@@ -136,7 +162,9 @@ func TestRequestsAreCounted(t *testing.T) {
 		}
 	})
 	defer close(release)
-	g := start(t, func(cfg *proxy.Config) { cfg.Requests = m.Requests("kv_gateway", proxy.Routes()) }, backend.URL)
+	g := start(t, func(cfg *proxy.Config) {
+		cfg.Requests, cfg.MaxWatchersPerClient = m.Requests("kv_gateway", proxy.Routes()), 1
+	}, backend.URL)
 	for range 3 {
 		get(t, g.URL+"/get/a/b")
 	}
@@ -149,6 +177,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	if _, err := http.ReadResponse(r, nil); err != nil {
 		t.Fatal(err)
 	}
+	g.send(t, "GET /watch HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	_, rest, _ := strings.Cut(address.String(), "address=")
 	where, _, _ := strings.Cut(rest, " ")
 	var body string
@@ -160,6 +189,8 @@ func TestRequestsAreCounted(t *testing.T) {
 		`kv_gateway_requests_total{method="GET",route="other",status="404"} 1`,
 		`kv_gateway_request_duration_seconds_count{route="/get/{key}"} 3`,
 		`kv_gateway_requests_in_flight 1`,
+		`kv_gateway_requests_refused_total 1`,
+		`kv_gateway_requests_total{method="GET",route="/watch",status="429"} 1`,
 	} {
 		eventually(t, want, func() bool {
 			_, body = get(t, "http://"+where+"/metrics")

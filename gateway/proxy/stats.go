@@ -94,7 +94,7 @@ var verbs = map[string]string{
 }
 
 var plain = map[string]bool{
-	"/keys": true, "/batch": true, "/watch": true, "/cache/stats": true, "/db/stats": true,
+	"/keys": true, "/batch": true, "/watch": true, "/cache/stats": true, "/db/stats": true, "/db/backup": true,
 	"/health": true, "/healthz": true, "/openapi.json": true, "/docs": true,
 }
 

@@ -72,7 +72,7 @@ func (m *Metrics) Requests(prefix string, routes []string) *RequestMetrics {
 		return nil
 	}
 	r := newRequestMetrics(prefix, routes)
-	m.Register(r.total, r.duration, r.inFlight)
+	m.Register(r.total, r.duration, r.inFlight, r.refused)
 	return r
 }
 

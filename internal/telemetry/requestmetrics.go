@@ -18,7 +18,7 @@ var methods = [...]string{"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTI
 // durationBuckets are in seconds: a cached read takes some tens of microseconds, a
 // request that waits for a timeout half a minute.
 var durationBuckets = []float64{
-	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
+	.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
 }
 
 const (
@@ -51,6 +51,7 @@ type RequestMetrics struct {
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	refused  prometheus.Counter
 	routes   map[string]*RouteMetrics
 }
 
@@ -74,6 +75,9 @@ func newRequestMetrics(prefix string, routes []string) *RequestMetrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "_requests_in_flight", Help: "Requests that have not ended, streams included.",
 		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: prefix + "_requests_refused_total", Help: "Requests that were refused at once, and connections closed, since there were too many.",
+		}),
 		routes: map[string]*RouteMetrics{},
 	}
 	for _, name := range append([]string{OtherRoute}, routes...) {
@@ -96,6 +100,14 @@ func (m *RequestMetrics) Begin() { m.inFlight.Inc() }
 
 // End ends what Begin began.
 func (m *RequestMetrics) End() { m.inFlight.Dec() }
+
+// Refused counts a request that was refused since there were too many. A nil
+// *RequestMetrics counts nothing.
+func (m *RequestMetrics) Refused() {
+	if m != nil {
+		m.refused.Inc()
+	}
+}
 
 // Count counts a request that has ended, with status 0 when its client went away
 // before an answer. stream leaves its time out.
