@@ -96,3 +96,24 @@ func read(t *testing.T, file string, into any) {
 		t.Fatalf("%s: %v", file, err)
 	}
 }
+
+// TestPrometheusIsTheTestedOne: the image has the version whose libraries check the
+// rules here; v3.N.P of the program is v0.3NN.P of the module.
+func TestPrometheusIsTheTestedOne(t *testing.T) {
+	var compose struct{ Services map[string]struct{ Image string } }
+	read(t, "../../docker-compose.yml", &compose)
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "github.com/prometheus/prometheus v0.")
+	module, _, _ := strings.Cut(rest, "\n")
+	number, patch, _ := strings.Cut(module, ".")
+	if len(number) != 3 {
+		t.Fatalf("go.mod requires %q", module)
+	}
+	want := "prom/prometheus:v" + number[:1] + "." + strings.TrimPrefix(number[1:], "0") + "." + patch
+	if got := compose.Services["prometheus"].Image; got != want {
+		t.Errorf("the image is %s, the module is of %s", got, want)
+	}
+}

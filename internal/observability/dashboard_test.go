@@ -1,0 +1,26 @@
+package observability_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	grafana "github.com/grafana/grafana-foundation-sdk/go/dashboard"
+)
+
+// TestDashboardIsOne reads the dashboard with Grafana's own schema, strictly: a member
+// that it does not know, such as one with a mistake in its name, fails.
+func TestDashboardIsOne(t *testing.T) {
+	plugins.RegisterDefaultPlugins()
+	text, err := os.ReadFile("grafana/dashboards/kvstore.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var board grafana.Dashboard
+	if err := board.UnmarshalJSONStrict(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := board.Validate(); err != nil {
+		t.Error(err)
+	}
+}
