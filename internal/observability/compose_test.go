@@ -100,7 +100,9 @@ func read(t *testing.T, file string, into any) {
 // TestPrometheusIsTheTestedOne: the image has the version whose libraries check the
 // rules here; v3.N.P of the program is v0.3NN.P of the module.
 func TestPrometheusIsTheTestedOne(t *testing.T) {
-	var compose struct{ Services map[string]struct{ Image string } }
+	var compose struct {
+		Services map[string]struct{ Image string }
+	}
 	read(t, "../../docker-compose.yml", &compose)
 	text, err := os.ReadFile("go.mod")
 	if err != nil {
