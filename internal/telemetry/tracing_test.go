@@ -1,12 +1,14 @@
 package telemetry_test
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
 	"kvstore/internal/telemetry"
@@ -69,5 +71,23 @@ func TestTraced(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), `"trace_id":"`+s.Trace+`","span_id":"`+s.ID+`"`) {
 		t.Errorf("the log does not name the span: %s", log)
+	}
+}
+
+// TestFailuresAreLoggedSeldom: under load each batch of spans fails, and not each is
+// worth a line.
+func TestFailuresAreLoggedSeldom(t *testing.T) {
+	log := &telemetrytest.Journal{}
+	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+	tracing, err := telemetry.StartTracing(t.Context(), "test", func(name string) string { return env[name] }, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracing.Close()
+	for range 1000 {
+		otel.Handle(errors.New("the collector is gone"))
+	}
+	if n := strings.Count(log.String(), "tracing failed"); n != 1 {
+		t.Errorf("%d lines", n)
 	}
 }
