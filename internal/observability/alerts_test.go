@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/rules"
@@ -98,7 +99,7 @@ func evaluate(t *testing.T, load string, files []string, every time.Duration, mo
 		Logger:     slog.New(slog.DiscardHandler),
 		Parser:     parser.NewParser(parser.Options{}),
 	})
-	groups, errs := manager.LoadGroups(every, nil, "", nil, false, files...)
+	groups, errs := manager.LoadGroups(every, labels.EmptyLabels(), "", nil, false, files...)
 	if errs != nil {
 		t.Fatal(errs)
 	}
@@ -130,9 +131,9 @@ func firing(rule *rules.AlertingRule) []string {
 	alerts := []string{}
 	for _, alert := range rule.ActiveAlerts() {
 		if alert.State == rules.StateFiring {
-			labels := alert.Labels.Map()
-			delete(labels, model.AlertNameLabel)
-			alerts = append(alerts, fmt.Sprintln(labels, alert.Annotations.Map()))
+			named := alert.Labels.Map()
+			delete(named, model.AlertNameLabel)
+			alerts = append(alerts, fmt.Sprintln(named, alert.Annotations.Map()))
 		}
 	}
 	slices.Sort(alerts)
