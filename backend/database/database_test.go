@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,7 +60,7 @@ func openInChild(t *testing.T, url string, asNobody bool) string {
 	child := exec.CommandContext(t.Context(), self)
 	child.Env = append(os.Environ(), "DATABASE_TEST_OPEN="+url)
 	if asNobody && os.Getuid() == 0 {
-		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		child.SysProcAttr = asNobodyHere()
 		child.Dir = "/"
 	}
 	out, err := child.Output()
