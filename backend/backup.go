@@ -31,15 +31,27 @@ func (c command) backup(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	var made database.Summary
-	if asked == nil {
-		made, err = database.Backup(ctx, c.config.databaseURL, target, c.force)
-	} else {
+	options := database.Target{Name: target, Replace: c.force}
+	if c.owner != "" {
+		if options.UID, options.GID, err = parseOwner(c.owner); err != nil {
+			return err
+		}
+		options.Give = true
+	}
+	if asked != nil {
 		if err := c.say("the service at %s is asked for it", c.config.addr); err != nil {
 			return err
 		}
-		made, err = database.Receive(ctx, target, c.force, func(partial string) error { return c.download(ctx, asked, partial) })
 	}
+	var made database.Summary
+	err = c.during("making and checking the backup", func() (err error) {
+		if asked == nil {
+			made, err = database.Backup(ctx, c.config.databaseURL, options)
+		} else {
+			made, err = database.Receive(ctx, options, func(partial string) error { return c.download(ctx, asked, partial) })
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -47,7 +59,12 @@ func (c command) backup(ctx context.Context, args []string) error {
 }
 
 func (c command) restore(ctx context.Context, args []string) error {
-	restored, kept, err := database.Restore(ctx, args[0], c.config.databaseURL, time.Now())
+	var restored database.Summary
+	var kept string
+	err := c.during("checking and copying", func() (err error) {
+		restored, kept, err = database.Restore(ctx, args[0], c.config.databaseURL, time.Now())
+		return err
+	})
 	if kept != "" {
 		if err := c.say("the database that was there is kept as %s", kept); err != nil {
 			return err

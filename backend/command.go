@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"kvstore/backend/database"
 	"kvstore/internal/settings"
@@ -18,7 +20,7 @@ import (
 // command is what the program does besides serving.
 type command struct {
 	config config
-	owner  string // for prepare
+	owner  string // for prepare and backup
 	dryRun bool   // for import
 	force  bool   // for backup
 	out    io.Writer
@@ -26,12 +28,12 @@ type command struct {
 
 func (c command) run(ctx context.Context, name string, args []string) error {
 	commands := map[string]struct {
-		args string
+		args string // one in brackets may be left out
 		do   func(ctx context.Context, args []string) error
 	}{
 		"backup":      {"FILE", c.backup},
 		"restore":     {"FILE", c.restore},
-		"check":       {"", c.check},
+		"check":       {"[FILE]", c.check},
 		"compact":     {"", c.compact},
 		"import":      {"FILE", c.importFile},
 		"healthcheck": {"", c.healthcheck},
@@ -41,9 +43,11 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	if !ok {
 		return mistake("there is no command %q", name)
 	}
-	if want := len(strings.Fields(known.args)); len(args) != want {
+	most := len(strings.Fields(known.args))
+	if len(args) > most || len(args) < most-strings.Count(known.args, "[") {
 		return mistake("the command is: backend %s", strings.TrimSpace(name+" "+known.args))
 	}
+	c.out = &oneAtATime{Writer: c.out}
 	return known.do(ctx, args)
 }
 
@@ -51,12 +55,23 @@ func mistake(format string, args ...any) error {
 	return &settings.Error{Mistakes: []error{fmt.Errorf(format, args...)}}
 }
 
-func (c command) check(ctx context.Context, _ []string) error {
-	found, err := database.Check(ctx, c.config.databaseURL)
+// check reads the whole database, or the backup that is named.
+func (c command) check(ctx context.Context, args []string) error {
+	var found database.Summary
+	what := c.config.databaseURL
+	err := c.during("checking", func() (err error) {
+		if len(args) > 0 {
+			what = args[0]
+			found, err = database.Verify(ctx, what)
+		} else {
+			found, err = database.Check(ctx, what)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return c.say("the database is sound: %s\n%s", c.config.databaseURL, contents(found))
+	return c.say("the database is sound: %s\n%s", what, contents(found))
 }
 
 func (c command) healthcheck(ctx context.Context, _ []string) error {
@@ -100,6 +115,37 @@ func parseOwner(text string) (uid, gid int, err error) {
 		return 0, 0, mistake("--owner=%q: must be UID:GID, two numbers", text)
 	}
 	return uid, gid, nil
+}
+
+// progressEvery is how often a command that takes long says that it is at work.
+const progressEvery = 5 * time.Second
+
+// during runs do, and says every five seconds that it is at it.
+func (c command) during(doing string, do func() error) error {
+	start, tick := time.Now(), time.NewTicker(progressEvery)
+	defer tick.Stop()
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			_ = c.say("%s, %s so far", doing, time.Since(start).Round(time.Second)) // the work goes on if nobody listens
+		}
+	}
+}
+
+// oneAtATime is a writer for many goroutines.
+type oneAtATime struct {
+	mu sync.Mutex
+	io.Writer
+}
+
+func (w *oneAtATime) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Writer.Write(b)
 }
 
 func (c command) say(format string, args ...any) error {

@@ -43,7 +43,7 @@ Usage:
   backend [flags]                 serve until SIGINT or SIGTERM
   backend backup FILE [flags]     write a consistent copy of the database and verify it; the service may run
   backend restore FILE [flags]    verify a copy and put it in the place of the database; the service must be stopped
-  backend check [flags]           read the whole database and check it; the service may run
+  backend check [FILE] [flags]    read the whole database, or a backup, and check it; the service may run
   backend compact [flags]         give the free space of the database file back to the disk; the service may run
   backend import FILE [flags]     read the database of the Python predecessor; the service must be stopped
   backend healthcheck [flags]     exit with 0 when the server at --backend-addr can serve

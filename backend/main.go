@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	var owner string
 	var dryRun, force bool
 	c, rest, err := parseConfig(args, getenv, stdout, func(set *settings.Set) {
-		set.Text(&owner, "owner", "uid:gid", "for the command prepare")
+		set.Text(&owner, "owner", "uid:gid", "for the commands prepare and backup: whom the files are given to")
 		set.Bool(&dryRun, "dry-run", "for the command import: say what it would do, and keep nothing")
 		set.Bool(&force, "force", "for the command backup: replace FILE when it exists")
 	})

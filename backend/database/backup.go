@@ -15,12 +15,12 @@ import (
 // target. It may run while another process has the database open and writes to it; the
 // copy is the state at one moment. (That is a long read for the other process, which
 // Scrub waits for; DB.Copy is not.) For the rest see Receive.
-func Backup(ctx context.Context, url, target string, replace bool) (Summary, error) {
+func Backup(ctx context.Context, url string, target Target) (Summary, error) {
 	source, err := existing(url)
 	if err != nil {
 		return Summary{}, err
 	}
-	return Receive(ctx, target, replace, func(partial string) error {
+	return Receive(ctx, target, func(partial string) error {
 		// Not a reader: one that may only query cannot write the copy either.
 		return withConnection(source, sharedPragmas(), func(db *gorm.DB) error {
 			return db.WithContext(ctx).Exec("VACUUM INTO ?", partial).Error
@@ -28,16 +28,33 @@ func Backup(ctx context.Context, url, target string, replace bool) (Summary, err
 	})
 }
 
+// A Target says where a backup goes.
+type Target struct {
+	// Name is that of the file. Its directory is made when missing.
+	Name string
+	// Replace allows a file of that name to be there.
+	Replace bool
+	// Give has the file, and the directories that are made for it, belong to UID and GID.
+	Give     bool
+	UID, GID int
+}
+
 // Receive makes a backup of what fill writes to the empty file that it is given the
-// name of. The file at target is complete, synced and verified when Receive returns
-// nil, and as it was before otherwise: absent, unless replace allows one to be there. Its
-// directory is made when missing.
-func Receive(ctx context.Context, target string, replace bool, fill func(partial string) error) (made Summary, err error) {
-	if _, err := os.Lstat(target); err == nil && !replace {
-		return Summary{}, fmt.Errorf("backup: %s exists already; name a new file, or allow with --force that it is replaced", target)
+// name of. The target is complete, synced and verified when Receive returns nil, and
+// as it was before otherwise: absent, unless Replace allows one to be there.
+func Receive(ctx context.Context, target Target, fill func(partial string) error) (made Summary, err error) {
+	if info, err := os.Stat(target.Name); err == nil && info.IsDir() {
+		return Summary{}, fmt.Errorf("backup: %s is a directory; name a file", target.Name)
 	}
-	partial := target + ".partial"
-	if err := createEmpty(partial); err != nil {
+	if _, err := os.Lstat(target.Name); err == nil && !target.Replace {
+		return Summary{}, fmt.Errorf("backup: %s exists already; name a new file, or allow with --force that it is replaced", target.Name)
+	}
+	if err := target.makeDirectory(filepath.Dir(target.Name)); err != nil {
+		return Summary{}, fmt.Errorf("backup: %w", err)
+	}
+	partial := target.Name + partialSuffix
+	lock, err := createLocked(partial)
+	if err != nil {
 		return Summary{}, fmt.Errorf("backup: %w", err)
 	}
 	defer func() {
@@ -45,6 +62,7 @@ func Receive(ctx context.Context, target string, replace bool, fill func(partial
 			err = fmt.Errorf("backup: %w", err)
 			removeDatabase(partial)
 		}
+		err = errors.Join(err, lock.Close())
 	}()
 	if err := fill(partial); err != nil {
 		return Summary{}, err
@@ -52,7 +70,31 @@ func Receive(ctx context.Context, target string, replace bool, fill func(partial
 	if made, err = verifyWhole(ctx, partial); err != nil {
 		return Summary{}, err
 	}
-	return made, publish(partial, target)
+	if err := target.give(partial); err != nil {
+		return Summary{}, err
+	}
+	return made, publish(partial, target.Name)
+}
+
+// makeDirectory makes a directory and those above it.
+func (t Target) makeDirectory(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := t.makeDirectory(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return t.give(dir)
+}
+
+func (t Target) give(name string) error {
+	if !t.Give {
+		return nil
+	}
+	return os.Lchown(name, t.UID, t.GID)
 }
 
 // Restore puts the copy at backup in the place of the database that url names, and says
@@ -81,18 +123,34 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored S
 		return Summary{}, "", err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
+	if err := refuseHot(backup); err != nil {
+		return Summary{}, "", err
+	}
 	if _, err = Verify(ctx, backup); err != nil {
 		return Summary{}, "", err
 	}
-	partial := path + ".partial"
-	if err := copyFile(backup, partial); err != nil {
-		return Summary{}, "", errors.Join(err, os.Remove(partial))
+	partial := path + partialSuffix
+	defer removeDatabase(partial) // unless it has become the database
+	if err := copyFile(ctx, backup, partial); err != nil {
+		return Summary{}, "", err
 	}
+	likeItsDirectory(partial)
 	if restored, err = verifyWhole(ctx, partial); err != nil { // what was written, not what was read
 		return Summary{}, "", err
 	}
 	kept, err = replaceDatabase(path, partial, now)
 	return restored, kept, err
+}
+
+// refuseHot refuses a file beside which there is a log that is not empty: a part of what
+// it holds is in there, and would be left behind.
+func refuseHot(backup string) error {
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if log, err := os.Stat(backup + suffix); err == nil && log.Size() > 0 {
+			return fmt.Errorf("%s is in use or was not closed: a part of it is in %s%s. Make a backup of it with the command \"backup\"", backup, backup, suffix)
+		}
+	}
+	return nil
 }
 
 // replaceDatabase puts the file at partial in the place of the database at path. Between

@@ -37,7 +37,7 @@ func TestBackupUnderWrites(t *testing.T) {
 	copies := make([]string, 5)
 	for i := range copies {
 		copies[i] = filepath.Join(t.TempDir(), "new", fmt.Sprintf("copy%d.db", i))
-		if _, err := database.Backup(t.Context(), url, copies[i], false); err != nil {
+		if _, err := database.Backup(t.Context(), url, database.Target{Name: copies[i]}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -70,13 +70,13 @@ func TestRestore(t *testing.T) {
 	db := databasetest.Open(t, url)
 	put(t, db, "k", "1")
 	copied := filepath.Join(t.TempDir(), "copy.db")
-	if _, err := database.Backup(t.Context(), url, copied, false); err != nil {
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: copied}); err != nil {
 		t.Fatal(err)
 	}
 	put(t, db, "k", "2")
 
 	t.Run("refuses an existing backup file", func(t *testing.T) {
-		if _, err := database.Backup(t.Context(), url, copied, false); err == nil || !strings.Contains(err.Error(), "exists already") {
+		if _, err := database.Backup(t.Context(), url, database.Target{Name: copied}); err == nil || !strings.Contains(err.Error(), "exists already") {
 			t.Errorf("Backup = %v", err)
 		}
 	})

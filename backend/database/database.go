@@ -79,7 +79,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if err := refuseHalfRestored(path); err != nil {
 		return err
 	}
-	removeDatabase(path + copySuffix) // of a process that was killed
+	for _, left := range []string{copySuffix, partialSuffix} { // by a process that was killed
+		removeDatabase(path + left)
+	}
 	if db.pages, err = openPages(path); err != nil {
 		return err
 	}

@@ -271,20 +271,22 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
-	rawDB := func(t *testing.T, url string, statements ...string) {
-		t.Helper()
-		raw, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:"))
-		if err != nil {
+// rawDB runs statements on a file, without the rules of the package.
+func rawDB(t *testing.T, url string, statements ...string) {
+	t.Helper()
+	raw, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	for _, statement := range statements {
+		if _, err := raw.Exec(statement); err != nil {
 			t.Fatal(err)
 		}
-		defer raw.Close()
-		for _, statement := range statements {
-			if _, err := raw.Exec(statement); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
+}
+
+func TestRefusals(t *testing.T) {
 	// filled makes a closed database with a few hundred pages.
 	filled := func(t *testing.T, url string) {
 		t.Helper()

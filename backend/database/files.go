@@ -1,12 +1,15 @@
 package database
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // publish syncs the file at partial and gives it its name, so that after a crash
@@ -42,7 +45,28 @@ func syncPath(path string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-func copyFile(from, to string) error {
+// partialSuffix is that of a file that is not complete.
+const partialSuffix = ".partial"
+
+// createLocked makes an empty file as createEmpty does, and refuses one that another
+// process is writing. The lock ends when it is closed, or with the process.
+func createLocked(name string) (*flock.Flock, error) {
+	lock := flock.New(name, flock.SetPermissions(0o640))
+	locked, err := lock.TryLock()
+	if err == nil && !locked {
+		err = fmt.Errorf("another process is writing %s", name)
+	}
+	if err == nil {
+		err = createEmpty(name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+// copyFile copies a file that may be large, and stops when ctx ends.
+func copyFile(ctx context.Context, from, to string) error {
 	source, err := os.Open(from)
 	if err != nil {
 		return err
@@ -52,8 +76,48 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(target, source)
+	_, err = io.Copy(target, reader{ctx, source})
 	return errors.Join(err, target.Close())
+}
+
+// likeItsDirectory gives a file that root made to the owner of the directory that it is
+// in: a service that does not run as root must be able to open what root restored. As
+// SQLite does for its own files, it goes on when that cannot be done.
+func likeItsDirectory(name string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	if uid, gid, ok := ownerOf(filepath.Dir(name)); ok {
+		_ = os.Lchown(name, uid, gid)
+	}
+}
+
+// refuseNoFile refuses what SQLite would call damaged: a name that cannot be opened, or
+// that is not one of a file.
+func refuseNoFile(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", name)
+	}
+	return err
+}
+
+// A reader fails when its context ends.
+type reader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 // setAside renames the database at path and the files that belong to it, and

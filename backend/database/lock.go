@@ -38,6 +38,7 @@ func AcquireLock(path string) (*Lock, error) {
 	if err := os.WriteFile(name, []byte(owner), 0o640); err != nil {
 		return nil, fmt.Errorf("lock the database: %w", errors.Join(err, file.Close()))
 	}
+	likeItsDirectory(name)
 	return &Lock{file: file}, nil
 }
 

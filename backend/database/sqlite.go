@@ -146,6 +146,7 @@ func prepareFile(path string) error {
 	header := make([]byte, len(sqliteMagic))
 	switch _, err := io.ReadFull(file, header); {
 	case errors.Is(err, io.EOF): // a new, empty file
+		likeItsDirectory(path)
 		return nil
 	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("read the database file: %w", err)

@@ -33,14 +33,17 @@ type Summary struct {
 // the counters are not what counting the rows gives, or a row does not have its checksum:
 // then the error names the key and the version.
 func Verify(ctx context.Context, path string) (Summary, error) {
-	if _, err := os.Stat(path); err != nil {
+	if err := refuseNoFile(path); err != nil {
 		return Summary{}, err
 	}
 	var found Summary
 	err := withReader(path, func(db *gorm.DB) (err error) {
 		db = db.WithContext(ctx)
-		if _, err := checkFile(db); err != nil {
+		switch file, err := checkFile(db); {
+		case err != nil:
 			return err
+		case file.isNew:
+			return errors.New("it is empty: it holds no store")
 		}
 		// One transaction: a live database goes on while it is read.
 		return db.Transaction(func(tx *gorm.DB) error {

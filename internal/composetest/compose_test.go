@@ -65,6 +65,7 @@ func TestContainers(t *testing.T) {
 		put(t, service, probeKey, `"written after up"`, 2)
 	})
 	t.Run("SettingsOfTheHost", func(t *testing.T) { expectMaxSize(t, 7) })
+	t.Run("TasksOfTheOperator", func(t *testing.T) { testOperate(t, p) })
 	p.down(t)
 
 	t.Run("RunWithDirectory", testRunDirectory)

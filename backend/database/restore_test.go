@@ -1,0 +1,171 @@
+package database_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+)
+
+// backedUp makes a database with one key and a backup of it.
+func backedUp(t *testing.T) (url, backup string) {
+	t.Helper()
+	url = databasetest.URL(t)
+	db := databasetest.Open(t, url)
+	put(t, db, "k", "1")
+	backup = filepath.Join(t.TempDir(), "backup.db")
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return url, backup
+}
+
+// TestRestoreRefuses: the reason is said, the database stays what it was, and nothing is
+// left beside it.
+func TestRestoreRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, backup string)
+		want  string
+	}{
+		"a directory": {func(t *testing.T, backup string) {
+			if err := errors.Join(os.Remove(backup), os.Mkdir(backup, 0o750)); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not a file"},
+		"an empty file": {func(t *testing.T, backup string) {
+			if err := os.Truncate(backup, 0); err != nil {
+				t.Fatal(err)
+			}
+		}, "it is empty: it holds no store"},
+		"a file that was cut": {func(t *testing.T, backup string) {
+			if err := os.Truncate(backup, 30_000); err != nil {
+				t.Fatal(err)
+			}
+		}, "damaged"},
+		"a file without its log": {func(t *testing.T, backup string) {
+			if err := os.WriteFile(backup+"-wal", []byte("what was written last"), 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}, "a part of it is in "},
+		"another program's": {func(t *testing.T, backup string) {
+			if err := os.Remove(backup); err != nil {
+				t.Fatal(err)
+			}
+			rawDB(t, "sqlite:"+backup, "CREATE TABLE keys (key TEXT PRIMARY KEY, created_at REAL)")
+		}, "of another program"},
+		"counters that do not agree": {func(t *testing.T, backup string) {
+			rawDB(t, "sqlite:"+backup, "UPDATE store SET total_versions = 7")
+		}, "counts 7 versions and has 1"},
+		"a latest version that is not there": {func(t *testing.T, backup string) {
+			rawDB(t, "sqlite:"+backup, "PRAGMA foreign_keys = off; UPDATE keys SET revision = 99")
+		}, "lack their latest version"},
+		"a newer schema": {func(t *testing.T, backup string) {
+			rawDB(t, "sqlite:"+backup, "INSERT INTO migrations (id) VALUES ('9999_from_the_future')")
+		}, "newer than this program"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, backup := backedUp(t)
+			path, _ := database.ParseURL(url)
+			before := readFile(t, url)
+			c.spoil(t, backup)
+			_, kept, err := database.Restore(t.Context(), backup, url, time.Now())
+			if err == nil || !strings.Contains(err.Error(), c.want) || kept != "" {
+				t.Errorf("Restore = %q, %v, want %q", kept, err, c.want)
+			}
+			if string(readFile(t, url)) != string(before) {
+				t.Error("the database was changed")
+			}
+			expectBeside(t, path, path, path+".lock")
+		})
+	}
+}
+
+func expectBeside(t *testing.T, path string, want ...string) {
+	t.Helper()
+	found, err := filepath.Glob(path + "*")
+	if err != nil || strings.Join(found, " ") != strings.Join(want, " ") {
+		t.Errorf("there are %q (%v), want %q", found, err, want)
+	}
+}
+
+// TestRestoreGivenUp: when it is interrupted while it copies, all is as before.
+func TestRestoreGivenUp(t *testing.T) {
+	url, backup := backedUp(t)
+	path, _ := database.ParseURL(url)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := database.Restore(ctx, backup, url, time.Now()); !errors.Is(err, context.Canceled) {
+		t.Errorf("Restore = %v, want Canceled", err)
+	}
+	expectBeside(t, path, path, path+".lock")
+}
+
+// TestOpenRemovesPartial: what a restore that was killed had copied goes with the next start.
+func TestOpenRemovesPartial(t *testing.T) {
+	url, _ := backedUp(t)
+	path, _ := database.ParseURL(url)
+	if err := os.WriteFile(path+".partial", []byte("half of a backup"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	db := databasetest.Open(t, url)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expectBeside(t, path, path, path+".lock")
+}
+
+// TestRestoreByRoot: what root restores belongs to the owner of the directory, who must be
+// able to open it; and a backup to whom it is given, with the directories made for it.
+func TestRestoreByRoot(t *testing.T) {
+	url, backup := backedUp(t)
+	path, _ := database.ParseURL(url)
+	const owner = 12345
+	if err := os.Chown(filepath.Dir(path), owner, owner); err != nil {
+		t.Skipf("only root can give files to others: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := database.Restore(t.Context(), backup, url, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	given := filepath.Join(filepath.Dir(path), "new", "newer", "backup.db")
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: given, Give: true, UID: owner, GID: owner}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + ".lock", given, filepath.Dir(given), filepath.Dir(filepath.Dir(given))} {
+		if got := ownerOf(t, name); got != owner {
+			t.Errorf("%s belongs to %d, want %d", name, got, owner)
+		}
+	}
+}
+
+// TestBackupTwice: two that write the same file do not mix.
+func TestBackupTwice(t *testing.T) {
+	url, backup := backedUp(t)
+	other := flock.New(backup + "2.partial")
+	if locked, err := other.TryLock(); err != nil || !locked {
+		t.Fatal(locked, err)
+	}
+	defer other.Close()
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup + "2"}); err == nil || !strings.Contains(err.Error(), "another process is writing") {
+		t.Errorf("Backup = %v", err)
+	}
+	if _, err := os.Stat(backup + "2.partial"); err != nil {
+		t.Errorf("the file of the other is gone: %v", err)
+	}
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: filepath.Dir(backup), Replace: true}); err == nil || !strings.Contains(err.Error(), "is a directory") {
+		t.Errorf("Backup to a directory = %v", err)
+	}
+}

@@ -1,0 +1,114 @@
+//go:build compose
+
+package composetest_test
+
+import (
+	"database/sql"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3"
+)
+
+// testOperate runs the tasks of the operator, as the README has them, on the service in containers: a backup while it runs, a
+// restore that it refuses, and, when it is stopped, a restore and an import, after which it is started again.
+func testOperate(t *testing.T, p *project) {
+	backup := filepath.Join(t.TempDir(), "a directory", "a backup.db")
+	put(t, service, "operate/key", `"backed up"`, 1)
+	p.task(t, "backup written and checked: "+backup, "backup", "--", backup)
+	p.task(t, "exists already", "!backup", "--", backup)
+	p.task(t, "backup written and checked: data/backups/new.db", "backup", "--", "data/backups/new.db")
+	for _, name := range []string{backup, filepath.Join(p.directory, "data/backups/new.db")} {
+		expectOwner(t, name, os.Getuid())
+	}
+	put(t, service, "operate/key", `"after the backup"`, 2)
+	p.task(t, "in use by another process", "!restore", "--", backup)
+	expectValue(t, service, "operate/key", `"after the backup"`, 2)
+	p.task(t, "the database is sound: sqlite:data/kv_store.db", "verify")
+	p.task(t, "the database is sound: "+backup, "verify", "--", backup)
+	p.task(t, "bytes were given back", "compact")
+	old := predecessor(t)
+	p.task(t, "in use by another process", "!import", "--", old)
+
+	p.compose(t, "stop")
+	p.task(t, "backup written and checked", "backup", "--", "data/backups/stopped.db")
+	missing := filepath.Join(t.TempDir(), "missing.db")
+	p.task(t, "no file "+missing, "!restore", "--", missing)
+	if _, err := os.Lstat(missing); err == nil {
+		t.Error("a directory was made in the place of a missing backup")
+	}
+	if err := os.Chmod(backup, 0o600); err != nil { // the service itself may not read it
+		t.Fatal(err)
+	}
+	p.task(t, "restored "+backup, "restore", "--", backup)
+	p.task(t, "1 versions of 1 keys imported", "import", "--", old)
+	// What the service's user makes of it without root's help.
+	p.compose(t, "run", "--rm", "--no-deps", "-T", "backend", "check")
+	p.compose(t, "run", "--rm", "--no-deps", "-T", "operate", "compact")
+	p.compose(t, "up", "-d")
+	waitHealthy(t, service)
+	expectValue(t, service, "operate/key", `"backed up"`, 1)
+	expectValue(t, service, "imported", `"old"`, 1)
+	put(t, service, "operate/key", `"after the restore"`, 2)
+	files, err := filepath.Glob(filepath.Join(p.directory, "data", "kv_store.db*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		expectOwner(t, name, 65532)
+	}
+}
+
+// task runs a task, which must end well, or fail when its name has a "!" before it, and must say a text.
+func (p *project) task(t *testing.T, says string, arguments ...string) {
+	t.Helper()
+	name, fails := strings.CutPrefix(arguments[0], "!")
+	arguments = append([]string{"tool", "task", name}, arguments[1:]...)
+	command := exec.CommandContext(t.Context(), "go", arguments...)
+	command.Dir, command.Env = p.directory, p.environment
+	start := time.Now()
+	out, err := command.CombinedOutput()
+	t.Logf("go %s (%v)\n%s", strings.Join(arguments, " "), time.Since(start).Round(100*time.Millisecond), out)
+	if (err != nil) != fails || !strings.Contains(string(out), says) {
+		t.Errorf("go %s: %v, want failure = %v, and %q in what it says", strings.Join(arguments, " "), err, fails, says)
+	}
+}
+
+func expectOwner(t *testing.T, name string, want int) {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if got := info.Sys().(*syscall.Stat_t).Uid; int(got) != want {
+		t.Errorf("%s belongs to %d, want %d", name, got, want)
+	}
+}
+
+// predecessor is a database of the Python service with one key.
+func predecessor(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "old.db")
+	db, err := sql.Open("sqlite3", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{
+		`CREATE TABLE keys (key TEXT PRIMARY KEY, created_at REAL, updated_at REAL)`,
+		`CREATE TABLE "values" (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, value JSON, version INTEGER, timestamp REAL)`,
+		`INSERT INTO keys VALUES ('imported', 1700000000, 1700000000)`,
+		`INSERT INTO "values" (key, value, version, timestamp) VALUES ('imported', '"old"', 1, 1700000000)`,
+	} {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return name
+}
