@@ -52,7 +52,7 @@ type guarded struct {
 	secrets map[string]string
 }
 
-func startGuarded(t *testing.T, backend string, tokens map[string][]string) *guarded {
+func startGuarded(t *testing.T, backend string, tokens map[string][]string, more ...func(*proxy.Config)) *guarded {
 	t.Helper()
 	g := &guarded{path: filepath.Join(t.TempDir(), "tokens.yml"), secrets: map[string]string{}}
 	for name, rules := range tokens {
@@ -63,7 +63,12 @@ func startGuarded(t *testing.T, backend string, tokens map[string][]string) *gua
 		t.Fatal(err)
 	}
 	t.Cleanup(guard.Close)
-	g.gateway = start(t, func(c *proxy.Config) { c.Access = guard }, backend)
+	g.gateway = start(t, func(c *proxy.Config) {
+		c.Access = guard
+		for _, change := range more {
+			change(c)
+		}
+	}, backend)
 	return g
 }
 

@@ -66,6 +66,8 @@ type exchange struct {
 	unread bool
 	broken bool // the request could not be sent whole
 	stream bool
+	// late says that the answer begins when a copy of the whole store has been made.
+	late   bool
 	grant  access.Grant
 	status int // of the answer, once it has begun
 	upload *upload
@@ -138,7 +140,7 @@ func (c *conn) serveOne() bool {
 	case hidden:
 		return c.answerProblem(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
 	case forwarded, streamed, guarded:
-		c.stream = route == streamed
+		c.stream, c.late = route == streamed, route == guarded
 	}
 	if c.p.access != nil {
 		if denial := c.authorize(); denial != nil {

@@ -120,7 +120,7 @@ func (c *conn) try(up *upstream, rest int64) (again bool, err error) {
 	case rest != 0:
 		up.readBy.none() // the upload sets it at its end
 		c.startUpload(up, rest)
-	case c.stream:
+	case c.stream, c.late:
 		up.readBy.none()
 	default:
 		up.readBy.in(now, c.p.backendTimeout)

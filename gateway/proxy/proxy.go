@@ -37,7 +37,8 @@ type Config struct {
 	Backends []*url.URL
 	// BackendTimeout bounds the wait for a backend's answer to begin, counted from
 	// the moment when the request was sent whole, and the wait for a backend to
-	// take the next part of a body. Streams (/watch) may begin as late as they like.
+	// take the next part of a body. Streams (/watch) and
+	// backups may begin as late as they like.
 	BackendTimeout time.Duration
 	// MaxValueBytes bounds a request body, together with settings.EnvelopeBytes.
 	MaxValueBytes int64
