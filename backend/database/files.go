@@ -76,7 +76,12 @@ func copyFile(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(target, reader{ctx, source})
+	_, err = io.Copy(target, readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return source.Read(p)
+	}))
 	return errors.Join(err, target.Close())
 }
 
@@ -107,18 +112,10 @@ func refuseNoFile(name string) error {
 	return err
 }
 
-// A reader fails when its context ends.
-type reader struct {
-	ctx context.Context
-	io.Reader
-}
+// readerFunc is an io.Reader.
+type readerFunc func([]byte) (int, error)
 
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // setAside renames the database at path and the files that belong to it, and
 // returns the new name, "" when there was no database.
