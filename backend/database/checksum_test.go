@@ -148,7 +148,7 @@ func TestCheckNamesDamage(t *testing.T) {
 			if _, err := database.Check(t.Context(), url); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("Check = %v, want %q", err, want)
 			}
-			if _, err := database.Backup(t.Context(), url, strings.TrimPrefix(url, "sqlite:")+".backup", false); err == nil {
+			if _, err := database.Backup(t.Context(), url, database.Target{Name: strings.TrimPrefix(url, "sqlite:") + ".backup"}); err == nil {
 				t.Error("a backup was made of it")
 			}
 			var log bytes.Buffer
