@@ -83,7 +83,7 @@ func (c storeStatistics) collect(send telemetry.Send) {
 
 // collectDatabase leaves out what the database and the file system do not tell.
 func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
-	if free, size, err := c.store.DiskBytes(); err == nil {
+	if free, size, known := c.store.DiskBytes(); known {
 		send(diskFree, float64(free))
 		send(diskSize, float64(size))
 	}

@@ -63,16 +63,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	set.Check(func() []error {
 		return settings.Apart(settings.Address{Setting: "KV_GATEWAY_ADDR", Text: cfg.addr}, settings.Address{Setting: "KV_METRICS_ADDR", Text: cfg.metricsAddr})
 	})
-	set.Int(&cfg.maxConnections, "max-connections", "connections", 16_384, 1, most,
-		"most connections of clients at once, idle ones too; more get 503")
-	set.Int(&cfg.maxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
-		"most requests of one client address under way at once, /watch included; more get 429")
-	set.Int(&cfg.maxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,
-		"most streams of /watch of one client address at once; more get 429")
-	set.Duration(&cfg.headerTimeout, "header-timeout", "10s", 100*time.Millisecond, time.Hour,
-		"how long a client may take to send its headers; more gets 408")
-	set.Duration(&cfg.bodyTimeout, "body-timeout", "0", 0, 24*time.Hour,
-		"how long a client may take to send its body; more gets 408; 0 means 1m, and 1s more for each 64KiB of the largest value")
+	cfg.limits(set)
 	set.Duration(&cfg.drainDelay, "drain-delay", "5s", time.Millisecond, time.Minute,
 		"how long a stopping gateway serves on at most, for load balancers to learn from /healthz that it stops")
 	set.Logging(&cfg.logLevel, &cfg.logFormat)
@@ -107,6 +98,20 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		return cfg, &settings.Error{Mistakes: mistakes}
 	}
 	return cfg, nil
+}
+
+// limits are the settings of what a client may take.
+func (cfg *config) limits(set *settings.Set) {
+	set.Int(&cfg.maxConnections, "max-connections", "connections", 16_384, 1, most,
+		"most connections of clients at once, idle ones too; more get 503")
+	set.Int(&cfg.maxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
+		"most requests of one client address under way at once, /watch included; more get 429")
+	set.Int(&cfg.maxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,
+		"most streams of /watch of one client address at once; more get 429")
+	set.Duration(&cfg.headerTimeout, "header-timeout", "10s", 100*time.Millisecond, time.Hour,
+		"how long a client may take to send its headers; more gets 408")
+	set.Duration(&cfg.bodyTimeout, "body-timeout", "0", 0, 24*time.Hour,
+		"how long a client may take to send its body; more gets 408; 0 means 1m, and 1s more for each 64KiB of the largest value")
 }
 
 // parseBackends reads a list of base URLs; the error names every bad one.

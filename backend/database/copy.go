@@ -82,7 +82,7 @@ func (db *DB) roomForCopy(ctx context.Context) error {
 		return err
 	}
 	needed := stats.Bytes + copyReserve
-	if free, known := freeSpace(filepath.Dir(db.path)); known && free < needed {
+	if free, _, known := diskSpace(filepath.Dir(db.path)); known && free < needed {
 		return &kv.Error{Kind: kv.ErrStorageFull, Detail: fmt.Sprintf(
 			"A backup is made beside the database and needs %d bytes free there (the database has %d); %d are", needed, stats.Bytes, free)}
 	}

@@ -4,12 +4,13 @@ package database
 
 import "syscall"
 
-// freeSpace returns how many bytes this program may still write in the file system
-// of that directory. It reports false when that cannot be known.
-func freeSpace(dir string) (bytes int64, known bool) {
+// diskSpace returns how many bytes this program may still write in the file system
+// of that path, and the size of it. It reports false when that cannot be known.
+func diskSpace(path string) (free, size int64, known bool) {
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, false
+	if err := syscall.Statfs(path, &fs); err != nil {
+		return 0, 0, false
 	}
-	return int64(fs.Bavail) * int64(fs.Bsize), true //nolint:unconvert // the types differ between systems
+	block := int64(fs.Bsize) //nolint:unconvert // the types differ between systems
+	return int64(fs.Bavail) * block, int64(fs.Blocks) * block, true
 }

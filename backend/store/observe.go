@@ -86,7 +86,7 @@ func (s *Store) Stats() Stats {
 func (s *Store) LogBytes() (int64, error) { return s.db.LogBytes() }
 
 // DiskBytes are those of the file system that the database is on.
-func (s *Store) DiskBytes() (free, size int64, err error) { return s.db.DiskBytes() }
+func (s *Store) DiskBytes() (free, size int64, known bool) { return s.db.DiskBytes() }
 
 // operations are those of versions.
 var operations = [...]kv.Operation{kv.OpPut, kv.OpPatch, kv.OpRevert, kv.OpDelete, kv.OpExpire, kv.OpDestroy}

@@ -96,7 +96,7 @@ func TestStats(t *testing.T) {
 	if bytes, err := s.LogBytes(); err != nil || bytes == 0 {
 		t.Errorf("the log has %d bytes, %v", bytes, err)
 	}
-	if free, size, err := s.DiskBytes(); err != nil || free <= 0 || size < free {
-		t.Errorf("%d of %d bytes are free, %v", free, size, err)
+	if free, size, known := s.DiskBytes(); !known || free <= 0 || size < free {
+		t.Errorf("%d of %d bytes are free, known %v", free, size, known)
 	}
 }
