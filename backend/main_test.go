@@ -242,7 +242,7 @@ func TestCommands(t *testing.T) {
 	if status, body := p.request(t, "GET", "/get/k", ""); status != 200 || !strings.Contains(body, `"value":1,"version":1`) {
 		t.Errorf("after the restore: %d %s", status, body)
 	}
-	for _, args := range [][]string{{"nonsense"}, {"backup"}, {"restore"}, {"check", "x"}, {"prepare"}, {"prepare", "--owner=me"}, {"--nonsense"}} {
+	for _, args := range [][]string{{"nonsense"}, {"backup"}, {"restore"}, {"check", "x", "y"}, {"prepare"}, {"prepare", "--owner=me"}, {"--nonsense"}} {
 		var mistakes *settings.Error
 		if _, err := do(args...); !errors.As(err, &mistakes) {
 			t.Errorf("%q: %v, want a *settings.Error", args, err)
