@@ -30,7 +30,7 @@ func (k *storedKey) fields() []any {
 // check returns kv.ErrCorrupt unless the row is what was written.
 func (k *storedKey) check() error {
 	if got := keyChecksum(k.key, k.head); got != k.checksum {
-		return damaged(k.key, 0, fmt.Sprintf("its row has the checksum %d and is %d", k.checksum, got))
+		return damaged(k.key, 0, fmt.Sprintf("its row has the checksum %08x, what is read has %08x", uint32(k.checksum), uint32(got)))
 	}
 	return nil
 }

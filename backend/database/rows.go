@@ -33,7 +33,7 @@ func (d *rowDamage) err() error {
 	if n := d.all - int64(len(d.named)); n > 0 {
 		more = fmt.Sprintf("\nand %d more", n)
 	}
-	return fmt.Errorf("the database is damaged: %d rows are not what was written:\n%s%s", d.all, strings.Join(d.named, "\n"), more)
+	return fmt.Errorf("the database is damaged; rows that are not what was written: %d\n%s%s", d.all, strings.Join(d.named, "\n"), more)
 }
 
 // checkRows compares every row of a file of the present schema with its checksum, and

@@ -42,7 +42,7 @@ func (v *storedVersion) fields() []any {
 func (v *storedVersion) check() error {
 	row, value := parts(v.checksums)
 	if got := versionChecksum(&v.Entry, v.size, value); got != row {
-		return damaged(v.Key, v.Version, fmt.Sprintf("its row has the checksum %d and is %d", row, got))
+		return damaged(v.Key, v.Version, fmt.Sprintf("its row has the checksum %08x, what is read has %08x", uint32(row), uint32(got)))
 	}
 	return nil
 }
@@ -54,8 +54,8 @@ func (v *storedVersion) checkAll() error {
 	}
 	_, value := parts(v.checksums)
 	if got := sum(v.Value); got != value || int64(len(v.Value)) != v.size {
-		return damaged(v.Key, v.Version, fmt.Sprintf("its value of %d bytes has the checksum %d and is %d, %d bytes",
-			v.size, value, got, len(v.Value)))
+		return damaged(v.Key, v.Version, fmt.Sprintf("its value of %d bytes has the checksum %08x, the %d bytes that are read have %08x",
+			v.size, uint32(value), len(v.Value), uint32(got)))
 	}
 	return nil
 }

@@ -49,9 +49,9 @@ func (s *storedTotals) check() error {
 	if got == s.sum {
 		return nil
 	}
-	return fmt.Errorf("%w (their row has the checksum %d and is %d)", &kv.Error{
+	return fmt.Errorf("%w (their row has the checksum %08x, what is read has %08x)", &kv.Error{
 		Kind: kv.ErrCorrupt, Detail: "The counters of the store are damaged on the disk",
-	}, s.sum, got)
+	}, uint32(s.sum), uint32(got))
 }
 
 const saveTotalsSQL = "UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?, checksum = ?"
