@@ -17,7 +17,7 @@ import (
 // above high are later. A number that is missing counts as the one before it.
 const atSQL = `WITH RECURSIVE
 	bounds(id, low, high) AS (
-		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE key = ?
+		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE unlikely(key = ?)
 	),
 	search(id, low, high) AS (
 		SELECT id, low, high FROM bounds

@@ -32,7 +32,7 @@ func (t *Tx) Destroy(key string, versions []int64) (int64, error) {
 			continue
 		}
 		entry.Destroyed = true
-		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE revision = ?",
+		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE unlikely(revision = ?)",
 			checksumsOf(&entry), entry.Revision).Error
 		if err != nil {
 			return 0, translate(t.tx.Statement.Context, "destroy a version", err)
@@ -53,13 +53,13 @@ var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 func (t *Tx) Erase(key string, head Head) error {
 	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	ctx := t.tx.Statement.Context
-	result := t.tx.Exec("DELETE FROM versions WHERE key_id = ?", head.ID)
+	result := t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?)", head.ID)
 	err := result.Error
 	if lowest := max(head.CompleteFrom, 1); err == nil && result.RowsAffected < head.Version-lowest+1 {
 		err = damaged(key, 0, "versions of it are not found")
 	}
 	if err == nil {
-		err = t.tx.Exec("DELETE FROM keys WHERE id = ?", head.ID).Error
+		err = t.tx.Exec("DELETE FROM keys WHERE unlikely(id = ?)", head.ID).Error
 	}
 	if sum := digest(key); err == nil {
 		err = t.tx.Clauses(clause.OnConflict{

@@ -53,7 +53,7 @@ func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string
 }
 
 func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []string) error {
-	rows, err := t.tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE key IN ?", keys).Rows()
+	rows, err := t.tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE unlikely(key IN ?)", keys).Rows()
 	if err != nil {
 		return err
 	}
@@ -82,8 +82,8 @@ func (t *Tx) confirmAbsent(keys []string, failed map[string]error) error {
 		n := min(len(rest), statementRows[0])
 		names := padded(rest[:n])
 		for _, query := range []string{
-			"SELECT key FROM keys INDEXED BY keys_live WHERE key IN ? AND NOT deleted",
-			"SELECT key FROM keys INDEXED BY keys_deleted WHERE key IN ? AND deleted",
+			"SELECT key FROM keys INDEXED BY keys_live WHERE unlikely(key IN ?) AND NOT deleted",
+			"SELECT key FROM keys INDEXED BY keys_deleted WHERE unlikely(key IN ?) AND deleted",
 		} {
 			var found []string
 			if err := t.tx.Raw(query, names).Scan(&found).Error; err != nil {
@@ -110,7 +110,7 @@ func (t *Tx) addErased(heads map[string]Head, failed map[string]error, keys []st
 		}
 		var found []erasedRow
 		digest := digest(key)
-		if err := t.tx.Raw("SELECT version, checksum FROM erased WHERE digest = ?", digest).Scan(&found).Error; err != nil {
+		if err := t.tx.Raw("SELECT version, checksum FROM erased WHERE unlikely(digest = ?)", digest).Scan(&found).Error; err != nil {
 			return translate(t.tx.Statement.Context, "look for an erased key", err)
 		}
 		for _, row := range found {

@@ -14,8 +14,8 @@ import (
 const (
 	// historySQL finds a key and the oldest of its history, and how far the store is.
 	historySQL = "SELECT " + keyRowColumns + ", " + storeColumns + `, (SELECT min(version) FROM versions WHERE key_id = keys.id)
-		FROM keys CROSS JOIN store WHERE keys.key = ?`
-	rangeSQL = " FROM versions WHERE key_id = ? AND version > ? AND version < ? ORDER BY version "
+		FROM keys CROSS JOIN store WHERE unlikely(keys.key = ?)`
+	rangeSQL = " FROM versions WHERE unlikely(key_id = ?) AND version > ? AND version < ? ORDER BY version "
 )
 
 // pageSQL is the statement that reads a page of a history.

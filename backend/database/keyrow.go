@@ -40,7 +40,7 @@ func (k *storedKey) check() error {
 func findKey(tx *gorm.DB, key string) (Head, bool, error) {
 	ctx := tx.Statement.Context
 	var k storedKey
-	err := tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE key = ?", key).Row().Scan(k.fields()...)
+	err := tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE unlikely(key = ?)", key).Row().Scan(k.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Head{}, false, absent(tx, key)
 	}
@@ -54,9 +54,9 @@ func findKey(tx *gorm.DB, key string) (Head, bool, error) {
 }
 
 // absentSQL looks for a key in each index that has it.
-const absentSQL = `SELECT EXISTS (SELECT 1 FROM keys INDEXED BY keys_key WHERE key = ?),
-	EXISTS (SELECT 1 FROM keys INDEXED BY keys_live WHERE key = ? AND NOT deleted)
-	OR EXISTS (SELECT 1 FROM keys INDEXED BY keys_deleted WHERE key = ? AND deleted)`
+const absentSQL = `SELECT EXISTS (SELECT 1 FROM keys INDEXED BY keys_key WHERE unlikely(key = ?)),
+	EXISTS (SELECT 1 FROM keys INDEXED BY keys_live WHERE unlikely(key = ?) AND NOT deleted)
+	OR EXISTS (SELECT 1 FROM keys INDEXED BY keys_deleted WHERE unlikely(key = ?) AND deleted)`
 
 // errAppeared says that a key was not there and is there now.
 var errAppeared = errors.New("the key was written just now")

@@ -11,14 +11,14 @@ import (
 // the transaction sees it, and whether it is there.
 func (t *Tx) Entry(key string, keyID, version int64) (kv.Entry, bool, error) {
 	return t.entry(key, version, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
-		WHERE versions.key_id = ? AND versions.version = ?`, keyID, version)
+		WHERE unlikely(versions.key_id = ?) AND unlikely(versions.version = ?)`, keyID, version)
 }
 
 // LastValue returns the newest version of a key before that one that is no
 // tombstone, and whether there is one.
 func (t *Tx) LastValue(key string, keyID, before int64) (kv.Entry, bool, error) {
 	return t.entry(key, 0, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
-		WHERE versions.key_id = ? AND versions.version < ? AND versions.operation NOT IN ?
+		WHERE unlikely(versions.key_id = ?) AND versions.version < ? AND versions.operation NOT IN ?
 		ORDER BY versions.version DESC LIMIT 1`, keyID, before, tombstones)
 }
 
@@ -31,7 +31,7 @@ func (t *Tx) entry(key string, version int64, query string, args ...any) (kv.Ent
 // Described is Entry without the value, which is not read.
 func (t *Tx) Described(key string, keyID, version int64) (kv.Entry, bool, error) {
 	v := storedVersion{Entry: kv.Entry{Key: key}}
-	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE key_id = ? AND version = ?", keyID, version).Row().
+	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE unlikely(key_id = ?) AND unlikely(version = ?)", keyID, version).Row().
 		Scan(v.fields()...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):

@@ -29,7 +29,7 @@ const candidatesSQL = `SELECT keys.id, keys.key FROM keys JOIN versions ON versi
 	ORDER BY keys.id LIMIT ?`
 
 const prunableSQL = "SELECT " + versionColumns + `, NULL FROM versions
-	WHERE key_id = ? AND version < ? AND (version <= ? OR timestamp < ?) ORDER BY version LIMIT ?`
+	WHERE unlikely(key_id = ?) AND version < ? AND (version <= ? OR timestamp < ?) ORDER BY version LIMIT ?`
 
 // keepAll is more versions than a key can have.
 const keepAll = 1 << 62
@@ -101,7 +101,7 @@ func (t *Tx) remove(key string, head Head, rows []storedVersion) error {
 		}
 	}
 	last := rows[len(rows)-1]
-	result := t.tx.Exec("DELETE FROM versions WHERE key_id = ? AND version <= ?", head.ID, last.Version)
+	result := t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?) AND version <= ?", head.ID, last.Version)
 	err := result.Error
 	if err == nil && result.RowsAffected != int64(len(rows)) {
 		err = damaged(key, last.Version, "the history is not in the order of its times")

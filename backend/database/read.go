@@ -11,9 +11,9 @@ import (
 
 const (
 	// latestSQL has a row for a key whose version is not where it must be, too.
-	latestSQL  = "SELECT " + entryColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + " WHERE keys.key = ?"
+	latestSQL  = "SELECT " + entryColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + " WHERE unlikely(keys.key = ?)"
 	versionSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.key_id = keys.id
-		WHERE keys.key = ? AND versions.version = ?`
+		WHERE unlikely(keys.key = ?) AND unlikely(versions.version = ?)`
 )
 
 // lookAttempts is how often a read looks for a key that others are writing.
