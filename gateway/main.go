@@ -72,6 +72,7 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 		MaxConnections: cfg.maxConnections,
 		HeaderTimeout:  cfg.headerTimeout,
 		BodyTimeout:    cfg.bodyTimeout,
+		WriteTimeout:   cfg.writeTimeout,
 
 		MaxRequestsPerClient: cfg.maxRequestsPerClient,
 		MaxWatchersPerClient: cfg.maxWatchersPerClient,

@@ -24,6 +24,9 @@ const (
 	// the answer, or until it pauses: closing at once would take it away again.
 	lingerTime  = 5 * time.Second
 	lingerPause = time.Second
+	// sendBuffer is how much the system keeps for a client that does not read; by
+	// itself it would keep up to 4 MiB, and the gateway would not see it for so long.
+	sendBuffer = 256 << 10
 )
 
 // A conn is a client's connection. Its requests are answered one after the other
@@ -37,7 +40,9 @@ type conn struct {
 	in     buffer
 	out    []byte // what is written next; kept for its space
 	readBy deadline
-	linger bool // the client may still be sending when the connection ends
+	// writeBy is when the client must have taken what was written last.
+	writeBy deadline
+	linger  bool // the client may still be sending when the connection ends
 	// surplus says that there are too many connections without this one.
 	surplus bool
 
@@ -76,9 +81,10 @@ type exchange struct {
 
 func newConn(p *Proxy, client net.Conn) *conn {
 	c := &conn{Conn: client, p: p}
-	c.readBy.set = client.SetReadDeadline
+	c.readBy.set, c.writeBy.set = client.SetReadDeadline, client.SetWriteDeadline
 	if tcp, ok := client.(*net.TCPConn); ok {
 		c.raw, _ = tcp.SyscallConn() // fails on a closed connection, as the read will
+		_ = tcp.SetWriteBuffer(sendBuffer)
 	}
 	if host, _, err := net.SplitHostPort(client.RemoteAddr().String()); err == nil {
 		c.ip = host
@@ -227,9 +233,22 @@ func (c *conn) refuse(malformed *wire.Error) bool {
 	return c.answerProblem(problem.New(malformed.Status, "malformed_request", detail))
 }
 
-// write sends b to the client.
+// write sends b, a part of an answer, to the client. One that does not take it within
+// KV_WRITE_TIMEOUT loses its connection, with what the system keeps for it.
 func (c *conn) write(b []byte) error {
+	if !c.stream { // endStream sets the deadline of those
+		c.writeBy.in(time.Now(), c.p.writeTimeout)
+	}
 	_, err := c.Write(b)
+	if isTimeout(err) && !c.stream {
+		c.p.logger.WarnContext(c.context(), "a client does not take its answer; it was cut",
+			"remote", c.RemoteAddr().String(), "KV_WRITE_TIMEOUT", c.p.writeTimeout.String())
+		c.linger = false
+		c.in = buffer{}
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
 	return err
 }
 

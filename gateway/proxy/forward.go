@@ -27,6 +27,7 @@ func (c *conn) forward() bool {
 		return c.answerTooLarge()
 	}
 	if c.stream {
+		c.writeBy.none() // the backend cuts slow readers of streams
 		c.p.streams.Add(1)
 		defer c.p.streams.Add(-1)
 	}
@@ -184,10 +185,10 @@ func (c *conn) fail(up *upstream, err error) bool {
 	ctx := c.context()
 	switch {
 	case errors.Is(err, errStreamsEnded):
-		_ = c.SetWriteDeadline(never) // endStream has set one
+		c.endedStream()
 		return c.answerUnavailable("backend_unavailable", "Backend service is unavailable")
 	case errors.Is(err, errRevoked):
-		_ = c.SetWriteDeadline(never) // as above
+		c.endedStream()
 		return c.answerDenial(access.Revoked)
 	case errors.Is(err, errClientGone), errors.Is(err, errAborted):
 		c.p.logger.DebugContext(ctx, "client went away")
@@ -206,6 +207,11 @@ func (c *conn) fail(up *upstream, err error) bool {
 	default:
 		return c.answerUnavailable("backend_unavailable", "Backend service is unavailable")
 	}
+}
+
+// endedStream lets the client get an answer: endStream has set a deadline in the past.
+func (c *conn) endedStream() {
+	c.stream, c.writeBy.stale = false, true
 }
 
 // failBody answers a request whose body could not be read. The rest of it may
@@ -232,5 +238,3 @@ func (c *conn) answerTooLarge() bool {
 }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
-var never time.Time

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"time"
 )
 
 // A phase is what a connection does, as far as others have to know.
@@ -128,7 +129,7 @@ func (c *conn) watchWhenSlow() {
 	defer c.mu.Unlock()
 	if c.phase == waiting && c.turn == c.seen && c.watcher == nil && c.raw != nil {
 		// The deadline may be one for the head; release makes the next one new.
-		_ = c.SetReadDeadline(never)
+		_ = c.SetReadDeadline(time.Time{})
 		c.watcher = make(chan struct{})
 		go c.watch(c.watcher)
 	}

@@ -25,6 +25,7 @@ const (
 	slowestBody      = 64 << 10
 
 	defaultDrainDelay           = 5 * time.Second
+	defaultWriteTimeout         = 30 * time.Second
 	defaultMaxConnections       = 16_384
 	defaultMaxRequestsPerClient = 4_000
 	defaultMaxWatchersPerClient = 1_000
@@ -50,6 +51,9 @@ type Config struct {
 	// HeaderTimeout bounds how long a client may take to send its headers. 0 means
 	// telemetry.HeaderTimeout.
 	HeaderTimeout time.Duration
+	// WriteTimeout bounds how long a client may take for each 32 KiB of an answer, of
+	// which the system buffers some. 0 means 30 s. Streams (/watch) are not cut here.
+	WriteTimeout time.Duration
 	// DrainTimeout bounds how long Serve waits at its end for the requests in
 	// flight. 0 means telemetry.DrainTimeout.
 	DrainTimeout time.Duration
@@ -82,6 +86,7 @@ type Proxy struct {
 	backendTimeout time.Duration
 	drainTimeout   time.Duration
 	headerTimeout  time.Duration
+	writeTimeout   time.Duration
 	requests       *telemetry.RequestMetrics // nil: none are counted
 	tracer         trace.Tracer              // nil: none are traced
 
@@ -126,6 +131,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		backendTimeout: cfg.BackendTimeout,
 		drainTimeout:   cfg.DrainTimeout,
 		headerTimeout:  cfg.HeaderTimeout,
+		writeTimeout:   cfg.WriteTimeout,
 		requests:       cfg.Requests,
 		tracer:         cfg.Tracer,
 		drainDelay:     cfg.DrainDelay,
@@ -151,6 +157,7 @@ func withDefaults(cfg Config) Config {
 	cfg.ProbeInterval = cmp.Or(cfg.ProbeInterval, defaultProbeInterval)
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, telemetry.DrainTimeout)
 	cfg.HeaderTimeout = cmp.Or(cfg.HeaderTimeout, telemetry.HeaderTimeout)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, defaultWriteTimeout)
 	cfg.DrainDelay = cmp.Or(cfg.DrainDelay, defaultDrainDelay)
 	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, defaultMaxConnections)
 	cfg.MaxRequestsPerClient = cmp.Or(cfg.MaxRequestsPerClient, defaultMaxRequestsPerClient)
