@@ -30,7 +30,8 @@ func AcquireLock(path string) (*Lock, error) {
 	}
 	if !locked {
 		owner, _ := os.ReadFile(name) // only for the message
-		return nil, fmt.Errorf("%s %w (%s); stop it first, or set KV_DATABASE_URL to another file",
+		return nil, fmt.Errorf("%s %w (%s); stop it first, a store belongs to one process at a time. "+
+			"(If that host is the id of a container, stop the container: docker compose stop backend)",
 			path, ErrInUse, ownerOr("unknown", string(owner)))
 	}
 	host, _ := os.Hostname() // only for the message
