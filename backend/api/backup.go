@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -14,8 +15,26 @@ import (
 	"kvstore/backend/kv"
 )
 
-// backupPiece is how much of a backup is sent with one deadline.
-const backupPiece = 256 << 10
+const (
+	// backupPiece is how much of a backup is sent with one deadline.
+	backupPiece = 256 << 10
+	// In every backupWindow a client must take backupLeast bytes, 256 KiB a second: one
+	// that takes a little now and then would keep others from their backup for days.
+	backupWindow = time.Minute
+	backupLeast  = 15 << 20
+)
+
+// A pace is the slowest that a client may take a backup at.
+type pace struct {
+	window time.Duration
+	least  int64
+}
+
+// BackupPace sets how many bytes a client of a backup must take in every window before
+// it is let go. They are 15 MiB in a minute.
+func BackupPace(window time.Duration, least int64) Option {
+	return func(a *API) { a.backupPace = pace{window, least} }
+}
 
 // backup sends a copy of the whole database.
 //
@@ -24,6 +43,7 @@ const backupPiece = 256 << 10
 //	@Description	one whole or not at all. Writes go on meanwhile. It is made on the disk of the database first, which must have as much
 //	@Description	room again, and then sent; one at a time. `Content-Length` and `Repr-Digest` (RFC 9530) tell whether all of it has
 //	@Description	arrived. `HEAD` makes no copy: its headers tell of the store as it is, without a length and a digest.
+//	@Description	A client that takes none of it for 20 seconds, or less than 15 MiB in a minute, is cut off: its place is free for another.
 //	@Description	Destroyed values are not in a backup made after they were destroyed; earlier backups have them still.
 //	@Description	For the operator, at the address of the backend itself; the gateway does not forward it. `backend backup FILE` gets and verifies
 //	@Description	one, and `backend restore FILE` puts it back.
@@ -77,15 +97,32 @@ func (a *API) backupHead(c *gin.Context, totals kv.Totals) {
 	c.Header("X-KV-Versions", strconv.FormatInt(totals.Versions, 10))
 }
 
-// sendFile sends a file to a client that keeps taking some of it: else its space
-// would be taken for as long as the client likes.
+// errSlow is the end of a client that does not keep the pace.
+var errSlow = errors.New("the client takes it too slowly")
+
+// sendFile sends a file to a client that takes some of it within every stall, and keeps
+// the pace: else its space, and the one place there is, would be taken for as long as the client likes.
 func (a *API) sendFile(c *gin.Context, file io.Reader) error {
 	control := http.NewResponseController(innermost(c.Writer))
-	for {
-		_ = control.SetWriteDeadline(time.Now().Add(a.stall)) // a connection without deadlines has none to keep
-		if _, err := io.CopyN(c.Writer, file, backupPiece); errors.Is(err, io.EOF) {
-			return control.SetWriteDeadline(time.Time{}) // the connection is used again
-		} else if err != nil {
+	var end time.Time // of the window
+	for left := int64(0); ; left -= backupPiece {
+		now := time.Now()
+		if left <= 0 {
+			end, left = now.Add(a.backupPace.window), a.backupPace.least
+		}
+		deadline := now.Add(a.stall)
+		if deadline.After(end) {
+			deadline = end
+		}
+		_ = control.SetWriteDeadline(deadline) // a connection without deadlines has none to keep
+		switch _, err := io.CopyN(c.Writer, file, backupPiece); {
+		case errors.Is(err, io.EOF):
+			// What net/http still holds is sent behind this, and is small; then the connection is used again.
+			return control.SetWriteDeadline(time.Time{})
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("%w: it must take some of it every %s, and %d bytes every %s: %w",
+				errSlow, a.stall, a.backupPace.least, a.backupPace.window, err)
+		case err != nil:
 			return err
 		}
 	}

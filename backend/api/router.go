@@ -25,6 +25,7 @@ type API struct {
 	damage    damage
 
 	heartbeat, stall time.Duration // of streams
+	backupPace       pace
 	observer         observer
 }
 
@@ -34,7 +35,8 @@ func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	a := &API{
 		store: s, logger: logger, workers: newWorkers(),
 		heartbeat: heartbeatInterval, stall: stallTimeout,
-		admission: admission{maxRequests: defaultMaxRequests, maxBodyBytes: defaultMaxBodyBytes},
+		backupPace: pace{window: backupWindow, least: backupLeast},
+		admission:  admission{maxRequests: defaultMaxRequests, maxBodyBytes: defaultMaxBodyBytes},
 	}
 	for _, option := range options {
 		option(a)
