@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // TestBackupDrill loads the service with every operation, backs it up in the middle of
@@ -29,7 +28,7 @@ func TestBackupDrill(t *testing.T) {
 	p := spawn(t, env)
 	clients := make([]*drillClient, 8)
 	for i := range clients {
-		clients[i] = &drillClient{name: "drill/" + strconv.Itoa(i), p: p, facts: map[drillPlace]drillFact{}, gone: map[drillPlace]bool{}, latest: map[string]int64{}}
+		clients[i] = &drillClient{name: "drill/" + strconv.Itoa(i), p: p, facts: map[drillPlace]drillFact{}, gone: map[drillPlace]bool{}}
 	}
 	load := func(more func() bool) {
 		var wg sync.WaitGroup
@@ -50,6 +49,7 @@ func TestBackupDrill(t *testing.T) {
 	}
 	var before int64 // the revision up to which all was answered when the backup began
 	for _, c := range clients {
+		c.goneBefore = maps.Clone(c.gone)
 		for _, f := range c.facts {
 			before = max(before, f.Revision)
 		}
@@ -72,31 +72,37 @@ func TestBackupDrill(t *testing.T) {
 		}
 	})
 	<-backed
+	histories := make([]map[string]drillPast, len(clients)) // as the service has it before the loss
+	for i, c := range clients {
+		histories[i] = c.histories(t)
+	}
 	p.kill(t)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	out := p.command(t, true, "restore", file)
-	found := regexp.MustCompile(`at revision (\d+):`).FindStringSubmatch(out)
-	if found == nil {
-		t.Fatal(out)
+	found := regexp.MustCompile(`at revision \d+: .*`).FindString(out)
+	var totals drillTotals
+	if _, err := fmt.Sscanf(found, "at revision %d: %d keys, %d versions,", &totals.Revision, &totals.Keys, &totals.Versions); err != nil {
+		t.Fatal(out, err)
 	}
-	revision, _ := strconv.ParseInt(found[1], 10, 64)
+	revision := totals.Revision
 	p = spawn(t, env)
 	// The service goes on at once with the ends of keys that have expired.
 	if now := p.revision(t); revision < before || now < revision {
 		t.Errorf("the service is at revision %d, the load was at %d when the backup began\n%s", now, before, out)
 	}
 	versions := 0
-	for _, c := range clients {
+	for i, c := range clients {
 		c.p = p
-		versions += c.verify(t, revision)
+		versions += c.verify(t, histories[i], revision)
 	}
+	verifyTotals(t, clients, totals)
 	t.Logf("%d versions compared, %d revisions were written before the backup began, the backup is at %d", versions, before, revision)
 	c := clients[0]
-	number, latest := p.revision(t), c.read(t, c.name+"/last", "")
-	if f := c.put(t, c.name+"/last", `"after"`, ""); f.Revision <= number || f.Version != latest.Version+1 {
-		t.Errorf("the first write after the restore is %+v, behind revision %d and version %d", f, number, latest.Version)
+	number, latest := p.revision(t), len(c.history(t, c.name+"/last"))
+	if f := c.put(t, c.name+"/last", `"after"`, ""); f.Revision <= number || f.Version != int64(latest)+1 {
+		t.Errorf("the first write after the restore is %+v, behind revision %d and version %d", f, number, latest)
 	}
 	p.check(t)
 }
@@ -131,39 +137,51 @@ type drillPlace struct {
 	version int64
 }
 
-// A drillFact is what was answered to a write, and what was written.
+// A drillFact is what was answered to a write, and what was asked of it.
 type drillFact struct {
 	Version   int64       `json:"version"`
 	Revision  int64       `json:"revision"`
 	Timestamp json.Number `json:"timestamp"`
+	ExpiresAt json.Number `json:"expires_at"`
 	value     string      // as a GET has it
 	with      int64       // the revision of the other write of its batch
+	asked     drillAsked
 }
+
+// A drillAsked is what a version must say of itself besides its value.
+type drillAsked struct {
+	operation, author, contentType, expires string
+}
+
+const drillJSON = "application/json"
 
 // A drillClient writes keys that nobody else writes, and knows all that it was
 // answered.
 type drillClient struct {
-	name   string
-	p      *process
-	facts  map[drillPlace]drillFact
-	gone   map[drillPlace]bool // destroyed: nobody knows whether before or after the backup
-	latest map[string]int64
+	name       string
+	p          *process
+	facts      map[drillPlace]drillFact
+	gone       map[drillPlace]bool // destroyed: nobody knows whether before or after the backup
+	goneBefore map[drillPlace]bool // those of which that is known
+	author     string              // of the write under way
 }
 
 func (c *drillClient) act(t *testing.T) {
 	key := c.name + "/" + strconv.Itoa(rand.IntN(5))
 	number := strconv.FormatUint(rand.Uint64(), 10)
+	c.author = []string{"", "alice", "token-" + number}[rand.IntN(3)]
 	switch rand.IntN(40) {
 	case 0, 19, 20:
 		if status, body := c.do(t, "DELETE", "/delete/"+key, "", nil); status == http.StatusOK {
-			c.note(t, key, body, "", 0)
+			c.note(t, key, body, drillFact{asked: drillAsked{operation: "delete"}})
 		} else if status != http.StatusNotFound {
 			t.Errorf("DELETE %s: %d %s", key, status, body)
 		}
 	case 1, 2, 3, 4:
 		bytes := []byte("\x00\xff raw " + number)
-		_, body := c.do(t, "PUT", "/put/"+key, string(bytes), http.Header{"Content-Type": {"image/x-drill"}})
-		c.note(t, key, body, strconv.Quote(base64.StdEncoding.EncodeToString(bytes)), 0)
+		kind := []string{"image/x-drill", "text/plain; charset=utf-8"}[rand.IntN(2)]
+		_, body := c.do(t, "PUT", "/put/"+key, string(bytes), http.Header{"Content-Type": {kind}})
+		c.note(t, key, body, drillFact{value: strconv.Quote(base64.StdEncoding.EncodeToString(bytes)), asked: drillAsked{operation: "put", contentType: kind}})
 	case 5, 6, 7, 8:
 		c.put(t, key, `"ends in an hour `+number+`"`, "?ttl=1h")
 	case 9, 10, 11:
@@ -174,6 +192,10 @@ func (c *drillClient) act(t *testing.T) {
 		c.destroy(t)
 	case 18:
 		c.eraseAll(t, number)
+	case 21, 22, 23:
+		c.patch(t, number)
+	case 24, 25, 26:
+		c.revert(t)
 	default: // a text of which every digit and the order of the members must stay
 		c.put(t, key, `{"z":`+number+`,"a":[1.500,"\u00e9é"],"z2":null,"pad":"`+strings.Repeat(number, rand.IntN(200))+`"}`, "")
 	}
@@ -182,6 +204,9 @@ func (c *drillClient) act(t *testing.T) {
 func (c *drillClient) do(t *testing.T, method, path, body string, header http.Header) (int, []byte) {
 	if header == nil {
 		header = http.Header{}
+	}
+	if c.author != "" { // as the gateway sends it
+		header.Set("X-Kv-Author", c.author)
 	}
 	status, answer, err := c.p.exchangeWith(t.Context(), method, path, body, header)
 	if err != nil {
@@ -192,31 +217,64 @@ func (c *drillClient) do(t *testing.T, method, path, body string, header http.He
 
 func (c *drillClient) put(t *testing.T, key, value, query string) drillFact {
 	_, body := c.do(t, "PUT", "/put/"+key+query, `{"value":`+value+`}`, nil)
-	return c.note(t, key, body, value, 0)
+	return c.note(t, key, body, drillFact{value: value, asked: drillAsked{operation: "put", contentType: drillJSON}})
 }
 
-func (c *drillClient) note(t *testing.T, key string, body []byte, value string, with int64) drillFact {
-	f := drillFact{value: value, with: with}
+// note keeps what was asked, with what was answered to it.
+func (c *drillClient) note(t *testing.T, key string, body []byte, f drillFact) drillFact {
 	if err := json.Unmarshal(body, &f); err != nil || f.Version == 0 {
 		t.Errorf("%s: %s, %v", key, body, err)
 		return f
 	}
+	f.asked.author = c.author
 	c.facts[drillPlace{key, f.Version}] = f
-	c.latest[key] = f.Version
 	return f
 }
 
 func (c *drillClient) batch(t *testing.T, number string) {
 	keys, value := []string{c.name + "/last", c.name + "/0"}, `"batch `+number+`"`
-	_, body := c.do(t, "POST", "/batch", fmt.Sprintf(`{"operations":[{"op":"put","key":%q,"value":%s},{"op":"put","key":%q,"value":%s}]}`,
+	_, body := c.do(t, "POST", "/batch", fmt.Sprintf(`{"operations":[{"op":"put","key":%q,"value":%s},{"op":"put","key":%q,"value":%s,"ttl":"2h"}]}`,
 		keys[0], value, keys[1], value), nil)
 	var answer struct{ Results []json.RawMessage }
 	if err := json.Unmarshal(body, &answer); err != nil || len(answer.Results) != len(keys) {
 		t.Errorf("batch: %s, %v", body, err)
 		return
 	}
-	first := c.note(t, keys[0], answer.Results[0], value, 0)
-	c.note(t, keys[1], answer.Results[1], value, first.Revision)
+	asked := drillAsked{operation: "put", contentType: drillJSON}
+	first := c.note(t, keys[0], answer.Results[0], drillFact{value: value, asked: asked})
+	c.note(t, keys[1], answer.Results[1], drillFact{value: value, asked: asked, with: first.Revision})
+}
+
+// patch changes an object by a member, in both formats.
+func (c *drillClient) patch(t *testing.T, number string) {
+	key := c.name + "/patched"
+	c.put(t, key, `{"first":1.50}`, "?ttl=1h")
+	kind, body := "application/merge-patch+json", `{"second":`+number+`}`
+	if rand.IntN(2) == 0 {
+		kind, body = "application/json-patch+json", `[{"op":"add","path":"/second","value":`+number+`}]`
+	}
+	status, answer := c.do(t, "PATCH", "/patch/"+key, body, http.Header{"Content-Type": {kind}})
+	if status != http.StatusOK {
+		t.Errorf("PATCH %s: %d %s", key, status, answer)
+		return
+	}
+	c.note(t, key, answer, drillFact{value: `{"first":1.50,"second":` + number + `}`, asked: drillAsked{operation: "patch", contentType: drillJSON}})
+}
+
+// revert writes some version again that has a value.
+func (c *drillClient) revert(t *testing.T) {
+	for place, f := range c.facts {
+		if f.value == "" || c.gone[place] || strings.HasSuffix(place.key, "/short") {
+			continue
+		}
+		status, body := c.do(t, "POST", fmt.Sprintf("/revert/%s?version=%d", place.key, place.version), "", nil)
+		if status != http.StatusOK {
+			t.Errorf("revert %+v: %d %s", place, status, body)
+			return
+		}
+		c.note(t, place.key, body, drillFact{value: f.value, asked: drillAsked{operation: "revert", contentType: f.asked.contentType}})
+		return
+	}
 }
 
 // destroy erases the value of some version that has one.
@@ -239,68 +297,5 @@ func (c *drillClient) eraseAll(t *testing.T, number string) {
 	c.gone[drillPlace{key, f.Version}] = true
 	if status, body := c.do(t, "POST", "/destroy/"+key+"?all=true", "", nil); status != http.StatusOK {
 		t.Errorf("erase %s: %d %s", key, status, body)
-	}
-}
-
-// read returns what a GET answers, with the status as the number of the version when
-// it is not 200.
-func (c *drillClient) read(t *testing.T, key, query string) drillFact {
-	status, body := c.do(t, "GET", "/get/"+key+query, "", nil)
-	if status != http.StatusOK {
-		return drillFact{Version: -int64(status), value: string(body)}
-	}
-	var f struct {
-		drillFact
-		Value json.RawMessage
-	}
-	if err := json.Unmarshal(body, &f); err != nil {
-		t.Errorf("GET %s: %s, %v", key, body, err)
-	}
-	f.value = string(f.Value)
-	return f.drillFact
-}
-
-// verify compares every version with the store at that revision, and returns how many
-// there were.
-func (c *drillClient) verify(t *testing.T, revision int64) (compared int) {
-	for _, place := range slices.SortedFunc(maps.Keys(c.facts), func(a, b drillPlace) int { return strings.Compare(a.key, b.key) }) {
-		want := c.facts[place]
-		with := want.with
-		want.with = 0
-		got := c.read(t, place.key, fmt.Sprintf("?version=%d", place.version))
-		switch erased := c.gone[place] && (got.Version == -http.StatusGone || got.Version == -http.StatusNotFound); {
-		case with != 0 && (with <= revision) != (want.Revision <= revision):
-			t.Errorf("half of the batch of %+v is in the backup", place)
-		case want.Revision > revision:
-			if got.Version > 0 && got.Revision <= revision {
-				t.Errorf("%+v was written at %d and is in the backup at revision %d: %+v", place, want.Revision, revision, got)
-			}
-		case erased:
-		case want.value == "": // a tombstone
-			if got.Version != -http.StatusNotFound || !strings.Contains(got.value, "key_deleted") {
-				t.Errorf("%+v: %+v, want a tombstone", place, got)
-			}
-		case got != want:
-			t.Errorf("%+v: %+v, want %+v", place, got, want)
-		default:
-			compared++
-		}
-	}
-	if c.latest[c.name+"/short"] > 0 {
-		c.ended(t, c.name+"/short")
-	}
-	return compared
-}
-
-// ended waits until the tombstone of a key that has expired is written.
-func (c *drillClient) ended(t *testing.T, key string) {
-	for deadline := time.Now().Add(patience); ; {
-		if f := c.read(t, key, ""); f.Version == -http.StatusNotFound {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("%s has not ended", key)
-			return
-		}
 	}
 }
