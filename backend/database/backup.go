@@ -52,14 +52,16 @@ func Receive(ctx context.Context, target Target, fill func(partial string) error
 	if err := target.makeDirectory(filepath.Dir(target.Name)); err != nil {
 		return Summary{}, fmt.Errorf("backup: %w", err)
 	}
-	partial := target.Name + partialSuffix
+	dir := filepath.Dir(target.Name)
+	removeKilled(dir)
+	space, partial := roomIn(dir), target.Name+backupSuffix
 	lock, err := createLocked(partial)
 	if err != nil {
 		return Summary{}, fmt.Errorf("backup: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("backup: %w", err)
+			err = fmt.Errorf("backup: %w", space.explain(err))
 			removeDatabase(partial)
 		}
 		err = errors.Join(err, lock.Close())
@@ -126,10 +128,18 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored S
 	if err := refuseHot(backup); err != nil {
 		return Summary{}, "", err
 	}
+	partial := path + partialSuffix
+	removeDatabase(partial) // of a restore that was killed
+	space := roomIn(filepath.Dir(path))
+	defer func() { err = space.explain(err) }()
+	if info, err := os.Stat(backup); err == nil && info.Mode().IsRegular() {
+		if err := space.need(info.Size()); err != nil {
+			return Summary{}, "", err
+		}
+	}
 	if _, err = Verify(ctx, backup); err != nil {
 		return Summary{}, "", err
 	}
-	partial := path + partialSuffix
 	defer removeDatabase(partial) // unless it has become the database
 	if err := copyFile(ctx, backup, partial); err != nil {
 		return Summary{}, "", err

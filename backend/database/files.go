@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -45,8 +46,38 @@ func syncPath(path string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// partialSuffix is that of a file that is not complete.
-const partialSuffix = ".partial"
+const (
+	// partialSuffix is that of what a restore has copied so far.
+	partialSuffix = ".partial"
+	// backupSuffix is that of a backup that is not complete: no other program has such names.
+	backupSuffix = ".kv-backup.partial"
+	// killedAfter is how long nobody has written to a backup that is not complete before
+	// it counts as given up.
+	killedAfter = time.Minute
+)
+
+// removeKilled removes from a directory what backups have left there that were killed, under
+// whatever name: each is as large as the store, and a backup has a new name every time. One that
+// a process has locked is being made.
+func removeKilled(dir string) {
+	names, _ := filepath.Glob(filepath.Join(quoteGlob(dir), "*"+backupSuffix)) // the pattern is sound
+	for _, name := range names {
+		info, err := os.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() || time.Since(info.ModTime()) < killedAfter {
+			continue
+		}
+		lock := flock.New(name, flock.SetFlag(os.O_RDWR))
+		if locked, err := lock.TryLock(); err == nil && locked {
+			removeDatabase(name)
+		}
+		_ = lock.Close() // it is not there any more, or another's
+	}
+}
+
+// quoteGlob returns the pattern of a name alone.
+func quoteGlob(name string) string {
+	return strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[").Replace(name)
+}
 
 // createLocked makes an empty file as createEmpty does, and refuses one that another
 // process is writing. The lock ends when it is closed, or with the process.

@@ -154,7 +154,8 @@ func TestRestoreByRoot(t *testing.T) {
 // TestBackupTwice: two that write the same file do not mix.
 func TestBackupTwice(t *testing.T) {
 	url, backup := backedUp(t)
-	other := flock.New(backup + "2.partial")
+	half := backup + "2.kv-backup.partial"
+	other := flock.New(half)
 	if locked, err := other.TryLock(); err != nil || !locked {
 		t.Fatal(locked, err)
 	}
@@ -162,10 +163,46 @@ func TestBackupTwice(t *testing.T) {
 	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup + "2"}); err == nil || !strings.Contains(err.Error(), "another process is writing") {
 		t.Errorf("Backup = %v", err)
 	}
-	if _, err := os.Stat(backup + "2.partial"); err != nil {
+	if _, err := os.Stat(half); err != nil {
 		t.Errorf("the file of the other is gone: %v", err)
 	}
 	if _, err := database.Backup(t.Context(), url, database.Target{Name: filepath.Dir(backup), Replace: true}); err == nil || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("Backup to a directory = %v", err)
+	}
+}
+
+// TestBackupRemovesKilled: what a backup left that was killed goes with the next one in the
+// directory, under whatever name; what another is writing or has just written stays, and so does what no backup made.
+func TestBackupRemovesKilled(t *testing.T) {
+	url, backup := backedUp(t)
+	dir := filepath.Join(t.TempDir(), "odd [name]*")
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-time.Hour)
+	for name, age := range map[string]time.Time{
+		"killed.db.kv-backup.partial": long, "locked.db.kv-backup.partial": long, "fresh.db.kv-backup.partial": time.Now(),
+		"killed.db.kv-backup.partial-journal": long, "download.partial": long,
+	} {
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(name, []byte("half"), 0o640), os.Chtimes(name, age, age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := flock.New(filepath.Join(dir, "locked.db.kv-backup.partial"))
+	if locked, err := other.TryLock(); err != nil || !locked {
+		t.Fatal(locked, err)
+	}
+	defer other.Close()
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: filepath.Join(dir, filepath.Base(backup))}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if got, want := strings.Join(names, " "), "backup.db download.partial fresh.db.kv-backup.partial locked.db.kv-backup.partial"; err != nil || got != want {
+		t.Errorf("there are %s, %v, want %s", got, err, want)
 	}
 }

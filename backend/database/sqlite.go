@@ -17,6 +17,8 @@ import (
 	gormsqlite "gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"kvstore/backend/kv"
 )
 
 // Everything that is particular to SQLite stands in this file.
@@ -93,7 +95,7 @@ func withReader(path string, fn func(*gorm.DB) error) error {
 func withConnection(path string, pragmas url.Values, fn func(*gorm.DB) error) error {
 	db, err := openPool(path, pragmas, 1, nil)
 	if err != nil {
-		return fmt.Errorf("the database file is damaged or cannot be read: %w", err)
+		return unreadable(err)
 	}
 	conns, err := db.DB()
 	if err != nil {
@@ -175,7 +177,7 @@ func checkFile(db *gorm.DB) (finding, error) {
 		Row().Scan(&tables, &id, &size)
 	switch {
 	case err != nil:
-		return finding{}, fmt.Errorf("the database file is damaged or cannot be read: %w", err)
+		return finding{}, unreadable(err)
 	case tables == 0:
 		return finding{isNew: true, whole: true}, nil
 	case id != applicationID:
@@ -184,6 +186,14 @@ func checkFile(db *gorm.DB) (finding, error) {
 		return finding{}, nil
 	}
 	return finding{whole: true, small: size <= maxRowCheckBytes}, check(db, "quick_check")
+}
+
+// unreadable says of the first read why it failed, as far as SQLite tells.
+func unreadable(err error) error {
+	if errors.Is(kindOf(err), kv.ErrStorageFull) { // the file is whole, and there may be a lot of it
+		return fmt.Errorf("the disk is full, there is no room for the 32 KiB beside the database that it is opened with (its file -shm): %w", err)
+	}
+	return fmt.Errorf("the database file is damaged or cannot be read: %w", err)
 }
 
 // check runs one of SQLite's own checks (quick_check or integrity_check).

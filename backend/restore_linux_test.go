@@ -1,0 +1,267 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kvstore/backend/database"
+)
+
+// A fillingContext does something at the n-th look at whether it has ended, which is in the
+// middle of what looks often.
+type fillingContext struct {
+	context.Context
+	n    int
+	fill func()
+}
+
+func (c *fillingContext) Err() error {
+	if c.n--; c.n == 0 {
+		c.fill()
+	}
+	return c.Context.Err()
+}
+
+// stockedUp makes a store with some megabytes in a directory and a backup of it elsewhere, and
+// leaves it stopped.
+func stockedUp(t *testing.T, env []string, keys int) (stored shelf, backup string) {
+	t.Helper()
+	p := spawn(t, env)
+	stored = shelf{}
+	for i := range keys {
+		if status := stored.put(t, p, fmt.Sprintf("old%d", i), 200_000); status != http.StatusOK {
+			t.Fatal(status)
+		}
+	}
+	backup = filepath.Join(t.TempDir(), "backup.db")
+	p.command(t, true, "backup", backup)
+	p.stop(t)
+	return stored, backup
+}
+
+// stop ends the process as an operator does.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+}
+
+// onlyThese reports files in a directory that are not wanted.
+func onlyThese(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("there are %q, want %q", names, want)
+	}
+}
+
+// TestRestoreOnFullDisk: a restore that finds no room says how much it needs; the store is as it
+// was, and nothing is left of the copy, whether it was known before or the disk filled up meanwhile.
+func TestRestoreOnFullDisk(t *testing.T) {
+	d := newDisk(t, "64m")
+	env := environment(filepath.Join(d.dir, "kv.db"), "2")
+	stored, backup := stockedUp(t, env, 60)
+	restore := func(ctx context.Context) {
+		t.Helper()
+		_, kept, err := database.Restore(ctx, backup, "sqlite:"+filepath.Join(d.dir, "kv.db"), time.Now())
+		if err == nil || kept != "" || !strings.Contains(err.Error(), "bytes free in "+d.dir) {
+			t.Errorf("restore = %q, %v", kept, err)
+		}
+		for _, part := range []string{"kv.db.partial", "kv.db.restoring"} {
+			if _, err := os.Stat(filepath.Join(d.dir, part)); err == nil {
+				t.Errorf("%s is left", part)
+			}
+		}
+	}
+	ballast := ""
+	restore(&fillingContext{t.Context(), 100, func() { ballast = d.fill(t) }})
+	if ballast == "" {
+		t.Fatal("the restore did not come to its middle")
+	}
+	restore(t.Context())
+	refusedToStart(t, env, "the disk is full") // and does not call the database damaged
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	p := spawn(t, env)
+	stored.verify(t, p)
+	p.stop(t)
+	p.command(t, true, "restore", backup)
+	p = spawn(t, env)
+	stored.verify(t, p)
+	p.check(t)
+}
+
+// TestBackupOnFullDisk: where the backup goes there is no room, for one that the service sends and for one that is
+// read from the file; and where the service makes its copy the disk fills up in the middle.
+func TestBackupOnFullDisk(t *testing.T) {
+	faulty, full := newFaultyDisk(t), newDisk(t, "4m")
+	env := faulty.environment(t)
+	stored, _ := stockedUp(t, env, 40)
+	target := filepath.Join(full.dir, "backup.db")
+	p := spawn(t, env)
+	p.faulty = true
+	for range 2 {
+		out := p.command(t, false, "backup", target)
+		if !strings.Contains(out, "bytes free in "+full.dir) {
+			t.Errorf("backup:\n%s", out)
+		}
+		onlyThese(t, full.dir)
+		if p.cmd.ProcessState == nil { // then of the stopped one
+			faulty.set(t, fault{op: "write", suffix: ".copy", err: syscall.ENOSPC, mode: "short"})
+			p.answered(t, "GET", "/db/backup", "", http.StatusInsufficientStorage, `"storage_full"`)
+			faulty.set(t)
+			onlyThese(t, faulty.dir, "kv.db", "kv.db-shm", "kv.db-wal", "kv.db.lock")
+			stored.put(t, p, "goes on", 1_000)
+			p.answered(t, "HEAD", "/db/backup", "", http.StatusOK, "")
+			p.stop(t)
+		}
+	}
+	p = spawn(t, env)
+	stored.verify(t, p)
+	p.command(t, true, "backup", filepath.Join(t.TempDir(), "backup.db"))
+}
+
+// TestKillRestore kills a restore at the moments when it has come to one of its steps, and anywhere. What starts
+// then is the old store or the new one, whole; or it says that the restore must be repeated, and
+// then it is the new one.
+func TestKillRestore(t *testing.T) {
+	dir := t.TempDir()
+	env := environment(filepath.Join(dir, "kv.db"), "2")
+	stored, backup := stockedUp(t, env, 15)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	exists := func(suffix string) func() bool {
+		return func() bool { _, err := os.Stat(filepath.Join(dir, "kv.db"+suffix)); return err == nil }
+	}
+	aside := func() bool {
+		names, _ := filepath.Glob(filepath.Join(dir, "kv.db.before-restore-*"))
+		return len(names) > 0
+	}
+	moments := []func() bool{
+		exists(".partial"), exists(".restoring"), aside,
+		func() bool { return aside() && exists("")() },
+		func() bool { return exists(".partial")() && rand.IntN(20_000) == 0 },
+	}
+	for round := range 25 {
+		names, _ := filepath.Glob(filepath.Join(dir, "kv.db.before-restore-*"))
+		for _, name := range names {
+			os.Remove(name)
+		}
+		// What the backup has not: it tells the old store from the new one.
+		p := spawn(t, env)
+		mark := fmt.Sprintf("/put/new%d", round)
+		p.answered(t, "PUT", mark, `{"value":1}`, http.StatusOK, "")
+		p.kill(t) // so that the old one is in two files
+
+		restore := exec.Command(path, "restore", backup)
+		restore.Env = env
+		if err := restore.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- restore.Wait() }()
+		killWhen(t, restore, ended, moments[round%len(moments)])
+
+		found[afterKill(t, env, backup, strings.TrimPrefix(mark, "/put"), stored)]++
+		if t.Failed() {
+			t.Fatalf("round %d", round)
+		}
+	}
+	t.Logf("after a kill: %v", found)
+}
+
+// killWhen kills a process as soon as it has come to something, unless it has ended.
+func killWhen(t *testing.T, command *exec.Cmd, ended chan error, come func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !come(); {
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the restore does not end")
+		}
+	}
+	_ = command.Process.Kill()
+	<-ended
+}
+
+// afterKill starts the service and says what it found: the old store, the new one, or that the restore was
+// to be repeated.
+func afterKill(t *testing.T, env []string, backup, mark string, stored shelf) (found string) {
+	t.Helper()
+	path, _ := binary()
+	command := exec.Command(path, "check")
+	command.Env = append(slices.Clip(env), "GORACE=atexit_sleep_ms=0")
+	_, _ = command.CombinedOutput() // it must not matter that somebody looks first
+	dir := filepath.Dir(strings.TrimPrefix(env[len(env)-2], "KV_DATABASE_URL=sqlite:"))
+	if _, err := os.Stat(filepath.Join(dir, "kv.db.restoring")); err == nil {
+		found = "repeated, "
+		refusedToStart(t, env, "a restore was interrupted before its end: repeat it")
+		again := exec.Command(path, "restore", backup)
+		again.Env = env
+		if out, err := again.CombinedOutput(); err != nil {
+			t.Fatalf("the repeated restore: %v\n%s", err, out)
+		}
+	}
+	p := spawn(t, env)
+	status, _, err := p.exchange(t.Context(), "GET", "/get"+mark, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found += "new"; status == http.StatusOK {
+		found = strings.TrimSuffix(found, "new") + "old"
+	}
+	if found == "repeated, old" {
+		t.Error("the repeated restore restored nothing")
+	}
+	for key, value := range stored {
+		_, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
+		if err != nil || !strings.Contains(string(body), value) {
+			t.Errorf("%s store: GET %s: %.200s, %v", found, key, body, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "kv.db.partial")); err == nil {
+		t.Error("kv.db.partial is left after the start")
+	}
+	p.kill(t)
+	p.check(t)
+	return found
+}
+
+// refusedToStart starts the service, which must end and say why.
+func refusedToStart(t *testing.T, env []string, want string) {
+	t.Helper()
+	path, _ := binary()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	start := exec.CommandContext(ctx, path)
+	start.Env = env
+	if out, err := start.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("the start: %v\n%s", err, out)
+	}
+}
