@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
@@ -43,8 +44,9 @@ func (c *Copy) Close() error {
 
 // Copy makes a copy of the database while it is read and written. The copy has every
 // transaction that was committed before Copy was called, and each later one whole or not at
-// all. It takes pages from the connection that writes, a megabyte at a time, so that a
-// write waits for it a few milliseconds, and Scrub does not wait for it as for a
+// all. It takes pages from the connection that writes, a megabyte at a time, and then leaves
+// that to writes for as long as it had it, so that a write waits for it a few milliseconds
+// and seldom for two steps; Scrub does not wait for it as for a
 // read: what is written meanwhile is written to the copy too.
 //
 // The copy takes as much space as the database, beside it. Errors: kv.ErrStorageFull
@@ -113,6 +115,7 @@ func (db *DB) copyPages(ctx context.Context, target *sqlite3.SQLiteConn, between
 		}
 	}()
 	for done := false; !done; {
+		var took time.Duration
 		if err := db.withWriter(ctx, func(conn *sql.Conn) error {
 			return conn.Raw(func(raw any) (err error) {
 				current := raw.(*sqlite3.SQLiteConn)
@@ -124,7 +127,9 @@ func (db *DB) copyPages(ctx context.Context, target *sqlite3.SQLiteConn, between
 					err = errors.New("the connection that writes was replaced meanwhile")
 				}
 				if err == nil {
+					began := time.Now()
 					done, err = backup.Step(copyPages)
+					took = time.Since(began)
 				}
 				return err
 			})
@@ -132,8 +137,20 @@ func (db *DB) copyPages(ctx context.Context, target *sqlite3.SQLiteConn, between
 			return err
 		}
 		between()
+		if !done {
+			yield(ctx, took)
+		}
 	}
 	return nil
+}
+
+// yield waits as long as a step took. Without it every write waits for a step: beside the copy of 1 GB eight writers
+// had 240 to 450 writes/s, p50 9 to 18 ms, and with it 490 to 850, p50 3.5 to 3.7 ms (two cores, busy with other work).
+func yield(ctx context.Context, took time.Duration) {
+	select {
+	case <-ctx.Done(): // the next step says it
+	case <-time.After(took):
+	}
 }
 
 // openCopy finishes the copy in the file of that name and takes the name away.
