@@ -29,6 +29,7 @@ type project struct {
 	directory   string
 	command     []string // docker-compose, or docker compose where there is the plugin
 	environment []string
+	taskProgram string // of "go tool task", "" until it is needed
 }
 
 // newProject copies the checkout. At the end of the test its containers are removed, after their logs if it failed.
