@@ -219,6 +219,40 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// A stream goes on only while its token is what it was: not when the file gives it other
+// rules, another name, or an end that has come.
+func TestGrantEndsWithChanges(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		change, from, to string
+	}{
+		{"fewer rights", "allow: [read, write]", "allow: [write]"},
+		{"another prefix", "prefix: app/", "prefix: app/a/"},
+		{"another name", "name: t", "name: u"},
+		{"an end that has come", "expires: never", "expires: 2025-12-31T00:00:00Z"},
+	} {
+		t.Run(c.change, func(t *testing.T) {
+			v := newVault(t)
+			secret := v.add(t, "t", time.Time{}, "read,write:app/")
+			g := open(t, v, func() time.Time { return now })
+			grant, denial := g.Check([]byte("/watch"), bearer(t, secret))
+			if denial != nil || !g.Holds(grant) {
+				t.Fatal(denial)
+			}
+			text, err := os.ReadFile(v.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := strings.Replace(string(text), c.from, c.to, 1)
+			if changed == string(text) {
+				t.Fatalf("no %q in:\n%s", c.from, text)
+			}
+			write(t, v.path, changed)
+			eventually(t, "the grant ends", func() bool { return !g.Holds(grant) })
+		})
+	}
+}
+
 func TestWhatTheBackendIsTold(t *testing.T) {
 	v := newVault(t)
 	v.add(t, "all", time.Time{}, "read,write:")
