@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -174,6 +175,36 @@ func FuzzBearer(f *testing.F) {
 		}
 		if got := page.Versions[0].Author; got == nil && author != "" || got != nil && *got != author {
 			t.Fatalf("%q is stored as %v", author, got)
+		}
+	})
+}
+
+// FuzzPut sends any body: no 5xx, no panic, and what is accepted comes back.
+func FuzzPut(f *testing.F) {
+	for _, body := range []string{`{"value":1}`, `{"value":null}`, `{"value":"\ud800"}`, `{`, ``, `[]`, `{"value":[{"a":1e400}]}`, "\xff", `{"value":1,"value":2}`} {
+		f.Add([]byte(body))
+	}
+	handler := fuzzHandler(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		put := httptest.NewRecorder()
+		handler.ServeHTTP(put, httptest.NewRequest(http.MethodPut, "/put/k", bytes.NewReader(body)))
+		if put.Code >= 500 {
+			t.Fatalf("%d for %q", put.Code, body)
+		}
+		if put.Code != 200 {
+			return
+		}
+		get := httptest.NewRecorder()
+		handler.ServeHTTP(get, httptest.NewRequest(http.MethodGet, "/get/k", http.NoBody))
+		var sent, got map[string]json.RawMessage
+		if err := json.Unmarshal(body, &sent); err != nil {
+			t.Fatalf("accepted %q: %v", body, err)
+		}
+		if err := json.Unmarshal(get.Body.Bytes(), &got); err != nil {
+			t.Fatalf("%v in %q", err, get.Body)
+		}
+		if !bytes.Equal(sent["value"], got["value"]) {
+			t.Fatalf("sent %q, got %q", sent["value"], got["value"])
 		}
 	})
 }

@@ -31,13 +31,6 @@ const (
 // An Option changes what New makes.
 type Option func(*API)
 
-// StreamTimes sets the time without an event after which a stream has a heartbeat,
-// and the time that a client may take nothing of what is sent before it is let go.
-// They are 15 and 20 seconds.
-func StreamTimes(heartbeat, stall time.Duration) Option {
-	return func(a *API) { a.heartbeat, a.stall = heartbeat, stall }
-}
-
 // eventData documents the data of an event.
 type eventData struct { //nolint:unused // for the annotations
 	Key       string       `json:"key" example:"app/db/host"`
@@ -111,7 +104,7 @@ func (a *API) watch(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := a.store.WatchKeys(keys, since)
+	w, err := a.store.Watch(keys, since)
 	if err != nil {
 		return err
 	}

@@ -285,7 +285,7 @@ func TestWatchProblems(t *testing.T) {
 func (s *watched) waitForRoom(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		w, err := s.store.Watch("", store.Now)
+		w, err := s.store.Watch(kv.Prefixes{""}, store.Now)
 		if err == nil {
 			w.Close()
 			return

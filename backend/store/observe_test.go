@@ -63,7 +63,7 @@ func TestObserve(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	s := open(t, options{keep: 1, maxWatchers: 7})
-	w, err := s.Watch("", store.Now)
+	w, err := s.Watch(kv.Prefixes{""}, store.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,19 +48,14 @@ type Delivery struct {
 	Compacted int64
 }
 
-// Watch returns the feed of all writes behind the revision since, or Now, to keys
-// that begin with prefix. None is missed and none comes twice, and those of one
-// transaction that are not history yet come in one delivery. The caller must Close
-// it.
+// Watch returns the feed of all writes behind the revision since, or Now, to keys of the
+// set. None is missed and none comes twice, and those of one transaction that are not
+// history yet come in one delivery. Each prefix costs as much as a watch of its own. The
+// caller must Close it.
 //
-// Errors: kv.ErrInvalidKey for the prefix, kv.ErrFutureRevision,
+// Errors: kv.ErrInvalidKey for a prefix, kv.ErrFutureRevision,
 // kv.ErrTooManyWatchers, or kv.ErrUnavailable for a store that is closing.
-func (s *Store) Watch(prefix string, since int64) (*Watch, error) {
-	return s.WatchKeys(kv.Prefixes{prefix}, since)
-}
-
-// WatchKeys is Watch for a set of keys. Each of its prefixes costs as much as a watch.
-func (s *Store) WatchKeys(keys kv.Prefixes, since int64) (*Watch, error) {
+func (s *Store) Watch(keys kv.Prefixes, since int64) (*Watch, error) {
 	for _, prefix := range keys {
 		if err := kv.CheckPrefix(prefix); err != nil {
 			return nil, err

@@ -21,7 +21,7 @@ const patience = 10 * time.Second
 
 func watch(t testing.TB, s *store.Store, prefix string, since int64) *store.Watch {
 	t.Helper()
-	w, err := s.Watch(prefix, since)
+	w, err := s.Watch(kv.Prefixes{prefix}, since)
 	if err != nil {
 		t.Fatalf("Watch(%q, %d): %v", prefix, since, err)
 	}

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -125,22 +124,4 @@ func (c *Collector) Spans() []Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]Span(nil), c.spans...)
-}
-
-// Await returns the spans once enough says so, and fails the test when that takes
-// more than 20 seconds.
-func (c *Collector) Await(t *testing.T, enough func([]Span) bool) []Span {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for {
-		spans := c.Spans()
-		if enough(spans) {
-			return spans
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-deadline:
-			t.Fatalf("not the spans that were waited for: %+v", spans)
-		}
-	}
 }
