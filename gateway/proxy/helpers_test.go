@@ -75,6 +75,12 @@ func defaults(t *testing.T, backends ...string) (proxy.Config, *journal) {
 // start serves a gateway in front of backends; change may adapt its settings.
 func start(t *testing.T, change func(*proxy.Config), backends ...string) *gateway {
 	t.Helper()
+	return startBehind(t, func(l net.Listener) net.Listener { return l }, change, backends...)
+}
+
+// startBehind is start with something in front of the listener.
+func startBehind(t *testing.T, wrap func(net.Listener) net.Listener, change func(*proxy.Config), backends ...string) *gateway {
+	t.Helper()
 	cfg, log := defaults(t, backends...)
 	if change != nil {
 		change(&cfg)
@@ -89,7 +95,7 @@ func start(t *testing.T, change func(*proxy.Config), backends ...string) *gatewa
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(ctx, listener) }()
+	go func() { served <- p.Serve(ctx, wrap(listener)) }()
 	address := listener.Addr().String()
 	g := &gateway{URL: "http://" + address, address: address, proxy: p, log: log}
 	g.Close = sync.OnceValue(func() error {

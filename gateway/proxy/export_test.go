@@ -1,0 +1,8 @@
+package proxy
+
+// Clients is how many clients are counted.
+func (p *Proxy) Clients() int {
+	p.clients.mu.Lock()
+	defer p.clients.mu.Unlock()
+	return len(p.clients.counts)
+}
