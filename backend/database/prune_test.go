@@ -1,0 +1,40 @@
+package database_test
+
+import (
+	"errors"
+	"testing"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
+)
+
+// TestPruneOfTimesOutOfOrder: a version that is younger than a later one cannot be, so
+// something is wrong, and neither goes.
+func TestPruneOfTimesOutOfOrder(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	times := []kv.Timestamp{20, 10, 30}
+	if err := db.Update(t.Context(), func(tx *database.Tx) error {
+		if _, err := tx.Heads([]string{"k"}); err != nil {
+			return err
+		}
+		var entries []kv.Entry
+		for i, at := range times {
+			n := int64(i + 1)
+			entries = append(entries, kv.Entry{Key: "k", Version: n, Revision: n, Time: at, Operation: kv.OpPut, Value: []byte("1")})
+		}
+		tx.Totals = kv.Totals{Revision: 3, Versions: 3, Keys: 1}
+		head := database.Head{ID: 1, Version: 3, Revision: 3, Time: 30, TotalVersions: 3}
+		return tx.Append(map[string]database.Head{"k": head}, entries)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.Prune(t.Context(), "k", database.Retention{Before: 15}, 9); !errors.Is(err, kv.ErrCorrupt) {
+		t.Errorf("Prune = %d, %v, want ErrCorrupt", n, err)
+	}
+	for version := range int64(3) {
+		if _, err := db.Version(t.Context(), "k", version+1); err != nil {
+			t.Error(err)
+		}
+	}
+}
