@@ -34,6 +34,7 @@ func TestFaults(t *testing.T) {
 		t.Run("SIGTERM "+name, func(t *testing.T) { restartUnderLoad(t, table, name, syscall.SIGTERM) })
 	}
 	t.Run("SIGTERM one of two gateways", func(t *testing.T) { rollingRestart(t, table) })
+	t.Run("connections to backend cut", func(t *testing.T) { cutConnections(t, table) })
 	t.Run("SIGSTOP backend", func(t *testing.T) { stoppedBackend(t, table) })
 	t.Run("full disk", func(t *testing.T) { fullDisk(t, table) })
 	full := []string{fmt.Sprintf("write * %d 0 -1 short", syscall.ENOSPC)}
