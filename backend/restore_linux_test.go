@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,12 +22,12 @@ import (
 // middle of what looks often.
 type fillingContext struct {
 	context.Context
-	n    int
+	left atomic.Int64
 	fill func()
 }
 
 func (c *fillingContext) Err() error {
-	if c.n--; c.n == 0 {
+	if c.left.Add(-1) == 0 {
 		c.fill()
 	}
 	return c.Context.Err()
@@ -93,7 +94,9 @@ func TestRestoreOnFullDisk(t *testing.T) {
 		}
 	}
 	ballast := ""
-	restore(&fillingContext{t.Context(), 100, func() { ballast = d.fill(t) }})
+	filling := &fillingContext{Context: t.Context(), fill: func() { ballast = d.fill(t) }}
+	filling.left.Store(100)
+	restore(filling)
 	if ballast == "" {
 		t.Fatal("the restore did not come to its middle")
 	}
