@@ -228,15 +228,7 @@ func TestLateFillOfDeleted(t *testing.T) {
 		}, kv.ErrKeyNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			read, resume := make(chan struct{}), make(chan struct{})
-			var once sync.Once
-			s := open(t, options{maxKeys: 1, hooks: store.Hooks{AfterRead: func(e kv.Entry) {
-				if e.Key == "k" {
-					once.Do(func() { close(read); <-resume })
-				}
-			}}})
-			put(t, s, "k", "1")
-			put(t, s, "other", "0") // k leaves the cache
+			s, read, resume := openHeldRead(t)
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if entry, _, err := s.Get(t.Context(), "k"); err != nil || entry.Version != 1 {

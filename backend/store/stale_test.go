@@ -16,18 +16,26 @@ import (
 	"kvstore/backend/store"
 )
 
-// TestLateFill forces the order: a read misses and gets version 1, version 2 is
-// written and evicted again, and only then the read may fill the cache.
-func TestLateFill(t *testing.T) {
-	read, resume := make(chan struct{}), make(chan struct{})
+// openHeldRead opens a store whose only key in the cache is not k, at version 1. The first
+// read of k from the database closes read, and goes on when resume is closed.
+func openHeldRead(t *testing.T) (s *store.Store, read, resume chan struct{}) {
+	t.Helper()
+	read, resume = make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	s := open(t, options{maxKeys: 1, hooks: store.Hooks{AfterRead: func(e kv.Entry) {
+	s = open(t, options{maxKeys: 1, hooks: store.Hooks{AfterRead: func(e kv.Entry) {
 		if e.Key == "k" {
 			once.Do(func() { close(read); <-resume })
 		}
 	}}})
 	put(t, s, "k", "1")
 	put(t, s, "other", "0") // k leaves the cache
+	return s, read, resume
+}
+
+// TestLateFill forces the order: a read misses and gets version 1, version 2 is
+// written and evicted again, and only then the read may fill the cache.
+func TestLateFill(t *testing.T) {
+	s, read, resume := openHeldRead(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if entry, _ := get(t, s, "k"); entry.Version != 1 {
