@@ -163,7 +163,8 @@ func (d *drillTotals) count(past drillPast) {
 			latest = v
 		}
 	}
-	if latest.Version != 0 && latest.Operation != "delete" && latest.Operation != "expire" {
+	// A key that is erased is ended first, and the backup may be of the moment between the two.
+	if latest.Version != 0 && !slices.Contains([]string{"delete", "expire", "destroy"}, latest.Operation) {
 		d.Keys++
 	}
 }
