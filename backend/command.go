@@ -48,7 +48,11 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 		return mistake("the command is: backend %s", strings.TrimSpace(name+" "+known.args))
 	}
 	c.out = &oneAtATime{Writer: c.out}
-	return known.do(ctx, args)
+	err := known.do(ctx, args)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: interrupted; nothing was changed", name)
+	}
+	return err
 }
 
 func mistake(format string, args ...any) error {

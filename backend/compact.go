@@ -45,7 +45,10 @@ func (c command) compactBy(step func() (kv.Compaction, error)) error {
 	var freed, reported int64
 	for {
 		done, err := step()
-		if err != nil {
+		switch {
+		case errors.Is(err, context.Canceled):
+			return fmt.Errorf("compact: interrupted; %d bytes were given back", freed)
+		case err != nil:
 			return fmt.Errorf("compact: %d bytes were given back, then: %w", freed, err)
 		}
 		freed += done.Freed

@@ -66,7 +66,11 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 		return err
 	}
 	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger, Tracer: sight.tracing.Tracer()})
-	if err != nil {
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		logger.Info("stopped before the database was open")
+		return nil
+	case err != nil:
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()

@@ -66,4 +66,19 @@ func kindOfSystem(err error) error {
 	}
 }
 
+// unsound says of a file that a check could not read to its end that it is damaged,
+// unless the check was ended.
+func unsound(err error) error {
+	if wasEnded(err) {
+		return err
+	}
+	return fmt.Errorf("the database file is damaged: %w", err)
+}
+
+// wasEnded reports whether err is that of the context of a read, which tells nothing of
+// what was to be read.
+func wasEnded(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
 func isFull(number syscall.Errno) bool { return number == syscall.ENOSPC || number == syscall.EDQUOT }

@@ -47,7 +47,7 @@ func checkRows(db *gorm.DB) (*rowDamage, error) {
 	}
 	for _, check := range []func(*gorm.DB, *rowDamage) error{checkKeys, checkVersions, checkErased} {
 		if err := check(db, found); err != nil {
-			return nil, fmt.Errorf("the database file is damaged: %w", err)
+			return nil, unsound(err)
 		}
 	}
 	return found, nil

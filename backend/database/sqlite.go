@@ -193,6 +193,9 @@ func unreadable(err error) error {
 	if errors.Is(kindOf(err), kv.ErrStorageFull) { // the file is whole, and there may be a lot of it
 		return fmt.Errorf("the disk is full, there is no room for the 32 KiB beside the database that it is opened with (its file -shm): %w", err)
 	}
+	if wasEnded(err) {
+		return err
+	}
 	return fmt.Errorf("the database file is damaged or cannot be read: %w", err)
 }
 
@@ -200,7 +203,7 @@ func unreadable(err error) error {
 func check(db *gorm.DB, pragma string) error {
 	var found string
 	if err := db.Raw("PRAGMA " + pragma + "(1)").Row().Scan(&found); err != nil {
-		return fmt.Errorf("the database file is damaged: %w", err)
+		return unsound(err)
 	}
 	if found != "ok" {
 		return fmt.Errorf("the database file is damaged: %s", found)

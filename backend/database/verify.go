@@ -115,7 +115,7 @@ func checkCounts(db *gorm.DB, totals kv.Totals) error {
 				WHERE versions.key_id IS NOT keys.id OR versions.version IS NOT keys.version),
 			(SELECT coalesce(max(revision), 0) FROM versions)`).Row().Scan(&keys, &versions, &sum, &strays, &highest)
 	if err != nil {
-		return fmt.Errorf("the database file is damaged: %w", err)
+		return unsound(err)
 	}
 	for _, count := range []struct {
 		what         string
