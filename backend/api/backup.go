@@ -47,22 +47,20 @@ func BackupPace(window time.Duration, least int64) Option {
 //	@Description	Destroyed values are not in a backup made after they were destroyed; earlier backups have them still.
 //	@Description	For the operator, at the address of the backend itself; the gateway does not forward it. `backend backup FILE` gets and verifies
 //	@Description	one, and `backend restore FILE` puts it back.
+//	@ID				getBackup
 //	@Tags			operation
 //	@Produce		application/vnd.sqlite3
-//	@Success		200	{file}		binary	"The copy, an SQLite database"
+//	@Success		200	{file}		binary				"The copy, an SQLite database"
 //	@Header			200	{string}	Content-Disposition	"A name for the file, with the time and the revision"
 //	@Header			200	{string}	Repr-Digest			"On a GET: the SHA-256 of the copy (RFC 9530)"
 //	@Header			200	{string}	X-KV-Store			"The id of the store"
 //	@Header			200	{integer}	X-KV-Revision		"The revision of the last write in it"
 //	@Header			200	{integer}	X-KV-Keys			"How many keys exist in it, as total_keys of /db/stats"
 //	@Header			200	{integer}	X-KV-Versions		"How many versions it has, as total_versions of /db/stats"
-//	@Header			200	{string}	X-Request-Id		"The id of the request, the same in every log line"
-//	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
-//	@Failure		500	{object}	problem.Problem	"The database is damaged (code store_damaged)"
-//	@Failure		503	{object}	problem.Problem	"Another backup is being made or sent (code backup_running), or the database cannot be reached (code store_unavailable)"
-//	@Failure		507	{object}	problem.Problem	"The disk has no room for a copy; the detail has the numbers (code storage_full)"
+//	@Failure		404	{object}	problem.Problem		"Asked through the gateway (code not_found)"
+//	@Failure		503	{object}	problem.Problem		"Another backup is being made or sent (code backup_running)"
+//	@Failure		507	{object}	problem.Problem		"The disk has no room for a copy; the detail has the numbers (code storage_full)"
 //	@Router			/db/backup [get]
-//	@Router			/db/backup [head]
 func (a *API) backup(c *gin.Context) error {
 	if c.Request.Method == http.MethodHead {
 		stats, err := a.store.DatabaseStats(c.Request.Context())

@@ -23,61 +23,56 @@ type batchAnswer struct { //nolint:unused // for the annotations
 type batchResult struct { //nolint:unused // for the annotations
 	Op string `json:"op" enums:"put,delete,get,revert" example:"get"`
 	// get: false when there is nothing to read
-	Found bool   `json:"found" example:"true"`
+	Found bool   `json:"found,omitempty" example:"true"`
 	Key   string `json:"key" example:"app/db/host"`
 	// get: the JSON value as it was written, or base64
-	Value any `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
+	Value any `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// get: base64 when the value is bytes
-	Encoding string `json:"encoding" enums:"base64"`
+	Encoding string `json:"encoding,omitempty" enums:"base64"`
 	// get: the type of the bytes
-	ContentType string       `json:"content_type" example:"image/png"`
-	Version     int64        `json:"version" example:"2"`
-	Timestamp   kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
-	Revision    int64        `json:"revision" example:"42"`
+	ContentType string       `json:"content_type,omitempty" example:"image/png"`
+	Version     int64        `json:"version,omitempty" example:"2"`
+	Timestamp   kv.Timestamp `json:"timestamp,omitempty" swaggertype:"number" example:"1764000000.123456"`
+	Revision    int64        `json:"revision,omitempty" example:"42"`
 	// a write: what a put answers
-	Operation       string `json:"operation" enums:"create,update,delete,revert" example:"update"`
-	NewVersion      *int64 `json:"new_version" extensions:"x-nullable" example:"2"`
-	PreviousVersion *int64 `json:"previous_version" extensions:"x-nullable" example:"1"`
-	TotalVersions   int64  `json:"total_versions" example:"2"`
+	Operation       string `json:"operation,omitempty" enums:"create,update,delete,revert" example:"update"`
+	NewVersion      *int64 `json:"new_version,omitempty" extensions:"x-nullable" example:"2"`
+	PreviousVersion *int64 `json:"previous_version,omitempty" extensions:"x-nullable" example:"1"`
+	TotalVersions   int64  `json:"total_versions,omitempty" example:"2"`
 	// when the key ends, if it does
-	ExpiresAt kv.Timestamp `json:"expires_at" swaggertype:"number" example:"1764000090.123456"`
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
 	// get: always the database
-	Source string `json:"source" enums:"cache,database" example:"database"`
+	Source string `json:"source,omitempty" enums:"cache,database" example:"database"`
 	// get that finds nothing: why, as a problem has it
-	Status int    `json:"status" example:"404"`
-	Code   string `json:"code" example:"key_not_found"`
-	Detail string `json:"detail" example:"Key 'k' not found"`
+	Status int    `json:"status,omitempty" example:"404"`
+	Code   string `json:"code,omitempty" example:"key_not_found"`
+	Detail string `json:"detail,omitempty" example:"Key 'k' not found"`
 } //	@name	BatchResult
 
 // batch makes operations on several keys in one transaction.
 //
-//	@Summary		Several operations, all or nothing
-//	@Description	Makes up to 128 operations in one transaction, in their order, or none of them. Each sees what those before it
-//	@Description	did; a key may come more than once. `conditions` are of the state before the first operation, `if_version` of that
-//	@Description	at its operation; version 0 says that the key does not exist or is deleted. A get of a key that does not exist
-//	@Description	does not fail the batch: its result says so. Nobody writes between the operations of a batch, so one of gets alone
-//	@Description	reads several keys as they were at one revision. What gets and reverts read may come to 8 MiB, or to one value.
-//	@Description	A member that is not known, or is there twice, is refused.
-//	@Tags			entries
-//	@Accept			json
-//	@Produce		json
-//	@Param			body	body		batchRequest	true	"Conditions and operations; the body may have 64 KiB more than the largest value (KV_MAX_VALUE_BYTES)"
-//	@Success		200		{object}	batchAnswer
-//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400		{object}	problem.Problem	"The body is not JSON, or a key is invalid (code malformed_json, invalid_key)"
-//	@Failure		404		{object}	problem.Problem	"There is nothing to delete or to go back to; operation is its index (code key_not_found, key_deleted, version_not_found)"
-//	@Failure		410		{object}	problem.Problem	"The version to go back to was removed; operation is its index (code version_gone)"
-//	@Failure		412		{object}	problem.Problem	"A condition does not hold: condition or operation is its index, beside key and current_version (code precondition_failed)"
-//	@Failure		413		{object}	problem.Problem	"The body, a value, or what the batch reads is over the limit (code value_too_large, batch_too_large)"
-//	@Failure		415		{object}	problem.Problem	"The body is of another type than JSON (code unsupported_media_type)"
-//	@Failure		422		{object}	problem.Problem	"The body is no batch; detail names operations[i].field (code invalid_batch), or a revert must name a version (code invalid_version)"
-//	@Failure		429		{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500		{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
-//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time; whether the writes were made is not known (code backend_timeout)"
-//	@Failure		507		{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Summary			Several operations, all or nothing
+//	@Description		Makes up to 128 operations in one transaction, in their order, or none of them. Each sees what those before it
+//	@Description		did; a key may come more than once. `conditions` are of the state before the first operation, `if_version` of that
+//	@Description		at its operation; version 0 says that the key does not exist or is deleted. A get of a key that does not exist
+//	@Description		does not fail the batch: its result says so. Nobody writes between the operations of a batch, so one of gets alone
+//	@Description		reads several keys as they were at one revision. What gets and reverts read may come to 8 MiB, or to one value.
+//	@Description		A member that is not known, or is there twice, is refused.
+//	@ID					runBatch
+//	@Tags				entries
+//	@Accept				json
+//	@Produce			json
+//	@Param				body	body		batchRequest	true	"Conditions and operations; the body may have 64 KiB more than the largest value (KV_MAX_VALUE_BYTES)"
+//	@Success			200		{object}	batchAnswer
+//	@Failure			400		{object}	problem.Problem	"The body is not JSON, or a key is invalid (code malformed_json, invalid_key)"
+//	@Failure			404		{object}	problem.Problem	"There is nothing to delete or to go back to; operation is its index (code key_not_found, key_deleted, version_not_found)"
+//	@Failure			410		{object}	problem.Problem	"The version to go back to was removed; operation is its index (code version_gone)"
+//	@Failure			412		{object}	problem.Problem	"A condition does not hold: condition or operation is its index, beside key and current_version (code precondition_failed)"
+//	@Failure			413		{object}	problem.Problem	"The body, a value, or what the batch reads is over the limit (code value_too_large, batch_too_large)"
+//	@Failure			415		{object}	problem.Problem	"The body is of another type than JSON (code unsupported_media_type)"
+//	@Failure			422		{object}	problem.Problem	"The body is no batch; detail names operations[i].field (code invalid_batch), or a revert must name a version (code invalid_version)"
 //	@x-body-examples	{"application/json":{"conditions":[{"key":"stock/7","version":0}],"operations":[{"op":"put","key":"stock/7","value":{"left":10}},{"op":"put","key":"cart/ann","value":[7],"ttl":"30m"},{"op":"get","key":"cart/bob"}]}}
-//	@Router			/batch [post]
+//	@Router				/batch [post]
 func (a *API) batch(c *gin.Context) error {
 	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
 		return err

@@ -20,7 +20,7 @@ const maxBatchItems = 128
 // batchRequest is the body of a batch.
 type batchRequest struct { //nolint:unused // for the annotations
 	// what must hold before the first operation, at most 128
-	Conditions []batchCondition `json:"conditions"`
+	Conditions []batchCondition `json:"conditions,omitempty"`
 	// 1 to 128, in the order in which they are made
 	Operations []batchOperation `json:"operations" binding:"required"`
 } //	@name	BatchRequest
@@ -35,17 +35,17 @@ type batchOperation struct { //nolint:unused // for the annotations
 	Op  string `json:"op" binding:"required" enums:"put,delete,get,revert" example:"put"`
 	Key string `json:"key" binding:"required" example:"app/db/host"`
 	// put: any JSON value, or base64
-	Value any `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
+	Value any `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// put: base64 says that value is the base64 of bytes
-	Encoding string `json:"encoding" enums:"base64"`
+	Encoding string `json:"encoding,omitempty" enums:"base64"`
 	// put: the type of the bytes; with encoding alone
-	ContentType string `json:"content_type" example:"image/png"`
+	ContentType string `json:"content_type,omitempty" example:"image/png"`
 	// put: how long the key exists, a Go duration
-	TTL string `json:"ttl" example:"90s"`
+	TTL string `json:"ttl,omitempty" example:"90s"`
 	// revert: the version to go back to; without, the last before the tombstone
-	Version int64 `json:"version" minimum:"1" example:"2"`
+	Version int64 `json:"version,omitempty" minimum:"1" example:"2"`
 	// what must be the latest version at this point of the batch; 0: none
-	IfVersion int64 `json:"if_version" minimum:"0" example:"3"`
+	IfVersion int64 `json:"if_version,omitempty" minimum:"0" example:"3"`
 } //	@name	BatchOperation
 
 // parseBatch reads the body of a batch, which is JSON. Whatever it does not know is

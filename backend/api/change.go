@@ -11,21 +11,14 @@ import (
 //	@Summary		Delete a key
 //	@Description	Makes a tombstone the next version of the key: reading the key is 404 afterwards. The versions before stay in the
 //	@Description	history and are read by `version`; `POST /revert/{key}` brings the last one back. `POST /destroy/{key}` erases.
+//	@ID				deleteEntry
 //	@Tags			entries
 //	@Produce		json
-//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"						example(app/db/host)
 //	@Param			If-Match		header		string	false	"Delete only if the latest version is one of these entity tags, or, for `*`, if the key exists"	example("3")
-//	@Param			If-None-Match	header		string	false	"Delete only if the latest version is none of these entity tags"									example("3")
+//	@Param			If-None-Match	header		string	false	"Delete only if the latest version is none of these entity tags"								example("3")
 //	@Success		200				{object}	putAnswer
 //	@Header			200				{string}	ETag			"The version of the tombstone, in quotes"
-//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
 //	@Failure		404				{object}	problem.Problem	"There is no such key, or it is deleted (code key_not_found, key_deleted)"
-//	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
-//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
 //	@Router			/delete/{key} [delete]
 func (a *API) deleteEntry(c *gin.Context) error {
 	change, _, err := changeOf(c, kv.OpDelete)
@@ -45,24 +38,17 @@ func (a *API) deleteEntry(c *gin.Context) error {
 //	@Description	Makes the value of an old version, with its content type, the next version of the key. The versions in between stay
 //	@Description	in the history. Without `version` it brings a deleted or expired key back, with the last value that it had. The new
 //	@Description	version does not expire.
-//	@Tags			entries
+//	@ID				revertEntry
+//	@Tags			versions
 //	@Produce		json
-//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"								example(app/db/host)
-//	@Param			version			query		int		false	"The version to go back to: a positive integer; needed unless the key is deleted"							minimum(1)	example(1)
-//	@Param			If-Match		header		string	false	"Write only if the latest version is one of these entity tags, or, for `*`, if the key exists"				example("3")
+//	@Param			version			query		int		false	"The version to go back to: a positive integer; needed unless the key is deleted"					minimum(1)	example(1)
+//	@Param			If-Match		header		string	false	"Write only if the latest version is one of these entity tags, or, for `*`, if the key exists"		example("3")
 //	@Param			If-None-Match	header		string	false	"Write only if the key is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
 //	@Success		200				{object}	putAnswer
 //	@Header			200				{string}	ETag			"The version that was written, in quotes"
-//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
 //	@Failure		404				{object}	problem.Problem	"There is no such key or version, or the version is a tombstone (code key_not_found, version_not_found, key_deleted)"
 //	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
-//	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, or is not given for a key that is not deleted (code invalid_version)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
-//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
 //	@Router			/revert/{key} [post]
 func (a *API) revertEntry(c *gin.Context) error {
 	change, q, err := changeOf(c, kv.OpRevert)

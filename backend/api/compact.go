@@ -19,13 +19,10 @@ type compactAnswer struct {
 //	@Summary		Give free space back to the disk
 //	@Description	Makes the database file smaller by up to 1 MiB of its free space. `free_bytes` says whether to call again.
 //	@Description	For the operator, at the address of the backend itself; the gateway does not forward it.
+//	@ID				compactDatabase
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	compactAnswer
-//	@Header			200	{string}	X-Request-Id	"The id of the request, the same in every log line"
-//	@Failure		503	{object}	problem.Problem	"The database cannot be reached, or the disk reports errors (code store_unavailable, disk_failed)"
-//	@Failure		500	{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		507	{object}	problem.Problem	"The disk is full (code storage_full)"
 //	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
 //	@Router			/db/compact [post]
 func (a *API) compact(c *gin.Context) error {

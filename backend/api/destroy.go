@@ -35,24 +35,18 @@ type destroyAnswer struct {
 //	@Description
 //	@Description	With `all=true` the key and its whole history are erased; reading it is 404 afterwards. A key that is written under
 //	@Description	that name later goes on counting, so that no version is used twice.
-//	@Tags			entries
+//	@ID				destroyEntry
+//	@Tags			versions
 //	@Produce		json
-//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"							example(app/db/host)
 //	@Param			versions		query		string	false	"The versions to erase: 1 to 1000 positive integers, separated by commas; either this or all=true"		example(1,2)
 //	@Param			all				query		bool	false	"Erase the key and its history"																			default(false)
 //	@Param			If-Match		header		string	false	"Destroy only if the latest version is one of these entity tags, or, for `*`, if the key exists"		example("3")
 //	@Param			If-None-Match	header		string	false	"Destroy only if the key is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
 //	@Success		200				{object}	destroyAnswer
-//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
 //	@Failure		404				{object}	problem.Problem	"There is no such key or version, or a version is a tombstone; nothing was erased (code key_not_found, version_not_found, key_deleted)"
 //	@Failure		410				{object}	problem.Problem	"A version was removed by retention; nothing was erased (code version_gone)"
-//	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was erased. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
 //	@Failure		422				{object}	problem.Problem	"versions is not a list of 1 to 1000 positive integers, or not exactly one of versions and all is given (code invalid_versions, invalid_all)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or a backup that is being made still needs the bytes; repeat the request (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the values were erased is not known (code backend_timeout)"
-//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was erased (code storage_full)"
+//	@Failure		503				{object}	problem.Problem	"A backup that is being made still needs the bytes; repeat the request (code store_unavailable)"
 //	@Router			/destroy/{key} [post]
 func (a *API) destroyEntry(c *gin.Context) error {
 	change, q, err := changeOf(c, kv.OpDestroy)

@@ -23,24 +23,17 @@ type patchOperation struct { //nolint:unused // for the annotations
 //	@Description	Numbers differ when their texts do; the order of members does not count. The patch has at most 1000 operations
 //	@Description	and is never longer than the one that replaces the whole value, which is the answer when the versions differ in more.
 //	@Description	It is correct, and not always the shortest there is.
-//	@Tags			entries
+//	@ID				getDiff
+//	@Tags			versions
 //	@Produce		application/json-patch+json
-//	@Param			key		path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
-//	@Param			from	query		int		false	"The version to start from; without, the one before `to`"	minimum(1)	example(1)
-//	@Param			to		query		int		false	"The version to arrive at, which may be the older one; without, the latest"	minimum(1)	example(2)
+//	@Param			from	query		int	false	"The version to start from; without, the one before `to`"					minimum(1)	example(1)
+//	@Param			to		query		int	false	"The version to arrive at, which may be the older one; without, the latest"	minimum(1)	example(2)
 //	@Success		200		{array}		patchOperation
-//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
 //	@Failure		404		{object}	problem.Problem	"There is no such key or version, or it is a tombstone (code key_not_found, key_deleted, version_not_found)"
 //	@Failure		409		{object}	problem.Problem	"One of the values is not JSON (code not_json)"
 //	@Failure		410		{object}	problem.Problem	"One of the versions was removed (code version_gone)"
 //	@Failure		422		{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to)"
-//	@Failure		429		{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500		{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/diff/{key} [get]
-//	@Router			/diff/{key} [head]
 func (a *API) getDiff(c *gin.Context) error {
 	key := keyOf(c)
 	q, err := queryOf(c)

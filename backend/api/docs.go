@@ -13,19 +13,39 @@ import (
 
 //	@title			Versioned key-value store
 //	@version		1.0
-//	@description	A key-value store that keeps every version of every key. Errors are `application/problem+json` (RFC 9457);
-//	@description	`code` is stable. Every answer carries `X-Request-Id`.
+//	@description	A key-value store that keeps every version of every key.
+//	@description
+//	@description	`HEAD` works wherever `GET` does: the same status and headers, without a body.
+//	@description
+//	@description	A key is everything behind the verb in the path, decoded once. Clients may send its slashes as they are, or as `%2F`.
+//	@description
+//	@description	Every error is `application/problem+json` (RFC 9457); its `code` is stable, and some codes have members of their own.
+//	@description	Every answer carries `X-Request-Id`, the same at every hop: that of the request when it has a sane one, else a new one.
 //	@license.name	MIT
+//	@license.url	https://opensource.org/license/mit
 //	@BasePath		/
+//
+//	@tag.name			entries
+//	@tag.description	Write, read and delete the value of a key
+//	@tag.name			versions
+//	@tag.description	What a key was, what changed, and how to go back or to erase
+//	@tag.name			keys
+//	@tag.description	Which keys there are
+//	@tag.name			watch
+//	@tag.description	A stream of what is written
+//	@tag.name			statistics
+//	@tag.description	Cache and database in numbers
+//	@tag.name			operation
+//	@tag.description	For supervisors and operators, and this document
 
 // openAPI serves the document that is generated from the annotations.
 //
 //	@Summary	The OpenAPI document
+//	@ID			getOpenAPI
 //	@Tags		operation
 //	@Produce	json
 //	@Success	200	{object}	object
 //	@Router		/openapi.json [get]
-//	@Router		/openapi.json [head]
 func (a *API) openAPI(c *gin.Context) error {
 	writeBody(c, docs.OpenAPI)
 	return nil
@@ -34,11 +54,11 @@ func (a *API) openAPI(c *gin.Context) error {
 // docsIndex leads to the page of the Swagger UI.
 //
 //	@Summary	The Swagger UI of this document
+//	@ID			getDocs
 //	@Tags		operation
 //	@Produce	html
 //	@Success	307	{string}	string	"The page is /docs/index.html"
 //	@Router		/docs [get]
-//	@Router		/docs [head]
 func (a *API) docsIndex(c *gin.Context) error {
 	c.Redirect(http.StatusTemporaryRedirect, "/docs/index.html")
 	return nil
@@ -48,14 +68,14 @@ func (a *API) docsIndex(c *gin.Context) error {
 // well, since the server sends no body.
 //
 //	@Summary	The files of the Swagger UI
+//	@ID			getDocsFile
 //	@Tags		operation
 //	@Produce	html
 //	@Param		file	path	string	true	"The name of the file"	example(index.html)
-//	@Success	200	"The file"
-//	@Success	307	"/docs/ leads to the page"
-//	@Failure	404	{object}	problem.Problem	"There is no such file (code not_found)"
+//	@Success	200		"The file"
+//	@Success	307		"/docs/ leads to the page"
+//	@Failure	404		{object}	problem.Problem	"There is no such file (code not_found)"
 //	@Router		/docs/{file} [get]
-//	@Router		/docs/{file} [head]
 func (a *API) swaggerUI() gin.HandlerFunc {
 	serve := ginswagger.WrapHandler(swaggerfiles.Handler, ginswagger.URL("/openapi.json"))
 	return func(c *gin.Context) {

@@ -22,32 +22,25 @@ import (
 //	@Description	are kept as they are, and the content type as it was sent; `GET /get/{key}?raw=true` gives them back. A raw value
 //	@Description	may be empty. `Content-Encoding` and `Content-Range` are refused, since the value would be kept as something else.
 //	@Description
-//	@Description	With `ttl` the key counts as deleted after that time, unless another version is written before; an older version
-//	@Description	does not come back. The answer has `expires_at` then.
-//	@Tags			entries
-//	@Accept			json,octet-stream
-//	@Produce		json
-//	@Param			key				path		string		true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it, control characters do not"	example(app/db/host)
-//	@Param			body			body		putRequest	true	"The value: any JSON value, null included, or a raw value, up to 1 MiB (KV_MAX_VALUE_BYTES)"
-//	@Param			ttl				query		string		false	"How long the key exists: a Go duration from 1ms to 876000h"															example(90s)
-//	@Param			If-Match		header		string		false	"Write only if the latest version is one of these entity tags, or, for `*`, if the key exists"						example("3")
-//	@Param			If-None-Match	header		string		false	"Write only if the key does not exist or is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
-//	@Success		200				{object}	putAnswer
-//	@Header			200				{string}	ETag			"The version that was written, in quotes"
-//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid, the body is not JSON, or it is a part of a value (code invalid_key, malformed_query, malformed_condition, malformed_json, partial_put)"
-//	@Failure		412				{object}	problem.Problem	"The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"
-//	@Failure		413				{object}	problem.Problem	"The value is over the limit (code value_too_large)"
-//	@Failure		415				{object}	problem.Problem	"The content type is not one, or the body is encoded (code unsupported_media_type)"
-//	@Failure		422				{object}	problem.Problem	"The body has no member value, or the ttl is not one (code missing_value, invalid_ttl)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
-//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Description		With `ttl` the key counts as deleted after that time, unless another version is written before; an older version
+//	@Description		does not come back. The answer has `expires_at` then.
+//	@ID					putEntry
+//	@Tags				entries
+//	@Accept				json,octet-stream
+//	@Produce			json
+//	@Param				body			body		putRequest	true	"The value: any JSON value, null included, or a raw value, up to 1 MiB (KV_MAX_VALUE_BYTES)"
+//	@Param				ttl				query		string		false	"How long the key exists: a Go duration from 1ms to 876000h"															example(90s)
+//	@Param				If-Match		header		string		false	"Write only if the latest version is one of these entity tags, or, for `*`, if the key exists"							example("3")
+//	@Param				If-None-Match	header		string		false	"Write only if the key does not exist or is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
+//	@Success			200				{object}	putAnswer
+//	@Header				200				{string}	ETag			"The version that was written, in quotes"
+//	@Failure			400				{object}	problem.Problem	"The body is not JSON, or a part of a value (code malformed_json, partial_put)"
+//	@Failure			413				{object}	problem.Problem	"The value is over the limit (code value_too_large)"
+//	@Failure			415				{object}	problem.Problem	"The content type is not one (code unsupported_media_type)"
+//	@Failure			422				{object}	problem.Problem	"The body has no member value, or the ttl is not one (code missing_value, invalid_ttl)"
 //	@x-body-examples	{"application/json":{"value":{"host":"db1","port":5432}}}
-//	@Router			/put/{key} [put]
-//	@Router			/put/{key} [post]
+//	@Router				/put/{key} [put]
+//	@Router				/put/{key} [post]
 func (a *API) putEntry(c *gin.Context) error {
 	change, q, err := changeOf(c, kv.OpPut) // before the body: it may be large
 	if err != nil {
@@ -78,32 +71,28 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Description	With `raw=true` the answer is the value alone, with its content type; a JSON value is `application/json`. Such an answer
 //	@Description	has the headers `X-KV-Version`, `X-KV-Revision` and, when the version was written with a ttl, `X-KV-Expires-At` (Unix
 //	@Description	seconds). `Range` and `If-Range` are understood, and a browser runs nothing of it (`Content-Security-Policy: sandbox`).
+//	@ID				getEntry
 //	@Tags			entries
-//	@Produce		json,octet-stream
-//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
-//	@Param			version			query		int		false	"The version to read: a positive integer"										minimum(1)	example(1)
+//	@Produce		json
+//	@Param			version			query		int		false	"The version to read: a positive integer"																													minimum(1)	example(1)
 //	@Param			at				query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction; finer than a microsecond is cut off. Not together with version"	example(2025-11-24T16:00:00.123456Z)
-//	@Param			raw				query		bool	false	"Answer with the value alone"													default(false)
-//	@Param			If-None-Match	header		string	false	"Answer 304 if the version is one of these entity tags"							example("3")
-//	@Param			If-Match		header		string	false	"Answer 412 unless the version is one of these entity tags"						example("3")
-//	@Param			Range			header		string	false	"With raw=true: which bytes of the value"										example(bytes=0-99)
+//	@Param			raw				query		bool	false	"Answer with the value alone"																																default(false)
+//	@Param			If-None-Match	header		string	false	"Answer 304 if the version is one of these entity tags"																										example("3")
+//	@Param			If-Match		header		string	false	"Answer 412 unless the version is one of these entity tags"																									example("3")
+//	@Param			Range			header		string	false	"With raw=true: which bytes of the value"																													example(bytes=0-99)
 //	@Success		200				{object}	entryAnswer
-//	@Success		206				{string}	string			"The bytes of a raw value that Range names"
-//	@Success		304				{string}	string			"The version is one that the client has"
+//	@Success		206				"The bytes of a raw value that Range names"
+//	@Success		304				"The version is one that the client has"
 //	@Header			200,206,304		{string}	ETag			"The version, in quotes; the same for the JSON and the raw answer"
-//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400				{object}	problem.Problem	"The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"
+//	@Header			200,206			{integer}	X-KV-Version	"With raw=true: the version"
+//	@Header			200,206			{integer}	X-KV-Revision	"With raw=true: its revision"
+//	@Header			200,206			{number}	X-KV-Expires-At	"With raw=true, when the version was written with a ttl: when the key ends, in Unix seconds"
 //	@Failure		404				{object}	problem.Problem	"There is no such key or version, or it was deleted or had expired (code key_not_found, version_not_found, key_deleted)"
 //	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
 //	@Failure		412				{object}	problem.Problem	"If-Match does not name the version (code precondition_failed)"
 //	@Failure		416				{object}	problem.Problem	"The range is not within the raw value (code invalid_range)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/get/{key} [get]
-//	@Router			/get/{key} [head]
 func (a *API) getEntry(c *gin.Context) error {
 	key := keyOf(c)
 	q, err := queryOf(c)

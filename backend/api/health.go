@@ -36,12 +36,12 @@ type healthAnswer struct {
 //
 //	@Summary		Health of every part
 //	@Description	200 when gateway, backend and database all work; else 503, with the same members.
+//	@ID				getHealth
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	healthAnswer
 //	@Failure		503	{object}	problem.Problem	"A part does not work (code unhealthy)"
 //	@Router			/health [get]
-//	@Router			/health [head]
 func (a *API) health(c *gin.Context) error {
 	backend := part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()}
 	if err := a.ping(c); err != nil {
@@ -65,12 +65,12 @@ func (a *API) health(c *gin.Context) error {
 //
 //	@Summary		Is the process alive
 //	@Description	For supervisors next to the process; not reachable through Traefik.
+//	@ID				getLiveness
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	part
 //	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/healthz [get]
-//	@Router			/healthz [head]
 func (a *API) alive(c *gin.Context) error {
 	return writeJSON(c, part{Status: "ok"})
 }
@@ -79,14 +79,12 @@ func (a *API) alive(c *gin.Context) error {
 //
 //	@Summary		Can the backend serve
 //	@Description	For supervisors and gateways; not reachable through Traefik. `store` identifies the store.
+//	@ID				getReadiness
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	part
-//	@Failure		503	{object}	problem.Problem	"The database does not answer (code store_unavailable, disk_failed)"
-//	@Failure		500	{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
 //	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/readyz [get]
-//	@Router			/readyz [head]
 func (a *API) ready(c *gin.Context) error {
 	if err := a.ping(c); err != nil {
 		return err

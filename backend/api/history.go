@@ -42,7 +42,7 @@ type historyVersion struct {
 	Author    *string `json:"author" extensions:"x-nullable" example:"alice"`
 	Destroyed bool    `json:"destroyed" example:"false"`
 	// when the key ends unless it is written again; absent for never
-	ExpiresAt kv.Timestamp `json:"expires_at,omitzero" swaggertype:"number" example:"1764000090.123456"`
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
 	// with values=true: as it was written, or base64; absent when the version has none
 	Value json.RawMessage `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// base64 when value is that
@@ -56,24 +56,17 @@ type historyVersion struct {
 //	@Description	For the next, older page repeat the request with `before` = `next_before`; to go back, with `after` = `previous_after`
 //	@Description	and without `before`. A page takes the same time wherever in the history it lies, and stays what it is while
 //	@Description	new versions are written. It ends early when the values in it have 4 MiB; `next_before` tells that there is more.
+//	@ID				getHistory
 //	@Tags			versions
 //	@Produce		json
-//	@Param			key		path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
-//	@Param			limit	query		int		false	"The most versions of a page"	minimum(1)	maximum(1000)	default(100)
-//	@Param			before	query		int		false	"Only versions below this one"	minimum(1)	example(2)
+//	@Param			limit	query		int		false	"The most versions of a page"										minimum(1)	maximum(1000)	default(100)
+//	@Param			before	query		int		false	"Only versions below this one"										minimum(1)	example(2)
 //	@Param			after	query		int		false	"Only versions above this one, and without before those next to it"	minimum(0)	example(3)
-//	@Param			values	query		bool	false	"Add the values"	default(false)
+//	@Param			values	query		bool	false	"Add the values"													default(false)
 //	@Success		200		{object}	historyAnswer
-//	@Header			200		{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400		{object}	problem.Problem	"The key or the query is invalid (code invalid_key, malformed_query)"
 //	@Failure		404		{object}	problem.Problem	"There is no such key, or it was destroyed with its history (code key_not_found)"
 //	@Failure		422		{object}	problem.Problem	"A parameter is invalid (code invalid_limit, invalid_before, invalid_after, invalid_values)"
-//	@Failure		429		{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500		{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		503		{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504		{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/history/{key} [get]
-//	@Router			/history/{key} [head]
 func (a *API) getHistory(c *gin.Context) error {
 	key := keyOf(c)
 	if err := kv.CheckKey(key); err != nil {

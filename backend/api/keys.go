@@ -36,7 +36,7 @@ type keyAnswer struct {
 	// the value of the latest version was destroyed
 	Destroyed bool `json:"destroyed" example:"false"`
 	// when the key ends unless it is written again; absent for never
-	ExpiresAt kv.Timestamp `json:"expires_at,omitzero" swaggertype:"number" example:"1764000090.123456"`
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
 } //	@name	Key
 
 // listKeys returns a page of the list of keys.
@@ -49,23 +49,17 @@ type keyAnswer struct {
 //	@Description	`after` may be such a prefix; the page then begins behind all its keys.
 //	@Description	With an access token, keys that it may not read are not listed, nor are prefixes that stand for no others.
 //	@Description	The page is a snapshot of the store at `revision`: a watch since that revision of the first page misses nothing.
+//	@ID				listKeys
 //	@Tags			keys
 //	@Produce		json
 //	@Param			prefix		query		string	false	"Only keys that begin with it; up to 512 bytes of UTF-8 without control characters"	example(app/)
-//	@Param			delimiter	query		string	false	"Fold keys at this text; the same rules"	example(/)
-//	@Param			after		query		string	false	"Only keys behind it; the same rules"	example(app/db/)
-//	@Param			limit		query		int		false	"The most keys and prefixes of a page"	minimum(1)	maximum(1000)	default(100)
-//	@Param			deleted		query		bool	false	"List keys that are deleted or have expired too"	default(false)
+//	@Param			delimiter	query		string	false	"Fold keys at this text; the same rules"											example(/)
+//	@Param			after		query		string	false	"Only keys behind it; the same rules"												example(app/db/)
+//	@Param			limit		query		int		false	"The most keys and prefixes of a page"												minimum(1)	maximum(1000)	default(100)
+//	@Param			deleted		query		bool	false	"List keys that are deleted or have expired too"									default(false)
 //	@Success		200			{object}	keysAnswer
-//	@Header			200			{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400			{object}	problem.Problem	"The query is invalid (code malformed_query)"
 //	@Failure		422			{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted)"
-//	@Failure		429			{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500			{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		503			{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504			{object}	problem.Problem	"The backend did not answer in time (code backend_timeout)"
 //	@Router			/keys [get]
-//	@Router			/keys [head]
 func (a *API) listKeys(c *gin.Context) error {
 	q, err := queryOf(c)
 	if err != nil {

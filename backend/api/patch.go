@@ -22,39 +22,32 @@ const (
 
 // patchEntry changes a part of a value.
 //
-//	@Summary		Change a part of a value
-//	@Description	Applies a merge patch (RFC 7396) or a JSON patch (RFC 6902) to the latest version and makes the result the next one, in
-//	@Description	one step: no write comes in between, and of many patches at once none is lost. What the patch does not touch keeps its
-//	@Description	text: every digit, the order of members. Without `ttl` the key ends when it would have ended before.
-//	@Description	A JSON patch has at most 1000 operations; a pointer, and the objects of a merge patch, go at most 128 levels deep.
-//	@Description	In `test`, numbers are compared by value. A member that is there twice in a patch is refused.
-//	@Tags			entries
-//	@Accept			application/merge-patch+json,application/json-patch+json
-//	@Produce		json
-//	@Param			key				path		string	true	"The key: 1 to 512 bytes of UTF-8 after percent-decoding; slashes belong to it"	example(app/db/host)
-//	@Param			body			body		object	true	"The patch, of the type that Content-Type names"
-//	@Param			ttl				query		string	false	"How long the key exists from now on, a Go duration"	example(90s)
-//	@Param			If-Match		header		string	false	"Only if one of these versions is the latest, * if the key exists"	example("3")
-//	@Param			If-None-Match	header		string	false	"Only if none of these versions is the latest"
-//	@Success		200				{object}	putAnswer
-//	@Header			200				{string}	ETag			"The version that was written, in quotes"
-//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400				{object}	problem.Problem	"The key, the query, a condition or the JSON is malformed (code invalid_key, malformed_query, malformed_condition, malformed_json)"
-//	@Failure		404				{object}	problem.Problem	"There is no such key (code key_not_found, key_deleted)"
-//	@Failure		409				{object}	problem.Problem	"The patch does not apply to the value: operation and pointer say where (code patch_conflict); or the value is not JSON (code not_json)"
-//	@Failure		410				{object}	problem.Problem	"The value of the latest version was destroyed (code version_gone)"
-//	@Failure		412				{object}	problem.Problem	"A condition does not hold; current_version is the latest (code precondition_failed)"
-//	@Failure		413				{object}	problem.Problem	"The patch or the result is over the limit (code value_too_large)"
-//	@Failure		415				{object}	problem.Problem	"The body is of another type; Accept-Patch has those that there are (code unsupported_media_type)"
-//	@Header			415				{string}	Accept-Patch	"The types of a patch"
-//	@Failure		422				{object}	problem.Problem	"The body is no patch of its type, or ttl is invalid (code invalid_patch, invalid_ttl)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500				{object}	problem.Problem	"The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or the disk does not give it back (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded); the header Retry-After tells when to try again, in seconds"
-//	@Failure		504				{object}	problem.Problem	"The backend did not answer in time; whether the write was made is not known (code backend_timeout)"
-//	@Failure		507				{object}	problem.Problem	"The disk is full; nothing was written (code storage_full)"
+//	@Summary			Change a part of a value
+//	@Description		Applies a merge patch (RFC 7396) or a JSON patch (RFC 6902) to the latest version and makes the result the next one, in
+//	@Description		one step: no write comes in between, and of many patches at once none is lost. What the patch does not touch keeps its
+//	@Description		text: every digit, the order of members. Without `ttl` the key ends when it would have ended before.
+//	@Description		A JSON patch has at most 1000 operations; a pointer, and the objects of a merge patch, go at most 128 levels deep.
+//	@Description		In `test`, numbers are compared by value. A member that is there twice in a patch is refused.
+//	@ID					patchEntry
+//	@Tags				entries
+//	@Accept				application/merge-patch+json,application/json-patch+json
+//	@Produce			json
+//	@Param				body			body		object	true	"The patch, of the type that Content-Type names"
+//	@Param				ttl				query		string	false	"How long the key exists from now on, a Go duration"				example(90s)
+//	@Param				If-Match		header		string	false	"Only if one of these versions is the latest, * if the key exists"	example("3")
+//	@Param				If-None-Match	header		string	false	"Only if none of these versions is the latest"
+//	@Success			200				{object}	putAnswer
+//	@Header				200				{string}	ETag			"The version that was written, in quotes"
+//	@Failure			400				{object}	problem.Problem	"The body is not JSON (code malformed_json)"
+//	@Failure			404				{object}	problem.Problem	"There is no such key (code key_not_found, key_deleted)"
+//	@Failure			409				{object}	problem.Problem	"The patch does not apply to the value: operation and pointer say where (code patch_conflict); or the value is not JSON (code not_json)"
+//	@Failure			410				{object}	problem.Problem	"The value of the latest version was destroyed (code version_gone)"
+//	@Failure			413				{object}	problem.Problem	"The patch or the result is over the limit (code value_too_large)"
+//	@Failure			415				{object}	problem.Problem	"The body is of another type; Accept-Patch has those that there are (code unsupported_media_type)"
+//	@Header				415				{string}	Accept-Patch	"The types of a patch"
+//	@Failure			422				{object}	problem.Problem	"The body is no patch of its type, or ttl is invalid (code invalid_patch, invalid_ttl)"
 //	@x-body-examples	{"application/merge-patch+json":{"port":5433},"application/json-patch+json":[{"op":"replace","path":"/port","value":5433}]}
-//	@Router			/patch/{key} [patch]
+//	@Router				/patch/{key} [patch]
 func (a *API) patchEntry(c *gin.Context) error {
 	change, err := a.patchChange(c)
 	if err != nil {

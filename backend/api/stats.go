@@ -28,13 +28,11 @@ type cacheStatsAnswer struct {
 // cacheStats describes the cache.
 //
 //	@Summary	Statistics of the cache
+//	@ID			getCacheStats
 //	@Tags		statistics
 //	@Produce	json
 //	@Success	200	{object}	cacheStatsAnswer
-//	@Failure	429	{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure	503	{object}	problem.Problem	"The backend or the database cannot be reached (code backend_unavailable, store_unavailable), or there is too much work already (code overloaded)"
 //	@Router		/cache/stats [get]
-//	@Router		/cache/stats [head]
 func (a *API) cacheStats(c *gin.Context) error {
 	stats := a.store.CacheStats()
 	return writeJSON(c, cacheStatsAnswer{
@@ -73,14 +71,11 @@ type databaseStatsAnswer struct {
 //
 //	@Summary		Statistics of the database
 //	@Description	Takes the same time however large the store is.
+//	@ID				getDatabaseStats
 //	@Tags			statistics
 //	@Produce		json
 //	@Success		200	{object}	databaseStatsAnswer
-//	@Failure		429	{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests)"
-//	@Failure		500	{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		503	{object}	problem.Problem	"The backend or the database cannot be reached, or the disk reports errors (code backend_unavailable, store_unavailable, disk_failed), or there is too much work already (code overloaded)"
 //	@Router			/db/stats [get]
-//	@Router			/db/stats [head]
 func (a *API) databaseStats(c *gin.Context) error {
 	stats, err := a.store.DatabaseStats(c.Request.Context())
 	if err != nil {

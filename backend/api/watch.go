@@ -67,21 +67,19 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Description	`event: cut` says that this client reads too slowly: `{"resume":R}`; the stream ends, and one since R misses nothing.
 //	@Description	With an access token, writes to keys that it may not read are passed over; the stream ends when the token does.
 //	@Description	When the server stops, streams end behind a whole event.
+//	@ID				watchKeys
 //	@Tags			watch
 //	@Produce		text/event-stream
 //	@Param			prefix			query		string	false	"What the keys begin with: at most 512 bytes of UTF-8 without control characters; empty for all"	example(app/)
-//	@Param			since			query		int		false	"The revision behind which the stream begins; 0 is the beginning of the store"					minimum(0)	example(42)
+//	@Param			since			query		int		false	"The revision behind which the stream begins; 0 is the beginning of the store"						minimum(0)	example(42)
 //	@Param			for				query		string	false	"End the stream after this time, a Go duration from 1ms to 876000h; without, it goes on"			example(2s)
 //	@Param			Last-Event-ID	header		int		false	"As since, and wins over it"																		minimum(0)
 //	@Success		200				{object}	eventData
-//	@Header			200				{string}	X-Request-Id	"The id of the request, the same at every hop"
-//	@Failure		400				{object}	problem.Problem	"The prefix or the query is invalid (code invalid_key, malformed_query)"
+//	@Failure		400				{object}	problem.Problem	"The prefix is invalid (code invalid_key)"
 //	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or for is no time (code invalid_for)"
-//	@Failure		429				{object}	problem.Problem	"The address of the client has too many requests under way; the header Retry-After tells when to try again, in seconds (code too_many_requests, too_many_watchers)"
-//	@Failure		500				{object}	problem.Problem	"What the request reads is damaged on the disk, or the disk does not give it back; it is not served (code store_damaged)"
-//	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers; the header Retry-After tells when to try again, in seconds), or the backend cannot be reached (code backend_unavailable, store_unavailable, disk_failed)"
+//	@Failure		429				{object}	problem.Problem	"The address of the client has too many watches (code too_many_watchers)"
+//	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers)"
 //	@Router			/watch [get]
-//	@Router			/watch [head]
 func (a *API) watch(c *gin.Context) error {
 	q, err := queryOf(c)
 	if err != nil {

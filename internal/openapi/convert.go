@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi2"
@@ -18,7 +19,7 @@ import (
 // convert turns the Swagger 2 document that swag generates into OpenAPI 3. It adds
 // what Swagger 2 has no words for: that errors are of another media type than
 // answers, that a member may be null (x-nullable), that one may be any JSON value
-// (x-any), and the examples of parameters.
+// (x-any), and the examples of parameters; and what all operations have in common.
 func convert(in io.Reader, out io.Writer) error {
 	text, err := io.ReadAll(in)
 	if err != nil {
@@ -32,31 +33,47 @@ func convert(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("convert: %w", err)
 	}
-	for _, path := range document.Paths.Map() {
-		for _, operation := range path.Operations() {
+	for _, item := range document.Paths.Map() {
+		for method, operation := range item.Operations() {
 			typeProblems(operation)
-			typeRawValues(operation)
 			giveExamples(operation)
 			giveBodies(operation)
+			nameSecond(item, method, operation)
 		}
 	}
-	for _, schema := range document.Components.Schemas {
-		openTypes(schema.Value)
-	}
-	secure(document)
+	addCommon(document)
+	giveTypes(document)
 	document.Servers = openapi3.Servers{{URL: "/"}}
 	if err := document.Validate(context.Background()); err != nil {
 		return fmt.Errorf("the converted document is not valid: %w", err)
+	}
+	return write(out, document)
+}
+
+func write(out io.Writer, document *openapi3.T) error {
+	text, err := document.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	if text, err = inOrder(text); err != nil {
+		return err
 	}
 	var answer bytes.Buffer
 	encoder := json.NewEncoder(&answer)
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(document); err != nil {
+	if err := encoder.Encode(json.RawMessage(text)); err != nil {
 		return err
 	}
 	_, err = answer.WriteTo(out)
 	return err
+}
+
+// nameSecond gives the POST that does what a PUT does an id of its own.
+func nameSecond(item *openapi3.PathItem, method string, operation *openapi3.Operation) {
+	if method == http.MethodPost && item.Put != nil {
+		operation.OperationID = "post" + strings.TrimPrefix(operation.OperationID, "put")
+	}
 }
 
 // parse reads the document. The example of a parameter is none of Swagger 2, and is
@@ -137,39 +154,6 @@ func typeProblems(operation *openapi3.Operation) {
 				response.Value.Content = openapi3.Content{problem.ContentType: media}
 				break
 			}
-		}
-	}
-}
-
-// typeRawValues says that where bytes are answered, they may be of any type.
-func typeRawValues(operation *openapi3.Operation) {
-	const bytes = "application/octet-stream"
-	for _, response := range operation.Responses.Map() {
-		content := response.Value.Content
-		if content[bytes] == nil {
-			continue
-		}
-		delete(content, bytes)
-		content["*/*"] = openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema().WithFormat("binary"))
-	}
-}
-
-// openTypes follows the extensions of a schema's members.
-func openTypes(schema *openapi3.Schema) {
-	for _, member := range schema.Properties {
-		if member.Value == nil {
-			continue
-		}
-		if _, found := member.Value.Extensions["x-any"]; found {
-			member.Value.Type, member.Value.Nullable = nil, true
-			delete(member.Value.Extensions, "x-any")
-		}
-		if _, found := member.Value.Extensions["x-nullable"]; found {
-			member.Value.Nullable = true
-			delete(member.Value.Extensions, "x-nullable")
-		}
-		if items := member.Value.Items; items != nil && items.Ref == "" {
-			openTypes(items.Value)
 		}
 	}
 }

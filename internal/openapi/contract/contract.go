@@ -43,7 +43,23 @@ func New(document []byte) (*Contract, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the OpenAPI document is not valid: %w", err)
 	}
+	for _, schema := range parsed.Components.Schemas {
+		allowNull(schema)
+	}
 	return &Contract{parsed}, nil
+}
+
+// allowNull lets what has no type be null, as OpenAPI says: the validator wants it
+// to be nullable, which only what has a type can be.
+func allowNull(ref *openapi3.SchemaRef) {
+	if ref == nil || ref.Ref != "" {
+		return
+	}
+	ref.Value.Nullable = ref.Value.Nullable || ref.Value.Type == nil
+	allowNull(ref.Value.Items)
+	for _, member := range ref.Value.Properties {
+		allowNull(member)
+	}
 }
 
 // Check returns what of the answer the document does not say: the status, the media
@@ -61,9 +77,16 @@ func (c *Contract) check(e Exchange) error {
 	if item == nil {
 		return unknown(e, http.StatusNotFound)
 	}
-	operation := item.Operations()[e.Method]
+	method := e.Method
+	if method == http.MethodHead { // which the document has in words
+		method = http.MethodGet
+	}
+	operation := item.Operations()[method]
 	if operation == nil {
 		return unknown(e, http.StatusMethodNotAllowed)
+	}
+	if e.Method == http.MethodHead && len(e.Body) > 0 {
+		return errors.New("the answer to HEAD has a body")
 	}
 	response := operation.Responses.Status(e.Status)
 	if response == nil {
@@ -72,16 +95,13 @@ func (c *Contract) check(e Exchange) error {
 	if err := checkType(e, response.Value); err != nil {
 		return err
 	}
-	if !hasJSON(e) {
-		return nil
-	}
-	route := &routers.Route{Spec: c.document, Path: path, PathItem: item, Method: e.Method, Operation: operation}
+	route := &routers.Route{Spec: c.document, Path: path, PathItem: item, Method: method, Operation: operation}
 	input := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{
-			Request: &http.Request{Method: e.Method, URL: &url.URL{Path: path}}, Route: route,
+			Request: &http.Request{Method: method, URL: &url.URL{Path: path}}, Route: route,
 		},
 		Status: e.Status, Header: e.Header, Body: io.NopCloser(bytes.NewReader(moderate(e.Body))),
-		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: !hasJSON(e)},
 	}
 	return openapi3filter.ValidateResponse(context.Background(), input)
 }
@@ -111,14 +131,25 @@ func unknown(e Exchange, status int) error {
 	return nil
 }
 
+// checkType: a value that stands alone has any type, and headers that tell which
+// version it is and forbid a browser to guess. An answer without content in the
+// document is one of those, or a file.
 func checkType(e Exchange, response *openapi3.Response) error {
-	if len(e.Body) == 0 || len(response.Content) == 0 {
-		return nil
-	}
-	if response.Content.Get(mediaType(e)) == nil {
+	switch {
+	case isRaw(e):
+		if e.Header.Get("X-Kv-Version") == "" || e.Header.Get("X-Content-Type-Options") != "nosniff" {
+			return errors.New("a raw value needs X-KV-Version and nosniff")
+		}
+	case len(e.Body) > 0 && len(response.Content) > 0 && response.Content.Get(mediaType(e)) == nil:
 		return errors.New("the document has no such media type for it")
 	}
 	return nil
+}
+
+// isRaw reports whether the answer is a value that stands alone.
+func isRaw(e Exchange) bool {
+	return strings.HasPrefix(e.Target, "/get/") && strings.Contains(e.Target, "raw=true") &&
+		(e.Status == http.StatusOK || e.Status == http.StatusPartialContent)
 }
 
 func mediaType(e Exchange) string {
@@ -129,14 +160,10 @@ func mediaType(e Exchange) string {
 	return kind
 }
 
-// hasJSON reports whether there is a body whose shape can be checked. A value that
-// stands alone has any.
+// hasJSON reports whether there is a body whose shape can be checked.
 func hasJSON(e Exchange) bool {
-	if strings.Contains(e.Target, "raw=true") && e.Status < http.StatusMultipleChoices {
-		return false
-	}
 	kind := mediaType(e)
-	return len(e.Body) > 0 && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
+	return len(e.Body) > 0 && !isRaw(e) && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
 // moderate replaces numbers that JSON allows and float64 does not, such as 1e400,

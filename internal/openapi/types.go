@@ -1,0 +1,79 @@
+package main
+
+import (
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// giveTypes gives every number in the document a format, so that generators do not
+// take less than it needs, and follows the extensions of the members of schemas.
+func giveTypes(document *openapi3.T) {
+	for name, schema := range document.Components.Schemas {
+		if name == "Problem" {
+			extend(schema.Value)
+		}
+		giveType(schema)
+	}
+	for _, header := range document.Components.Headers {
+		giveType(header.Value.Schema)
+	}
+	for _, item := range document.Paths.Map() {
+		for _, operation := range item.Operations() {
+			for _, parameter := range operation.Parameters {
+				giveType(parameter.Value.Schema)
+			}
+			for _, response := range operation.Responses.Map() {
+				for _, header := range response.Value.Headers {
+					giveType(header.Value.Schema)
+				}
+			}
+		}
+	}
+}
+
+func giveType(ref *openapi3.SchemaRef) {
+	if ref == nil || ref.Ref != "" {
+		return
+	}
+	schema := ref.Value
+	switch {
+	case schema.Type.Is(openapi3.TypeInteger):
+		schema.Format = "int64"
+	case schema.Type.Is(openapi3.TypeNumber):
+		schema.Format = "double"
+	}
+	if _, found := schema.Extensions["x-any"]; found {
+		// No type is any type, null too. Go clients that oapi-codegen makes keep the
+		// text, and so every digit.
+		schema.Type = nil
+		schema.Extensions = map[string]any{"x-go-type": "json.RawMessage"}
+	}
+	if _, found := schema.Extensions["x-nullable"]; found {
+		schema.Nullable = true
+		delete(schema.Extensions, "x-nullable")
+	}
+	giveType(schema.Items)
+	for _, member := range schema.Properties {
+		giveType(member)
+	}
+}
+
+// extend adds the members that some problems have beside those of all.
+func extend(problem *openapi3.Schema) {
+	for name, text := range map[string]string{
+		"current_version": "precondition_failed: the latest version, 0 if the key does not exist",
+		"condition":       "of a batch: the index of the condition that does not hold",
+		"operation":       "of a batch or a patch: the index of the operation that failed",
+	} {
+		problem.Properties[name] = openapi3.NewInt64Schema().NewRef()
+		problem.Properties[name].Value.Description = text
+	}
+	for name, text := range map[string]string{
+		"key":     "precondition_failed: the key",
+		"pointer": "patch_conflict: where in the value",
+		"right":   "forbidden: the right that the access token lacks",
+	} {
+		problem.Properties[name] = openapi3.NewStringSchema().NewRef()
+		problem.Properties[name].Value.Description = text
+	}
+	problem.WithAnyAdditionalProperties()
+}
