@@ -57,7 +57,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 			return err
 		})
 	set.Duration(&cfg.backendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
-		"how long a backend may take to begin its answer; /watch may take longer")
+		"how long a backend may take to begin its answer, and for each next part; /watch may take longer")
 	set.MaxValueBytes(&cfg.maxValueBytes)
 	set.TokensFile(&cfg.tokensFile)
 	set.Metrics(&cfg.metricsAddr)

@@ -28,7 +28,7 @@ func TestBodiesArriveWhole(t *testing.T) {
 	}
 	g := start(t, func(c *proxy.Config) { c.MaxValueBytes = 16 << 20 }, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Got-Length", fmt.Sprint(r.ContentLength))
-		w.Header().Set("Trailer", "Sum")
+		w.Header().Set("Trailer", "Sum") // trailers are dropped
 		hash := sha256.New()
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		_, _ = io.Copy(io.MultiWriter(w, hash), r.Body)
@@ -49,8 +49,8 @@ func TestBodiesArriveWhole(t *testing.T) {
 			if length := response.Header.Get("Got-Length"); length != want {
 				t.Errorf("%d bytes: the backend saw the length %s", size, length)
 			}
-			if sum := fmt.Sprintf("%x", sha256.Sum256(random[:size])); size > 0 && response.Trailer.Get("Sum") != sum {
-				t.Errorf("%d bytes: trailer %v", size, response.Trailer)
+			if len(response.Trailer) > 0 || response.Header.Get("Trailer") != "" {
+				t.Errorf("%d bytes: trailer %v, announced %v", size, response.Trailer, response.Header)
 			}
 		}
 	}

@@ -60,7 +60,7 @@ func (b *buffer) fill(conn net.Conn, most int) error {
 
 // shrink lets go of what one large message has needed.
 func (b *buffer) shrink() {
-	if b.len() == 0 && len(b.b) > largeBuffer {
+	if b.len() == 0 && len(b.b) > smallBuffer {
 		*b = buffer{}
 	}
 }

@@ -20,10 +20,15 @@ import (
 )
 
 const (
-	// A client that still sends when its connection ends gets this time to read
-	// the answer, or until it pauses: closing at once would take it away again.
-	lingerTime  = 5 * time.Second
+	// A client that still sends when its connection ends is read on for this time and
+	// this many bytes, or until it pauses: closing at once would take the answer away
+	// from it (RFC 9112, section 9.6).
+	lingerTime  = 10 * time.Second
 	lingerPause = time.Second
+	lingerBytes = 64 << 20
+	// idlePause is how long a connection that has had a large message is idle before it
+	// gives its memory back.
+	idlePause = 100 * time.Millisecond
 	// sendBuffer is how much the system keeps for a client that does not read; by
 	// itself it would keep up to 4 MiB, and the gateway would not see it for so long.
 	sendBuffer = 256 << 10
@@ -160,22 +165,9 @@ func (c *conn) serveOne() bool {
 // is then in the buffer. The error says that there is none.
 func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 	if c.in.len() == 0 {
-		c.in.shrink()
-		if cap(c.out) > 2*largeBuffer {
-			c.out = nil
-		}
-		patience := telemetry.IdleTimeout
-		if c.surplus {
-			patience = turnAwayTime
-		}
-		c.readBy.in(time.Now(), patience)
-		if !c.becomeIdle() {
-			return 0, nil, net.ErrClosed
-		}
-		if err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes); err != nil {
+		if err := c.awaitRequest(); err != nil {
 			return 0, nil, err
 		}
-		c.become(reading)
 	}
 	c.began = time.Now()
 	checked := 0
@@ -201,6 +193,53 @@ func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 			return 0, nil, err
 		}
 	}
+}
+
+// awaitRequest waits until something arrives. A connection that stays idle keeps as
+// little memory as one that had only small messages.
+func (c *conn) awaitRequest() error {
+	patience := telemetry.IdleTimeout
+	if c.surplus {
+		patience = turnAwayTime
+	}
+	if c.isHeavy() {
+		c.readBy.in(time.Now(), idlePause)
+		if !c.becomeIdle() {
+			return net.ErrClosed
+		}
+		err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes)
+		if !isTimeout(err) {
+			c.become(reading)
+			return err
+		}
+		c.lighten()
+	}
+	c.readBy.in(time.Now(), patience)
+	if !c.becomeIdle() {
+		return net.ErrClosed
+	}
+	err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes)
+	c.become(reading)
+	return err
+}
+
+// usualFields is how many fields a head has at most, but for a few.
+const usualFields = 64
+
+func (c *conn) isHeavy() bool {
+	return len(c.in.b) > smallBuffer || cap(c.out) > smallBuffer || cap(c.req.Fields)+cap(c.res.Fields) > 2*usualFields
+}
+
+// lighten lets go of what a large message has needed, but for bytes that are not used
+// yet. The heads are gone then; only their numbers stay.
+func (c *conn) lighten() {
+	if !c.isHeavy() {
+		return
+	}
+	c.in.shrink()
+	c.out = nil
+	c.req.Fields, c.req.Method, c.req.Target, c.req.Host = nil, nil, nil, nil
+	c.res.Fields, c.res.Reason = nil, nil
 }
 
 func (c *conn) slowHead() *wire.Error {
@@ -259,9 +298,11 @@ func (c *conn) lingerOn() {
 	}
 	scratch, _ := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(scratch)
-	for begin := time.Now(); time.Since(begin) < lingerTime; {
+	begin := time.Now()
+	for left := lingerBytes; left > 0 && time.Since(begin) < lingerTime; {
 		_ = c.SetReadDeadline(time.Now().Add(lingerPause))
-		if _, err := c.Read(scratch[:]); err != nil {
+		n, err := c.Read(scratch[:])
+		if left -= n; err != nil {
 			return
 		}
 	}

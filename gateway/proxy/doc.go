@@ -14,10 +14,15 @@
 //   - A write is never sent twice. A request goes to another connection only when
 //     nothing of it was sent; a GET or HEAD also when the connection was kept open
 //     from an earlier request and broke before anything of an answer came.
+//   - A request that came whole is answered, though its client has closed its sending
+//     side. A client that resets its connection gives the request up, and so its
+//     backend's connection is reset. A refusal reaches a client that sends before it
+//     reads: what it sends is read on for a while.
 //   - No answer looks complete that is not: when a backend fails in the middle
 //     of one, the client's connection is cut; when a client fails in the middle
 //     of its body, so is the backend's.
-//   - Nothing is buffered whole. Bodies flow both ways as they arrive.
+//   - Nothing is buffered whole. Bodies flow both ways as they arrive, without
+//     trailers. An idle connection keeps no more than a small message needs.
 //   - Requests are spread over backends that serve one and the same store. As
 //     long as two are known to serve different ones, every request is refused.
 //

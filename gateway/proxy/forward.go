@@ -168,7 +168,7 @@ func (c *conn) fail(up *upstream, err error) bool {
 		c.seenAs.span.endClient(c, up, err)
 	}
 	if up != nil {
-		up.Close()
+		up.abort()
 	}
 	if cause := c.release(); cause != nil {
 		err = cause

@@ -194,6 +194,16 @@ func (g *gateway) dial(t *testing.T) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
+// reset closes a connection as a client does that has gone away. One that is only
+// closed may be one that still reads.
+func reset(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
 // send writes raw on a connection of its own and reads one answer.
 func (g *gateway) send(t *testing.T, raw string) (*http.Response, string) {
 	t.Helper()

@@ -205,7 +205,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	if !b.Healthy || b.Open < 1 || b.Dialed < 1 || b.DialsFailed != 0 || b.Address != strings.TrimPrefix(backend.URL, "http://") {
 		t.Errorf("backend %+v", b)
 	}
-	conn.Close()
+	reset(t, conn)
 	eventually(t, "the stream has ended", func() bool {
 		s := g.proxy.Stats()
 		return s.Streams == 0 && s.Backends[0].Open == s.Backends[0].Idle

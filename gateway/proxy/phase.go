@@ -85,7 +85,7 @@ func (c *conn) endLocked(cause error) {
 		c.cause = cause
 	}
 	if c.up != nil {
-		c.up.Close()
+		c.up.abort()
 	}
 }
 
@@ -136,8 +136,10 @@ func (c *conn) watchWhenSlow() {
 	c.seen = c.turn
 }
 
-// watch ends the request when its client goes away, until release stops it or the
-// client sends something, which may be its next request.
+// watch ends the request when its client breaks the connection, until release stops it
+// or the client sends something, which may be its next request. A client that only
+// closes its sending side has said all and is answered. Whether it still reads, writing
+// to it tells; so the backend of a stream learns of it, and writes.
 func (c *conn) watch(ended chan struct{}) {
 	defer close(ended)
 	found := peekNothing
@@ -145,12 +147,18 @@ func (c *conn) watch(ended chan struct{}) {
 		found = peek(fd)
 		return found != peekNothing // false: wait until there is something
 	})
-	if err != nil || found != peekEnd {
+	if err != nil || found == peekData {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.watcher == ended {
+	switch {
+	case c.watcher != ended:
+	case found == peekBroken:
 		c.endLocked(errClientGone)
+	case c.stream && c.up != nil:
+		if half, ok := c.up.Conn.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite() // fails on a closed connection
+		}
 	}
 }

@@ -37,9 +37,9 @@ type Config struct {
 	// one; several must serve one and the same store.
 	Backends []*url.URL
 	// BackendTimeout bounds the wait for a backend's answer to begin, counted from
-	// the moment when the request was sent whole, and the wait for a backend to
-	// take the next part of a body. Streams (/watch) and
-	// backups may begin as late as they like.
+	// the moment when the request was sent whole, for each next part of the answer,
+	// and for a backend to take the next part of a body. Streams (/watch) may be
+	// silent, and backups begin, as long as they like.
 	BackendTimeout time.Duration
 	// MaxValueBytes bounds a request body, together with settings.EnvelopeBytes.
 	MaxValueBytes int64

@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"time"
 
 	"kvstore/gateway/wire"
 )
@@ -39,6 +41,10 @@ func (c *conn) relay(up *upstream) bool {
 	default:
 		whole = r.bytes(c.res.Length)
 	}
+	if r.unfit != nil {
+		c.status = 0
+		return c.fail(up, r.unfit)
+	}
 	if !whole {
 		r.cut()
 	}
@@ -50,6 +56,9 @@ func (c *conn) appendAnswer(to []byte, keep, none bool) []byte {
 	res := &c.res
 	to = appendStatus(to, res)
 	to = appendEndToEnd(to, res)
+	if !slices.ContainsFunc(res.Fields, isDate) { // RFC 9110, section 6.6.1
+		to = append(time.Now().UTC().AppendFormat(append(to, "Date: "...), http.TimeFormat), "\r\n"...)
+	}
 	to = wire.AppendField(to, requestIDHeader, c.id)
 	switch {
 	case res.HasLength() && res.Status != http.StatusNoContent:
@@ -65,6 +74,8 @@ func (c *conn) appendAnswer(to []byte, keep, none bool) []byte {
 	}
 	return append(to, "\r\n"...)
 }
+
+func isDate(field wire.Field) bool { return field.Kind == wire.Date }
 
 func appendStatus(to []byte, res *wire.Response) []byte {
 	to = append(to, "HTTP/1.1 "...)
@@ -82,9 +93,9 @@ func appendInterim(to []byte, res *wire.Response) []byte {
 func appendEndToEnd(to []byte, res *wire.Response) []byte {
 	for i := range res.Fields {
 		switch field := &res.Fields[i]; field.Kind {
-		case wire.Plain, wire.Trailer, wire.Expect, wire.ForwardedFor, wire.ForwardedHost, wire.ForwardedProto,
+		case wire.Plain, wire.Date, wire.Expect, wire.ForwardedFor, wire.ForwardedHost, wire.ForwardedProto,
 			wire.Authorization:
-			if !field.Named && (field.Kind != wire.Trailer || res.Length == wire.Chunked) {
+			if !field.Named {
 				to = wire.AppendField(to, field.Name, field.Value)
 			}
 		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Connection, wire.HopByHop, wire.RequestID, wire.Internal:
@@ -100,8 +111,9 @@ type relaying struct {
 
 	up    *upstream
 	sent  bool
-	over  bool // the connection to the backend was given back
-	reset bool // the client's connection is to be
+	unfit error // why the answer is none; nothing of it was sent
+	over  bool  // the connection to the backend was given back
+	reset bool  // the client's connection is to be
 }
 
 // finish writes the last part of the answer. The connection to the backend is
@@ -116,10 +128,10 @@ func (r *relaying) finish(last []byte) bool {
 func (r *relaying) giveBack(usable bool) {
 	r.over = true
 	if !usable {
-		r.up.Close()
+		r.up.abort()
 	}
 	if cause := r.release(); cause != nil {
-		r.up.Close()
+		r.up.abort()
 		usable = false
 	}
 	if r.upload != nil && !r.sent {
@@ -150,13 +162,13 @@ func (r *relaying) bytes(left int64) bool {
 	if left -= int64(len(begin)); left == 0 {
 		return r.finish(r.out)
 	}
-	r.answered(r.up)
 	if r.write(r.out) != nil {
 		return false
 	}
 	scratch, _ := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(scratch)
 	for {
+		r.awaitPart(r.up)
 		n, err := r.up.Read(scratch[:min(left, largeBuffer)])
 		if left -= int64(n); left == 0 {
 			return r.finish(scratch[:n])
@@ -177,6 +189,10 @@ func (r *relaying) chunks(plain bool) bool {
 	for first := true; ; first = false {
 		for r.up.in.len() > 0 && !chunks.Ended() {
 			data, used, err := chunks.Next(r.up.in.bytes())
+			if err != nil && first {
+				r.unfit = err
+				return false
+			}
 			if err != nil {
 				r.brokeOff(err)
 				return false
@@ -190,17 +206,19 @@ func (r *relaying) chunks(plain bool) bool {
 		}
 		if chunks.Ended() {
 			if !plain {
-				r.out = wire.AppendLastChunk(r.out, chunks.Trailers())
+				r.out = wire.AppendLastChunk(r.out)
 			}
 			return r.finish(r.out)
-		}
-		if first {
-			r.answered(r.up)
 		}
 		if len(r.out) > 0 && r.write(r.out) != nil {
 			return false
 		}
 		r.out = r.out[:0]
+		if first && r.stream {
+			r.describe() // as long as the head is there
+			r.lighten()
+		}
+		r.awaitPart(r.up)
 		if err := r.up.in.fill(r.up.Conn, largeBuffer); err != nil {
 			r.brokeOff(err)
 			return false
@@ -211,13 +229,13 @@ func (r *relaying) chunks(plain bool) bool {
 // untilClose passes on a body whose end only the backend's closing tells. The
 // client is told in the same way, and knows as little whether all has arrived.
 func (r *relaying) untilClose() {
-	r.answered(r.up)
 	for {
 		r.out = append(r.out, r.up.in.take(r.up.in.len())...)
 		if len(r.out) > 0 && r.write(r.out) != nil {
 			return
 		}
 		r.out = r.out[:0]
+		r.awaitPart(r.up)
 		if err := r.up.in.fill(r.up.Conn, largeBuffer); err != nil {
 			r.reset = !errors.Is(err, io.EOF)
 			return

@@ -32,10 +32,7 @@ func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byt
 			toldHost = true
 		case wire.ForwardedProto:
 			toldProto = true
-		case wire.Trailer:
-			if r.Length != wire.Chunked {
-				continue
-			}
+		case wire.Date:
 		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Expect, wire.RequestID, wire.ForwardedFor:
 			continue // written above or below
 		case wire.Authorization, wire.Internal:

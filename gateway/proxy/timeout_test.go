@@ -68,16 +68,22 @@ func TestSlowUploadIsNotTheBackendsTime(t *testing.T) {
 	}
 }
 
+// Every part of an answer has the time anew; a stream, all the time that it likes.
 func TestAnswerMayTakeLongerThanTheTimeout(t *testing.T) {
-	g := start(t, shortTimeout, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/get/k" { // the rest of the answer is late, else all of it
-			_ = http.NewResponseController(w).Flush()
+	g := start(t, func(c *proxy.Config) { c.BackendTimeout = 5 * short }, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
+		for i := range 8 {
+			if r.URL.Path == "/get/k" {
+				fmt.Fprint(w, "done"[i/2:(i+1)/2])
+				_ = http.NewResponseController(w).Flush()
+			}
+			select {
+			case <-time.After(short): // what is tested is the passing of time
+			case <-r.Context().Done():
+			}
 		}
-		select {
-		case <-time.After(3 * short): // what is tested is the passing of time
-		case <-r.Context().Done():
+		if r.URL.Path != "/get/k" {
+			fmt.Fprint(w, "done")
 		}
-		fmt.Fprint(w, "done")
 	}).URL)
 	for _, target := range []string{"/get/k", "/watch", "/watch?prefix=a"} {
 		if response, body := get(t, g.URL+target); response.StatusCode != http.StatusOK || body != "done" {
@@ -109,7 +115,7 @@ func TestClientGoesAway(t *testing.T) {
 			conn, _ := g.dial(t)
 			fmt.Fprint(conn, raw)
 			receive(t, "the request", arrived)
-			conn.Close()
+			reset(t, conn)
 			receive(t, "the end of the backend's request", gone)
 		})
 	}

@@ -105,11 +105,9 @@ func (f traceFields) Get(name string) string {
 			continue
 		}
 		if value != nil {
-			value = append(append([]byte(nil), value...), ',')
-			value = append(value, f[i].Value...)
-			continue
+			value = append(value, ',')
 		}
-		value = f[i].Value
+		value = append(value, f[i].Value...)
 	}
 	return string(value)
 }

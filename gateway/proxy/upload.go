@@ -51,7 +51,7 @@ func (u *upload) run(c *conn, up *upstream, rest int64) {
 		u.sendPlain(c, up, rest)
 	}
 	if u.clientErr != nil || isTimeout(u.backendErr) {
-		up.Close() // wakes who waits for the answer
+		up.abort() // wakes who waits for the answer
 		return
 	}
 	u.sent = u.backendErr == nil
@@ -63,20 +63,25 @@ func (u *upload) run(c *conn, up *upstream, rest int64) {
 	}
 	c.phase = waiting
 	c.turn++
-	if before == sending && !c.stream {
+	if !c.stream {
 		up.readBy.in(time.Now(), c.p.backendTimeout)
 	}
 }
 
-// answered says that the head of the answer is here: from now on it may take as
-// long as it likes.
-func (c *conn) answered(up *upstream) {
+// awaitPart gives the backend KV_BACKEND_TIMEOUT for the next part of its answer, of
+// which the head is here. A stream may be silent, and so may any answer while the
+// client still sends.
+func (c *conn) awaitPart(up *upstream) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.phase == sending {
 		c.phase = duplex
 	}
-	c.mu.Unlock()
-	up.readBy.none()
+	if c.stream || c.phase == duplex {
+		up.readBy.none()
+		return
+	}
+	up.readBy.in(time.Now(), c.p.backendTimeout)
 }
 
 func (u *upload) sendPlain(c *conn, up *upstream, rest int64) {
@@ -116,7 +121,7 @@ func (u *upload) sendChunked(c *conn, up *upstream) {
 			return
 		}
 		if chunks.Ended() {
-			out = wire.AppendLastChunk(out, chunks.Trailers())
+			out = wire.AppendLastChunk(out)
 			u.readWhole.Store(true)
 		}
 		if len(out) > 0 && !u.write(c, up, out) || chunks.Ended() {

@@ -117,7 +117,8 @@ func (up *upstream) isQuiet() bool {
 const (
 	peekNothing = iota
 	peekData
-	peekEnd
+	peekEnd    // the peer sends nothing more; it may still read
+	peekBroken // the connection is
 )
 
 // peek looks whether there is something to read without waiting and without
@@ -130,12 +131,23 @@ func peek(fd uintptr) int {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
 			return peekNothing
-		case err == nil && n > 0:
+		case err != nil:
+			return peekBroken
+		case n > 0:
 			return peekData
 		default:
 			return peekEnd
 		}
 	}
+}
+
+// abort closes the connection with a reset, which tells the backend that its request
+// is given up. By a plain end it would only learn that nothing more is sent.
+func (up *upstream) abort() {
+	if tcp, ok := up.Conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = tcp.SetLinger(0) // fails on a closed connection
+	}
+	up.Close()
 }
 
 // connect returns a connection to the first backend that has one or to which one

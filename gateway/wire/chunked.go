@@ -5,8 +5,8 @@ import "strconv"
 const (
 	// mostExtension bounds the extension of one chunk; all are read and dropped.
 	mostExtension = 256
-	// mostTrailer bounds the trailer section.
-	mostTrailer = 8 << 10
+	// mostTrailer bounds the trailer section; net/http takes no more.
+	mostTrailer = 4 << 10
 	// mostSizeDigits keeps a size within 63 bits.
 	mostSizeDigits = 15
 )
@@ -31,14 +31,12 @@ type Chunks struct {
 	count   int   // of digits, or of bytes of an extension
 	line    int   // where the line of the trailer begins
 	trailer []byte
-	fields  []Field
 }
 
-// Ended reports whether the whole body, trailers included, was decoded.
+// Ended reports whether the whole body, trailers included, was decoded. Trailers are
+// checked and dropped (RFC 9110, section 6.5.1): who merges them into the headers must
+// not be told another length, or another bearer, by them.
 func (c *Chunks) Ended() bool { return c.state == ended }
-
-// Trailers returns the fields of the trailer section, once Ended.
-func (c *Chunks) Trailers() []Field { return c.fields }
 
 // Next decodes from b until it finds data, the end of the body, or the end of b.
 // It returns the data, a part of b, and how much of b was used.
@@ -115,7 +113,7 @@ func (c *Chunks) size(b byte) *Error {
 	return nil
 }
 
-// trail collects the trailer section; at its end it is read as headers are.
+// trail collects the trailer section; at its end it is checked as headers are.
 func (c *Chunks) trail(b byte) *Error {
 	if len(c.trailer) == mostTrailer {
 		return malformed("the trailers are too large")
@@ -128,11 +126,10 @@ func (c *Chunks) trail(b byte) *Error {
 		c.line = len(c.trailer)
 		return nil
 	}
-	var err *Error
-	if c.fields, err = parseFields(c.trailer, c.fields); err != nil {
+	if _, err := parseFields(c.trailer, nil); err != nil {
 		return err
 	}
-	c.state = ended
+	c.trailer, c.state = nil, ended
 	return nil
 }
 
@@ -148,18 +145,8 @@ func AppendChunk(to, data []byte) []byte {
 	return append(to, "\r\n"...)
 }
 
-// AppendLastChunk ends a chunked body. Trailers that are about the message or
-// the connection are left out: who merges trailers into the headers must not be
-// told another length by them.
-func AppendLastChunk(to []byte, trailers []Field) []byte {
-	to = append(to, "0\r\n"...)
-	for i := range trailers {
-		if trailers[i].Kind == Plain {
-			to = AppendField(to, trailers[i].Name, trailers[i].Value)
-		}
-	}
-	return append(to, "\r\n"...)
-}
+// AppendLastChunk ends a chunked body.
+func AppendLastChunk(to []byte) []byte { return append(to, "0\r\n\r\n"...) }
 
 // AppendField appends a header line.
 func AppendField[V string | []byte](to, name []byte, value V) []byte {

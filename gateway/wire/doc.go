@@ -6,6 +6,6 @@
 // differently is refused and never forwarded. That is a line without CR LF, a
 // folded header, white space before a colon, a control character, more than one
 // Content-Length or one beside Transfer-Encoding, a transfer coding that is not
-// exactly "chunked". What it accepts, net/http reads as the same message; a fuzz
+// exactly "chunked". Trailers are checked and dropped. What it accepts, net/http reads as the same message; a fuzz
 // test holds it to that.
 package wire

@@ -26,8 +26,8 @@ const (
 	TransferEncoding
 	Connection
 	Expect
-	Trailer
-	HopByHop // any other that is for one connection only
+	HopByHop // any other that is for one connection only, and Trailer: trailers are dropped
+	Date
 	RequestID
 	ForwardedFor
 	ForwardedHost
@@ -46,8 +46,12 @@ type Field struct {
 	Named bool
 }
 
-// mostFields is more than any client sends.
-const mostFields = 512
+// Both are more than any client sends. A Connection header names fields, so their
+// product bounds the work for it.
+const (
+	mostFields  = 512
+	mostOptions = 32
+)
 
 func kindOf(name []byte) Kind {
 	for _, special := range specials[len(name)%len(specials)] {
@@ -67,7 +71,7 @@ type special struct {
 var specials = func() (table [20][]special) {
 	for _, s := range []special{
 		{"host", Host}, {"content-length", ContentLength}, {"transfer-encoding", TransferEncoding},
-		{"connection", Connection}, {"expect", Expect}, {"trailer", Trailer},
+		{"connection", Connection}, {"expect", Expect}, {"trailer", HopByHop}, {"date", Date},
 		{"te", HopByHop}, {"upgrade", HopByHop}, {"keep-alive", HopByHop}, {"proxy-connection", HopByHop},
 		{"proxy-authenticate", HopByHop}, {"proxy-authorization", HopByHop},
 		{"x-request-id", RequestID}, {"x-forwarded-for", ForwardedFor},
@@ -229,6 +233,7 @@ type framing struct {
 	length           int64
 	chunked          bool
 	closes, persists bool // what Connection says
+	options          int  // that it has in all
 }
 
 // frame reads the headers that are about the message as such, and marks those
@@ -256,8 +261,10 @@ func frame(fields []Field) (framing, *Error) {
 			}
 			f.chunked = true
 		case Connection:
-			f.connection(field.Value, fields)
-		case Plain, Host, Expect, Trailer, HopByHop, RequestID, ForwardedFor, ForwardedHost, ForwardedProto,
+			if err := f.connection(field.Value, fields); err != nil {
+				return f, err
+			}
+		case Plain, Host, Expect, HopByHop, Date, RequestID, ForwardedFor, ForwardedHost, ForwardedProto,
 			Authorization, Internal:
 		}
 	}
@@ -281,25 +288,28 @@ func parseLength(text []byte) (n int64, ok bool) {
 	return n, true
 }
 
-func (f *framing) connection(value []byte, fields []Field) {
+func (f *framing) connection(value []byte, fields []Field) *Error {
 	for len(value) > 0 {
-		option := value
-		if comma := bytes.IndexByte(value, ','); comma >= 0 {
-			option, value = value[:comma], value[comma+1:]
-		} else {
-			value = nil
+		var option []byte
+		option, value, _ = bytes.Cut(value, []byte(","))
+		if option = trim(option); len(option) == 0 {
+			continue
 		}
-		switch option = trim(option); {
+		if f.options++; f.options > mostOptions {
+			return &Error{Status: 431, Reason: fmt.Sprintf("Connection: has more than %d options, which is a fixed limit", mostOptions)}
+		}
+		switch {
 		case EqualFold(option, "close"):
 			f.closes = true
 		case EqualFold(option, "keep-alive"):
 			f.persists = true
 		default:
 			for i := range fields {
-				if fields[i].Kind == Plain && bytes.EqualFold(fields[i].Name, option) {
+				if fields[i].Kind == Plain && len(fields[i].Name) == len(option) && bytes.EqualFold(fields[i].Name, option) {
 					fields[i].Named = true
 				}
 			}
 		}
 	}
+	return nil
 }

@@ -38,22 +38,27 @@ func equal(a, b http.Header) bool {
 }
 
 // unchunk decodes b whole, in pieces of at most size bytes.
-func unchunk(b []byte, size int) (data, rest []byte, trailers []wire.Field, ok bool) {
+func unchunk(b []byte, size int) (data, rest []byte, ok bool) {
 	var chunks wire.Chunks
 	for len(b) > 0 && !chunks.Ended() {
 		part, used, err := chunks.Next(b[:min(size, len(b))])
 		if err != nil {
-			return data, b, nil, false
+			return data, b, false
 		}
 		data = append(data, part...)
 		b = b[used:]
 	}
-	return data, b, chunks.Trailers(), chunks.Ended()
+	return data, b, chunks.Ended()
 }
+
+// isAboutTrailer reports whether net/http refuses a name in the header Trailer, which
+// nobody gets to see: neither it nor the trailers go on.
+func isAboutTrailer(err error) bool { return strings.Contains(err.Error(), "bad trailer key") }
 
 // FuzzRequest: what is accepted, net/http reads as the same request: method,
 // target, host, headers, the body's length, and where the next request begins.
 func FuzzRequest(f *testing.F) {
+	f.Add([]byte("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n0\r\n\r\n"))
 	for _, seed := range requests {
 		f.Add([]byte(seed.raw))
 	}
@@ -69,8 +74,8 @@ func FuzzRequest(f *testing.F) {
 		reader := bufio.NewReader(bytes.NewReader(raw))
 		want, err := http.ReadRequest(reader)
 		if err != nil {
-			if strings.Contains(err.Error(), "Trailer") || len(r.Target) == 0 {
-				return // net/http refuses names in Trailer, and targets without a path, that we do not look at
+			if isAboutTrailer(err) || len(r.Target) == 0 {
+				return // a target without a path goes nowhere
 			}
 			t.Fatalf("net/http refuses it: %v", err)
 		}
@@ -93,7 +98,7 @@ func FuzzRequest(f *testing.F) {
 		rest, _ := io.ReadAll(reader)
 		switch {
 		case r.Length == wire.Chunked:
-			data, left, _, ok := unchunk(raw[n:], 7)
+			data, left, ok := unchunk(raw[n:], 7)
 			if ok && (err != nil || !bytes.Equal(data, body) || !bytes.Equal(left, rest)) {
 				t.Errorf("body %q and then %q, net/http: %q and then %q, %v", data, left, body, rest, err)
 			}
@@ -107,6 +112,7 @@ func FuzzRequest(f *testing.F) {
 
 // FuzzResponse: the same for answers.
 func FuzzResponse(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Trailer\r\n\r\n0\r\n\r\n"), false)
 	for _, seed := range responses {
 		f.Add([]byte(seed.raw), false)
 		f.Add([]byte(seed.raw), true)
@@ -127,7 +133,7 @@ func FuzzResponse(f *testing.F) {
 		reader := bufio.NewReader(bytes.NewReader(raw))
 		want, err := http.ReadResponse(reader, &http.Request{Method: method})
 		if err != nil {
-			if strings.Contains(err.Error(), "Trailer") {
+			if isAboutTrailer(err) {
 				return
 			}
 			t.Fatalf("net/http refuses it: %v", err)
@@ -150,7 +156,7 @@ func FuzzResponse(f *testing.F) {
 				t.Errorf("no body, net/http: %q", body)
 			}
 		case r.Length == wire.Chunked:
-			data, left, _, ok := unchunk(raw[n:], 7)
+			data, left, ok := unchunk(raw[n:], 7)
 			if ok && (err != nil || !bytes.Equal(data, body) || !bytes.Equal(left, rest)) {
 				t.Errorf("body %q and then %q, net/http: %q and then %q, %v", data, left, body, rest, err)
 			}
@@ -175,16 +181,16 @@ func FuzzChunks(f *testing.F) {
 		f.Add([]byte(seed), 1)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, size int) {
-		data, rest, trailers, ok := unchunk(raw, max(1, len(raw)))
-		again, left, _, same := unchunk(raw, max(1, size))
+		data, rest, ok := unchunk(raw, max(1, len(raw)))
+		again, left, same := unchunk(raw, max(1, size))
 		if ok != same || ok && (!bytes.Equal(data, again) || !bytes.Equal(rest, left)) {
 			t.Fatalf("in one piece %q, %t; in pieces %q, %t", data, ok, again, same)
 		}
 		if !ok {
 			return
 		}
-		encoded := wire.AppendLastChunk(wire.AppendChunk(nil, data), trailers)
-		if got, left, _, ok := unchunk(encoded, 5); !ok || len(left) > 0 || !bytes.Equal(got, data) {
+		encoded := wire.AppendLastChunk(wire.AppendChunk(nil, data))
+		if got, left, ok := unchunk(encoded, 5); !ok || len(left) > 0 || !bytes.Equal(got, data) {
 			t.Errorf("encoded again: %q", encoded)
 		}
 		head := "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"

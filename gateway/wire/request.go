@@ -102,7 +102,7 @@ func isVersion(b []byte) bool {
 
 func (r *Request) parseExpect() *Error {
 	for i := range r.Fields {
-		if r.Fields[i].Kind != Expect || r.Minor == 0 { // HTTP/1.0 does not know it
+		if r.Fields[i].Kind != Expect || len(r.Fields[i].Value) == 0 || r.Minor == 0 { // HTTP/1.0 does not know it
 			continue
 		}
 		if !EqualFold(r.Fields[i].Value, "100-continue") {
