@@ -129,6 +129,14 @@ type problem struct {
 	Code   string `json:"code"`
 }
 
+// phrase is that of RFC 9110, in the place of net/http's older ones.
+func phrase(status int) string {
+	if newer := map[int]string{413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}[status]; newer != "" {
+		return newer
+	}
+	return http.StatusText(status)
+}
+
 // wantProblem checks all that every error answer has in common and returns it.
 func (r response) wantProblem(t *testing.T, status int) problem {
 	t.Helper()
@@ -140,7 +148,7 @@ func (r response) wantProblem(t *testing.T, status int) problem {
 	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
 		t.Fatalf("%v; body: %.500s", err, r.body)
 	}
-	if p.Type == "" || p.Title != http.StatusText(status) || p.Status != status || p.Detail == "" || p.Code == "" {
+	if p.Type == "" || p.Title != phrase(status) || p.Status != status || p.Detail == "" || p.Code == "" {
 		t.Errorf("incomplete problem: %s", r.body)
 	}
 	if r.header.Get("X-Request-Id") == "" {

@@ -19,7 +19,7 @@ func (a *API) readEntry(ctx context.Context, key string, q query) (kv.Entry, sto
 		return kv.Entry{}, "", err
 	}
 	switch {
-	case q.has("at"):
+	case q.Has("at"):
 		at, err := q.time("at")
 		if err != nil {
 			return kv.Entry{}, "", err
@@ -45,7 +45,7 @@ const (
 // time returns a time to the microsecond; what is finer is cut off. No float is on
 // the way, so a timestamp that an answer tells names that very time.
 func (q query) time(name string) (kv.Timestamp, error) {
-	text := q.text(name)
+	text := q.Text(name)
 	at, ok := parseSeconds(text)
 	if !ok {
 		at, ok = parseRFC3339(text)

@@ -61,7 +61,7 @@ func BackupPace(window time.Duration, least int64) Option {
 //	@Failure		503	{object}	problem.Problem		"Another backup is being made or sent (code backup_running)"
 //	@Failure		507	{object}	problem.Problem		"The disk has no room for a copy; the detail has the numbers (code storage_full)"
 //	@Router			/db/backup [get]
-func (a *API) backup(c *gin.Context) error {
+func (a *API) backup(c *gin.Context, _ query) error {
 	if c.Request.Method == http.MethodHead {
 		stats, err := a.store.DatabaseStats(c.Request.Context())
 		if err == nil {

@@ -73,7 +73,7 @@ type batchResult struct { //nolint:unused // for the annotations
 //	@Failure			422		{object}	problem.Problem	"The body is no batch; detail names operations[i].field (code invalid_batch), or a revert must name a version (code invalid_version)"
 //	@x-body-examples	{"application/json":{"conditions":[{"key":"stock/7","version":0}],"operations":[{"op":"put","key":"stock/7","value":{"left":10}},{"op":"put","key":"cart/ann","value":[7],"ttl":"30m"},{"op":"get","key":"cart/bob"}]}}
 //	@Router				/batch [post]
-func (a *API) batch(c *gin.Context) error {
+func (a *API) batch(c *gin.Context, _ query) error {
 	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,39 +12,92 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"kvstore/backend/jsondoc"
 	"kvstore/backend/kv"
 	"kvstore/internal/problem"
 	"kvstore/internal/settings"
 )
 
-// readValue returns the JSON text of the body's member value, as it was sent.
+// readValue returns the JSON text of the body's member value, as it was sent. Other
+// members are ignored, as the predecessor did, but for those that somebody would believe.
 func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 	body, err := readBody(c, maxValueBytes)
 	if err != nil {
 		return nil, err
 	}
-	if !utf8.Valid(body) {
-		return nil, malformed("is not valid UTF-8")
+	if err := checkJSON(body); err != nil {
+		return nil, untyped(c, err)
 	}
-	// A map and not a struct: a struct's fields match without regard to case.
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil {
-		var kind *json.UnmarshalTypeError
-		if !errors.As(err, &kind) {
-			return nil, malformed(err.Error())
+	members, _ := jsondoc.Members(body)
+	var value []byte
+	for _, m := range members {
+		switch {
+		case misplaced[m.Name] != "":
+			return nil, problem.New(http.StatusUnprocessableEntity, "misplaced_member", "body."+m.Name+": "+misplaced[m.Name])
+		case m.Name != "value":
+		case value != nil:
+			return nil, problem.New(http.StatusUnprocessableEntity, "repeated_member", "body.value: is there twice")
+		default:
+			value = m.Value
 		}
 	}
-	value, ok := members["value"]
-	if !ok {
-		return nil, problem.New(http.StatusUnprocessableEntity, "missing_value", `body: must be an object with the member "value"`)
+	if value == nil {
+		return nil, untyped(c, problem.New(http.StatusUnprocessableEntity, "missing_value", `body: must be an object with the member "value"`))
 	}
 	return value, nil
+}
+
+// misplaced says of members of the body of a put where they belong.
+var misplaced = map[string]string{
+	"ttl":        "does not belong into the body but into the query, as ?ttl=90s",
+	"if_version": `does not belong into the body but into the header, as If-Match: "3", or If-None-Match: * for a key that does not exist`,
+}
+
+const untypedRule = "; a body without a Content-Type, as curl -T sends it, is taken for JSON: name its type to keep it as it is"
+
+// untyped tells a client that named no type, as curl -T does, what its body was taken for.
+func untyped(c *gin.Context, err error) error {
+	var p *problem.Problem
+	if c.GetHeader("Content-Type") == "" && errors.As(err, &p) {
+		p.Detail += untypedRule
+	}
+	return err
+}
+
+// checkJSON returns why a body is not one JSON text in UTF-8.
+func checkJSON(body []byte) error {
+	switch {
+	case bytes.HasPrefix(body, []byte("\xef\xbb\xbf")):
+		return malformed("begins with a byte order mark (EF BB BF), which is not JSON; send it without")
+	case bytes.HasPrefix(body, []byte("\xff\xfe")), bytes.HasPrefix(body, []byte("\xfe\xff")):
+		return malformed("begins with a byte order mark of UTF-16; send it as UTF-8, without one")
+	case !utf8.Valid(body):
+		return malformed("is not valid UTF-8")
+	}
+	if json.Valid(body) {
+		return nil
+	}
+	return malformed(json.Unmarshal(body, &struct{}{}).Error()) // Valid does not tell why
 }
 
 // readBody returns the body, or kv.ErrValueTooLarge when it is longer than any
 // value's envelope.
 func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 	return readUpTo(c, maxValueBytes+settings.EnvelopeBytes, maxValueBytes)
+}
+
+// readText returns a body that is one JSON text in UTF-8. It may be as long as that of
+// a write of one value.
+func readText(c *gin.Context, maxValueBytes int64) ([]byte, error) {
+	body, err := readBody(c, maxValueBytes)
+	switch {
+	case errors.Is(err, kv.ErrValueTooLarge):
+		return nil, problem.New(http.StatusRequestEntityTooLarge, "value_too_large",
+			fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", maxValueBytes+settings.EnvelopeBytes, settings.EnvelopeBytes))
+	case err != nil:
+		return nil, err
+	}
+	return body, checkJSON(body)
 }
 
 // readUpTo returns the body, or kv.ErrValueTooLarge when it has more than limit

@@ -20,8 +20,8 @@ import (
 //	@Header			200				{string}	ETag			"The version of the tombstone, in quotes"
 //	@Failure		404				{object}	problem.Problem	"There is no such key, or it is deleted (code key_not_found, key_deleted)"
 //	@Router			/delete/{key} [delete]
-func (a *API) deleteEntry(c *gin.Context) error {
-	change, _, err := changeOf(c, kv.OpDelete)
+func (a *API) deleteEntry(c *gin.Context, _ query) error {
+	change, err := changeOf(c, kv.OpDelete)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func (a *API) deleteEntry(c *gin.Context) error {
 //	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, or is not given for a key that is not deleted (code invalid_version)"
 //	@Router			/revert/{key} [post]
-func (a *API) revertEntry(c *gin.Context) error {
-	change, q, err := changeOf(c, kv.OpRevert)
+func (a *API) revertEntry(c *gin.Context, q query) error {
+	change, err := changeOf(c, kv.OpRevert)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type compactAnswer struct {
 //	@Success		200	{object}	compactAnswer
 //	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
 //	@Router			/db/compact [post]
-func (a *API) compact(c *gin.Context) error {
+func (a *API) compact(c *gin.Context, _ query) error {
 	done, err := a.store.Compact(c.Request.Context())
 	if err != nil {
 		return err

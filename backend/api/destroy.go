@@ -48,8 +48,8 @@ type destroyAnswer struct {
 //	@Failure		422				{object}	problem.Problem	"versions is not a list of 1 to 1000 positive integers, or not exactly one of versions and all is given (code invalid_versions, invalid_all)"
 //	@Failure		503				{object}	problem.Problem	"A backup that is being made still needs the bytes; repeat the request (code store_unavailable)"
 //	@Router			/destroy/{key} [post]
-func (a *API) destroyEntry(c *gin.Context) error {
-	change, q, err := changeOf(c, kv.OpDestroy)
+func (a *API) destroyEntry(c *gin.Context, q query) error {
+	change, err := changeOf(c, kv.OpDestroy)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (a *API) destroyEntry(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if all == q.has("versions") {
+	if all == q.Has("versions") {
 		return invalid("versions", "either versions=1,2 or all=true must be given")
 	}
 	answer := destroyAnswer{Operation: string(kv.OpDestroy), Key: change.Key, All: all}
@@ -75,7 +75,7 @@ func (a *API) destroyEntry(c *gin.Context) error {
 
 // versions returns the list of that name, each version once, in its order.
 func (q query) versions() ([]int64, error) {
-	elements := strings.SplitN(q.text("versions"), ",", maxDestroyed+1)
+	elements := strings.SplitN(q.Text("versions"), ",", maxDestroyed+1)
 	versions := make([]int64, 0, len(elements))
 	seen := make(map[int64]bool, len(elements))
 	for _, element := range elements {

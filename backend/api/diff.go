@@ -34,12 +34,8 @@ type patchOperation struct { //nolint:unused // for the annotations
 //	@Failure		410		{object}	problem.Problem	"One of the versions was removed (code version_gone)"
 //	@Failure		422		{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to)"
 //	@Router			/diff/{key} [get]
-func (a *API) getDiff(c *gin.Context) error {
+func (a *API) getDiff(c *gin.Context, q query) error {
 	key := keyOf(c)
-	q, err := queryOf(c)
-	if err != nil {
-		return err
-	}
 	from, err := q.positive("from")
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ import (
 //	@Produce	json
 //	@Success	200	{object}	object
 //	@Router		/openapi.json [get]
-func (a *API) openAPI(c *gin.Context) error {
+func (a *API) openAPI(c *gin.Context, _ query) error {
 	writeBody(c, docs.OpenAPI)
 	return nil
 }
@@ -59,7 +59,7 @@ func (a *API) openAPI(c *gin.Context) error {
 //	@Produce	html
 //	@Success	307	{string}	string	"The page is /docs/index.html"
 //	@Router		/docs [get]
-func (a *API) docsIndex(c *gin.Context) error {
+func (a *API) docsIndex(c *gin.Context, _ query) error {
 	c.Redirect(http.StatusTemporaryRedirect, "/docs/index.html")
 	return nil
 }
@@ -76,22 +76,21 @@ func (a *API) docsIndex(c *gin.Context) error {
 //	@Success	307		"/docs/ leads to the page"
 //	@Failure	404		{object}	problem.Problem	"There is no such file (code not_found)"
 //	@Router		/docs/{file} [get]
-func (a *API) swaggerUI() gin.HandlerFunc {
+func (a *API) swaggerUI() func(*gin.Context, query) error {
 	serve := ginswagger.WrapHandler(swaggerfiles.Handler, ginswagger.URL("/openapi.json"))
-	return func(c *gin.Context) {
-		switch file := c.Param("any"); {
+	return func(c *gin.Context, _ query) error {
+		switch file := c.Param("file"); {
 		case file == "/":
 			c.Redirect(http.StatusTemporaryRedirect, "/docs/index.html")
-			return
 		case file == "/doc.json": // where the library would serve a document of its own
 			writeBody(c, docs.OpenAPI)
-			return
 		case !isFile(c, file):
-			a.writeError(c, problem.New(http.StatusNotFound, "not_found", "There is no such file; the page is /docs"))
-			return
+			return problem.New(http.StatusNotFound, "not_found", "There is no such file; the page is /docs")
+		default:
+			c.Request.Method = http.MethodGet
+			serve(c)
 		}
-		c.Request.Method = http.MethodGet
-		serve(c)
+		return nil
 	}
 }
 

@@ -37,12 +37,12 @@ import (
 //	@Failure			400				{object}	problem.Problem	"The body is not JSON, or a part of a value (code malformed_json, partial_put)"
 //	@Failure			413				{object}	problem.Problem	"The value is over the limit (code value_too_large)"
 //	@Failure			415				{object}	problem.Problem	"The content type is not one (code unsupported_media_type)"
-//	@Failure			422				{object}	problem.Problem	"The body has no member value, or the ttl is not one (code missing_value, invalid_ttl)"
+//	@Failure			422				{object}	problem.Problem	"The body has no member value, or two, or one that belongs elsewhere, or the ttl is not one (code missing_value, repeated_member, misplaced_member, invalid_ttl)"
 //	@x-body-examples	{"application/json":{"value":{"host":"db1","port":5432}}}
 //	@Router				/put/{key} [put]
 //	@Router				/put/{key} [post]
-func (a *API) putEntry(c *gin.Context) error {
-	change, q, err := changeOf(c, kv.OpPut) // before the body: it may be large
+func (a *API) putEntry(c *gin.Context, q query) error {
+	change, err := changeOf(c, kv.OpPut) // before the body: it may be large
 	if err != nil {
 		return err
 	}
@@ -93,12 +93,8 @@ func (a *API) putEntry(c *gin.Context) error {
 //	@Failure		416				{object}	problem.Problem	"The range is not within the raw value (code invalid_range)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
 //	@Router			/get/{key} [get]
-func (a *API) getEntry(c *gin.Context) error {
+func (a *API) getEntry(c *gin.Context, q query) error {
 	key := keyOf(c)
-	q, err := queryOf(c)
-	if err != nil {
-		return err
-	}
 	raw, err := q.boolean("raw")
 	if err != nil {
 		return err
@@ -116,22 +112,18 @@ func (a *API) getEntry(c *gin.Context) error {
 	return writeEntry(c, entry, source)
 }
 
-// changeOf begins the change that a write asks for, with its key and its
-// conditions, and returns the query.
-func changeOf(c *gin.Context, operation kv.Operation) (store.Change, query, error) {
+// changeOf begins the change that a write asks for, with its key and its conditions.
+func changeOf(c *gin.Context, operation kv.Operation) (store.Change, error) {
 	change := store.Change{Operation: operation, Key: keyOf(c)}
 	err := kv.CheckKey(change.Key)
 	if err != nil {
-		return change, query{}, err
+		return change, err
 	}
 	if change.Author, err = authorOf(c); err != nil {
-		return change, query{}, err
+		return change, err
 	}
-	if change.If, err = conditionOf(c.Request.Header); err != nil {
-		return change, query{}, err
-	}
-	q, err := queryOf(c)
-	return change, q, err
+	change.If, err = conditionOf(c.Request.Header)
+	return change, err
 }
 
 // keyOf returns what follows the verb in the decoded path.

@@ -52,6 +52,9 @@ const statusClientClosedRequest = 499
 func (a *API) writeError(c *gin.Context, err error) {
 	p := problemOf(err)
 	a.damage.note(err)
+	if p.Status == http.StatusPreconditionFailed {
+		explainWeak(p, c.Request.Header)
+	}
 	switch {
 	case errors.Is(err, kv.ErrOverloaded), errors.Is(err, kv.ErrStorageFull), errors.Is(err, kv.ErrDiskFailed):
 		// A line for each would be more work just when there is too much, or the log's disk
@@ -108,7 +111,7 @@ func detailOf(err error, fallback string) string {
 	return fallback
 }
 
-func noRoute(*gin.Context) error {
+func noRoute() error {
 	return problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them")
 }
 

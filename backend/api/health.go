@@ -42,7 +42,7 @@ type healthAnswer struct {
 //	@Success		200	{object}	healthAnswer
 //	@Failure		503	{object}	problem.Problem	"A part does not work (code unhealthy)"
 //	@Router			/health [get]
-func (a *API) health(c *gin.Context) error {
+func (a *API) health(c *gin.Context, _ query) error {
 	backend := part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()}
 	if err := a.ping(c); err != nil {
 		a.logger.ErrorContext(c.Request.Context(), "the database does not answer", "error", err)
@@ -71,7 +71,7 @@ func (a *API) health(c *gin.Context) error {
 //	@Success		200	{object}	part
 //	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/healthz [get]
-func (a *API) alive(c *gin.Context) error {
+func (a *API) alive(c *gin.Context, _ query) error {
 	return writeJSON(c, part{Status: "ok"})
 }
 
@@ -85,7 +85,7 @@ func (a *API) alive(c *gin.Context) error {
 //	@Success		200	{object}	part
 //	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/readyz [get]
-func (a *API) ready(c *gin.Context) error {
+func (a *API) ready(c *gin.Context, _ query) error {
 	if err := a.ping(c); err != nil {
 		return err
 	}

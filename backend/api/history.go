@@ -67,13 +67,9 @@ type historyVersion struct {
 //	@Failure		404		{object}	problem.Problem	"There is no such key, or it was destroyed with its history (code key_not_found)"
 //	@Failure		422		{object}	problem.Problem	"A parameter is invalid (code invalid_limit, invalid_before, invalid_after, invalid_values)"
 //	@Router			/history/{key} [get]
-func (a *API) getHistory(c *gin.Context) error {
+func (a *API) getHistory(c *gin.Context, q query) error {
 	key := keyOf(c)
 	if err := kv.CheckKey(key); err != nil {
-		return err
-	}
-	q, err := queryOf(c)
-	if err != nil {
 		return err
 	}
 	request, err := historyRequest(q)
@@ -94,12 +90,12 @@ func historyRequest(q query) (r kv.HistoryRequest, err error) {
 	if r.Before, err = q.positive("before"); err != nil {
 		return r, err
 	}
-	if q.text("after") != "0" { // behind nothing, where a client that went back may come to
+	if q.Text("after") != "0" { // behind nothing, where a client that went back may come to
 		if r.After, err = q.positive("after"); err != nil {
 			return r, err
 		}
 	}
-	r.Oldest = q.has("after") && !q.has("before")
+	r.Oldest = q.Has("after") && !q.Has("before")
 	r.Values, err = q.boolean("values")
 	return r, err
 }

@@ -60,11 +60,7 @@ type keyAnswer struct {
 //	@Success		200			{object}	keysAnswer
 //	@Failure		422			{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted)"
 //	@Router			/keys [get]
-func (a *API) listKeys(c *gin.Context) error {
-	q, err := queryOf(c)
-	if err != nil {
-		return err
-	}
+func (a *API) listKeys(c *gin.Context, q query) error {
 	request, err := keysRequest(q)
 	if err != nil {
 		return err
@@ -98,7 +94,7 @@ func keysRequest(q query) (r kv.KeysRequest, err error) {
 
 // partOfKey returns a text that keeps the rules of a key, or is empty.
 func (q query) partOfKey(name string) (string, error) {
-	text := q.text(name)
+	text := q.Text(name)
 	if text == "" {
 		return "", nil
 	}

@@ -21,20 +21,13 @@ func Observed(metrics *telemetry.RequestMetrics, tracer trace.Tracer) Option {
 func Routes() []string {
 	var labels []string
 	seen := map[string]bool{}
-	for _, route := range listRoutes() {
-		if label := labelOf(route.Path); !seen[label] {
+	for _, route := range (&API{}).routes() {
+		if label := labelOf(route.path); !seen[label] {
 			seen[label] = true
 			labels = append(labels, label)
 		}
 	}
 	return labels
-}
-
-func listRoutes() gin.RoutesInfo {
-	gin.SetMode(gin.ReleaseMode) // else it prints them
-	router := gin.New()
-	(&API{}).routes(router)
-	return router.Routes()
 }
 
 // labelOf writes a path of gin's as the OpenAPI document does: /get/{key}.
@@ -45,8 +38,11 @@ func labelOf(path string) string {
 	return path
 }
 
-// watchRoute is the one of streams.
-const watchRoute = "/watch"
+// The routes that are not like all others: that of streams, and that of many writes.
+const (
+	watchRoute = "/watch"
+	batchRoute = "/batch"
+)
 
 type observer struct {
 	metrics *telemetry.RequestMetrics
@@ -60,8 +56,8 @@ func (o observer) use(router *gin.Engine) {
 	}
 	labels := map[string]string{"": telemetry.OtherRoute}
 	counts := map[string]*telemetry.RouteMetrics{}
-	for _, route := range listRoutes() {
-		labels[route.Path] = labelOf(route.Path)
+	for _, route := range (&API{}).routes() {
+		labels[route.path] = labelOf(route.path)
 	}
 	if o.metrics != nil {
 		for path, label := range labels {

@@ -10,7 +10,6 @@ import (
 
 	"kvstore/backend/jsondoc"
 	"kvstore/backend/kv"
-	"kvstore/backend/store"
 	"kvstore/internal/problem"
 )
 
@@ -48,9 +47,12 @@ const (
 //	@Failure			422				{object}	problem.Problem	"The body is no patch of its type, or ttl is invalid (code invalid_patch, invalid_ttl)"
 //	@x-body-examples	{"application/merge-patch+json":{"port":5433},"application/json-patch+json":[{"op":"replace","path":"/port","value":5433}]}
 //	@Router				/patch/{key} [patch]
-func (a *API) patchEntry(c *gin.Context) error {
-	change, err := a.patchChange(c)
+func (a *API) patchEntry(c *gin.Context, q query) error {
+	change, err := changeOf(c, kv.OpPatch)
 	if err != nil {
+		return err
+	}
+	if change.TTL, err = q.ttl(); err != nil {
 		return err
 	}
 	patch, err := readPatch(c, a.store.MaxValueBytes())
@@ -74,27 +76,6 @@ func (a *API) patchEntry(c *gin.Context) error {
 		return err
 	}
 	return writeWritten(c, written)
-}
-
-// patchChange reads all but the body.
-func (a *API) patchChange(c *gin.Context) (store.Change, error) {
-	change := store.Change{Key: keyOf(c)}
-	if err := kv.CheckKey(change.Key); err != nil {
-		return change, err
-	}
-	var err error
-	if change.Author, err = authorOf(c); err != nil {
-		return change, err
-	}
-	q, err := queryOf(c)
-	if err != nil {
-		return change, err
-	}
-	if change.TTL, err = q.ttl(); err != nil {
-		return change, err
-	}
-	change.If, err = conditionOf(c.Request.Header)
-	return change, err
 }
 
 // A patch is the body of a request, read and checked.

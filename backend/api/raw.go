@@ -21,9 +21,6 @@ const maxContentType = 255
 // readSent returns the value that a put sends: the member value of a JSON body with
 // no type, or else the body as it is, with its content type as it was sent.
 func readSent(c *gin.Context, maxValueBytes int64) (value []byte, contentType string, err error) {
-	if err := checkWhole(c.Request.Header); err != nil {
-		return nil, "", err
-	}
 	switch contentType = c.GetHeader("Content-Type"); {
 	case contentType == "" || isJSONType(contentType):
 		value, err = readValue(c, maxValueBytes)
@@ -56,19 +53,6 @@ func isContentType(contentType string) bool {
 	main, sub, ok := strings.Cut(mediaTypeOf(contentType), "/")
 	return ok && main != "" && sub != "" && !strings.ContainsFunc(main+sub, notInToken) &&
 		len(contentType) <= maxContentType && !strings.ContainsFunc(contentType, notPrintable)
-}
-
-// checkWhole refuses a body that would be kept as something else than it is meant
-// to be: a part of a value, as a resumed upload sends, or an encoded one.
-func checkWhole(header http.Header) error {
-	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
-			"Content-Encoding: is not supported; send the value without an encoding, or under a Content-Type that names it")
-	}
-	if header.Get("Content-Range") != "" {
-		return problem.New(http.StatusBadRequest, "partial_put", "Content-Range: a value can only be written whole")
-	}
-	return nil
 }
 
 // notInToken reports a character that no token of HTTP has (RFC 9110, section 5.6.2).

@@ -11,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/store"
+	"kvstore/internal/parameters"
 	"kvstore/internal/telemetry"
 )
 
@@ -51,49 +52,73 @@ func New(s *store.Store, logger *slog.Logger, options ...Option) http.Handler {
 	a.observer.use(router)
 	router.Use(a.sameOrigin(http.NewCrossOriginProtection()))
 	router.Use(a.admit)
-	router.NoRoute(a.handle(noRoute))
-	router.NoMethod(a.handle(noMethod))
-	a.routes(router)
+	router.NoRoute(func(c *gin.Context) { a.writeError(c, noRoute()) })
+	router.NoMethod(func(c *gin.Context) { a.writeError(c, noMethod(c)) })
+	for _, r := range a.routes() {
+		router.Match(r.methods, r.path, a.handle(r))
+	}
 	return telemetry.Traced(telemetry.Requests(router, logger), a.observer.tracer)
 }
 
-// routes is the list of every route.
-func (a *API) routes(router *gin.Engine) {
-	write := []string{http.MethodPut, http.MethodPost}
-	read := []string{http.MethodGet, http.MethodHead}
-
-	router.Match(write, "/put/*key", a.handle(a.putEntry))
-	router.Match(read, "/get/*key", a.handle(a.getEntry))
-	router.DELETE("/delete/*key", a.handle(a.deleteEntry))
-	router.POST("/revert/*key", a.handle(a.revertEntry))
-	router.POST("/destroy/*key", a.handle(a.destroyEntry))
-	router.Match(read, "/history/*key", a.handle(a.getHistory))
-	router.Match(read, "/keys", a.handle(a.listKeys))
-
-	router.POST("/batch", a.handle(a.batch))
-	router.PATCH("/patch/*key", a.handle(a.patchEntry))
-	router.Match(read, "/diff/*key", a.handle(a.getDiff))
-	router.Match(read, "/watch", a.handle(a.watch))
-
-	router.Match(read, "/cache/stats", a.handle(a.cacheStats))
-	router.Match(read, "/db/stats", a.handle(a.databaseStats))
-	// For the operator; not forwarded by the gateway.
-	router.POST("/db/compact", a.handle(a.compact))
-	router.Match(read, "/db/backup", a.handle(a.backup))
-
-	router.Match(read, "/health", a.handle(a.health))
-	router.Match(read, "/healthz", a.handle(a.alive))
-	router.Match(read, "/readyz", a.handle(a.ready))
-
-	router.Match(read, "/openapi.json", a.handle(a.openAPI))
-	router.Match(read, "/docs", a.handle(a.docsIndex))
-	router.Match(read, "/docs/*any", a.swaggerUI())
+// A route is a line of the table of routes.
+type route struct {
+	methods []string
+	path    string
+	handler func(*gin.Context, query) error
+	// evaluates says that the route evaluates If-Match and If-None-Match.
+	evaluates bool
+	// query names the parameters that the route knows, as parameters.Parse takes them.
+	query []string
 }
 
-// handle turns a handler that returns its error into one of gin's.
-func (a *API) handle(handler func(*gin.Context) error) gin.HandlerFunc {
+// routes is the table of every route.
+func (a *API) routes() []route {
+	const conditions, none = true, false
+	known := func(names ...string) []string { return names }
+	get, put := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPut, http.MethodPost}
+	post, patch, remove := []string{http.MethodPost}, []string{http.MethodPatch}, []string{http.MethodDelete}
+	return []route{
+		{put, "/put/*key", a.putEntry, conditions, known("ttl")},
+		{get, "/get/*key", a.getEntry, conditions, known("version", "at", "raw")},
+		{remove, "/delete/*key", a.deleteEntry, conditions, nil},
+		{post, "/revert/*key", a.revertEntry, conditions, known("version")},
+		{post, "/destroy/*key", a.destroyEntry, conditions, known("versions"+parameters.List, "all")},
+		{get, "/history/*key", a.getHistory, none, known("limit", "before", "after", "values")},
+		{get, "/keys", a.listKeys, none, known("prefix", "delimiter", "after", "limit", "deleted")},
+
+		{post, batchRoute, a.batch, none, nil},
+		{patch, "/patch/*key", a.patchEntry, conditions, known("ttl")},
+		{get, "/diff/*key", a.getDiff, none, known("from", "to")},
+		{get, watchRoute, a.watch, none, known("prefix", "since", "for")},
+
+		{get, "/cache/stats", a.cacheStats, none, nil},
+		{get, "/db/stats", a.databaseStats, none, nil},
+		// For the operator; not forwarded by the gateway.
+		{post, "/db/compact", a.compact, none, nil},
+		{get, "/db/backup", a.backup, none, nil},
+
+		{get, "/health", a.health, none, nil},
+		{get, "/healthz", a.alive, none, nil},
+		{get, "/readyz", a.ready, none, nil},
+
+		{get, "/openapi.json", a.openAPI, none, nil},
+		{get, "/docs", a.docsIndex, none, nil},
+		{get, "/docs/*file", a.swaggerUI(), conditions, nil},
+	}
+}
+
+// handle makes a route one of gin's: what the route does not know is refused, whatever
+// the handler would do, and the error that the handler returns is answered.
+func (a *API) handle(r route) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if err := handler(c); err != nil {
+		given, err := parameters.Parse(c.Request.URL.RawQuery, r.query...)
+		if err == nil {
+			err = checkHeader(c, r.evaluates)
+		}
+		if err == nil {
+			err = r.handler(c, query{given})
+		}
+		if err != nil {
 			a.writeError(c, err)
 		}
 	}

@@ -33,7 +33,7 @@ type cacheStatsAnswer struct {
 //	@Produce	json
 //	@Success	200	{object}	cacheStatsAnswer
 //	@Router		/cache/stats [get]
-func (a *API) cacheStats(c *gin.Context) error {
+func (a *API) cacheStats(c *gin.Context, _ query) error {
 	stats := a.store.CacheStats()
 	return writeJSON(c, cacheStatsAnswer{
 		CurrentSize: stats.Keys,
@@ -76,7 +76,7 @@ type databaseStatsAnswer struct {
 //	@Produce		json
 //	@Success		200	{object}	databaseStatsAnswer
 //	@Router			/db/stats [get]
-func (a *API) databaseStats(c *gin.Context) error {
+func (a *API) databaseStats(c *gin.Context, _ query) error {
 	stats, err := a.store.DatabaseStats(c.Request.Context())
 	if err != nil {
 		return err

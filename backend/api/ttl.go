@@ -13,10 +13,10 @@ const ttlRule = "must be a duration such as 90s or 1h30m, from 1ms to 876000h"
 
 // ttl returns the time to live, 0 when there is none.
 func (q query) ttl() (time.Duration, error) {
-	if !q.has("ttl") {
+	if !q.Has("ttl") {
 		return 0, nil
 	}
-	ttl, ok := parseTTL(q.text("ttl"))
+	ttl, ok := parseTTL(q.Text("ttl"))
 	if !ok {
 		return 0, invalid("ttl", ttlRule)
 	}

@@ -80,11 +80,7 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many watches (code too_many_watchers)"
 //	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers)"
 //	@Router			/watch [get]
-func (a *API) watch(c *gin.Context) error {
-	q, err := queryOf(c)
-	if err != nil {
-		return err
-	}
+func (a *API) watch(c *gin.Context, q query) error {
 	since, err := sinceOf(c, q)
 	if err != nil {
 		return err
@@ -94,7 +90,7 @@ func (a *API) watch(c *gin.Context) error {
 		return err
 	}
 	defer end()
-	prefix := q.text("prefix")
+	prefix := q.Text("prefix")
 	if err := kv.CheckPrefix(prefix); err != nil {
 		return err
 	}
@@ -132,10 +128,10 @@ func (a *API) watch(c *gin.Context) error {
 func sinceOf(c *gin.Context, q query) (int64, error) {
 	name, text := "Last-Event-ID", c.GetHeader("Last-Event-ID")
 	if text == "" {
-		if !q.has("since") {
+		if !q.Has("since") {
 			return store.Now, nil
 		}
-		name, text = "since", q.text("since")
+		name, text = "since", q.Text("since")
 	}
 	revision, err := strconv.ParseUint(text, 10, 63)
 	if err != nil {
@@ -146,10 +142,10 @@ func sinceOf(c *gin.Context, q query) (int64, error) {
 
 // limited returns a context that ends when the parameter for says so.
 func limited(ctx context.Context, q query) (context.Context, context.CancelFunc, error) {
-	if !q.has("for") {
+	if !q.Has("for") {
 		return ctx, func() {}, nil
 	}
-	length, ok := parseTTL(q.text("for"))
+	length, ok := parseTTL(q.Text("for"))
 	if !ok {
 		return nil, nil, invalid("for", ttlRule)
 	}

@@ -3,12 +3,14 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
+	"kvstore/internal/parameters"
 	"kvstore/internal/problem"
 	"kvstore/internal/telemetry"
 )
@@ -33,7 +35,7 @@ func (a *ownAnswer) Write(b []byte) (int, error) {
 	return a.body.Write(b)
 }
 
-// answerReadOnly lets GET and HEAD through to serve.
+// answerReadOnly lets GET and HEAD through to serve, which knows no parameter.
 func (c *conn) answerReadOnly(serve func(http.ResponseWriter, *http.Request)) bool {
 	method := string(c.req.Method)
 	if method != http.MethodGet && method != http.MethodHead {
@@ -41,6 +43,10 @@ func (c *conn) answerReadOnly(serve func(http.ResponseWriter, *http.Request)) bo
 			w.Header().Set("Allow", "GET, HEAD")
 			problem.New(http.StatusMethodNotAllowed, "method_not_allowed", method+" is not allowed here; allowed: GET, HEAD").Write(w)
 		})
+	}
+	var refusal *problem.Problem
+	if _, err := parameters.Parse(string(c.req.Query())); errors.As(err, &refusal) {
+		return c.answerProblem(refusal)
 	}
 	ctx, cancel := context.WithCancel(c.context())
 	defer cancel()
@@ -76,7 +82,7 @@ func (c *conn) answer(write func(http.ResponseWriter)) bool {
 	}
 	c.status = a.status
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
+	fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\n", a.status, problem.Phrase(a.status))
 	_ = a.header.Write(&out) // a bytes.Buffer does not fail
 	out.WriteString("\r\n")
 	if !c.toHEAD {

@@ -51,6 +51,19 @@ func TestOwnRoutes(t *testing.T) {
 			}
 		}
 	})
+	t.Run("parameters", func(t *testing.T) {
+		for _, path := range []string{"/health", "/healthz", "/%68ealthz"} {
+			for query, code := range map[string]string{"x=1": "unknown_parameter", "_=1&verbose": "unknown_parameter", "=": "unknown_parameter"} {
+				response, body := g.send(t, "GET "+path+"?"+query+" HTTP/1.1\r\nHost: h\r\n\r\n")
+				wantProblem(t, response, body, http.StatusUnprocessableEntity, code, "")
+			}
+			response, body := g.send(t, "GET "+path+"?%zz HTTP/1.1\r\nHost: h\r\n\r\n")
+			wantProblem(t, response, body, http.StatusBadRequest, "malformed_query", "")
+			if response, _ := g.send(t, "GET "+path+"?_=1&_x&_=2 HTTP/1.1\r\nHost: h\r\n\r\n"); response.StatusCode == http.StatusUnprocessableEntity {
+				t.Errorf("%s with what busts caches: %s", path, response.Status)
+			}
+		}
+	})
 	if len(asked) > 0 {
 		t.Fatalf("forwarded: %s", <-asked)
 	}

@@ -34,6 +34,13 @@ func (r *Request) Path() []byte {
 	return r.Target
 }
 
+// Query returns what follows the path in the target, not decoded and without the
+// question mark.
+func (r *Request) Query() []byte {
+	_, query, _ := bytes.Cut(r.Target, []byte("?"))
+	return query
+}
+
 // Parse reads a whole head, as long as HeadLength says. Nothing of a former
 // request is left in r.
 func (r *Request) Parse(head []byte) *Error {

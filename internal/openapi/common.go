@@ -43,9 +43,9 @@ type failure struct {
 
 // failures: an operation has the first of each status that is one of it.
 var failures = []failure{
-	{400, "InvalidCondition", func(e endpoint) bool { return e.conditional() && e.keyed() }, "The key, the query or a condition is invalid (code invalid_key, malformed_query, malformed_condition)"},
-	{400, "InvalidKey", endpoint.keyed, "The key or the query is invalid (code invalid_key, malformed_query)"},
-	{400, "InvalidQuery", func(endpoint) bool { return true }, "The query is invalid (code malformed_query)"},
+	{400, "InvalidCondition", func(e endpoint) bool { return e.conditional() && e.keyed() }, "The key, the query or a condition is invalid, or a condition is of a kind that is not evaluated (code invalid_key, malformed_query, malformed_condition, unsupported_condition)"},
+	{400, "InvalidKey", endpoint.keyed, "The key or the query is invalid, or there is a condition, which is not evaluated (code invalid_key, malformed_query, unsupported_condition)"},
+	{400, "InvalidQuery", func(endpoint) bool { return true }, "The query is invalid, or there is a condition, which is not evaluated (code malformed_query, unsupported_condition)"},
 	{401, "Unauthorized", endpoint.guarded, "There is no access token, or one that is unknown, was revoked or has expired (code unauthorized, invalid_token)"},
 	{403, "WriteForbidden", func(e endpoint) bool { return e.guarded() && e.writes() }, "The access token lacks a right, which detail and the member right name (code forbidden), or a web page of another origin sent the write (code cross_origin)"},
 	{403, "Forbidden", endpoint.guarded, "The access token lacks a right, which detail and the member right name (code forbidden)"},

@@ -33,7 +33,24 @@ type Problem struct { //nolint:errname // the RFC's own term
 
 // New returns a problem with the title that belongs to status.
 func New(status int, code, detail string) *Problem {
-	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Code: code}
+	return &Problem{Type: "about:blank", Title: Phrase(status), Status: status, Detail: detail, Code: code}
+}
+
+// Phrase returns the phrase of a status as RFC 9110 has it, "" for an unknown one.
+// net/http has some of older RFCs.
+func Phrase(status int) string {
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return "Content Too Large"
+	case http.StatusRequestURITooLong:
+		return "URI Too Long"
+	case http.StatusRequestedRangeNotSatisfiable:
+		return "Range Not Satisfiable"
+	case http.StatusUnprocessableEntity:
+		return "Unprocessable Content"
+	default:
+		return http.StatusText(status)
+	}
 }
 
 // With adds an extension member and returns p.

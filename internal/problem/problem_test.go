@@ -23,3 +23,18 @@ func TestWrite(t *testing.T) {
 		}
 	}
 }
+
+// The registry has these names for the statuses that are answered.
+func TestPhrase(t *testing.T) {
+	for status, want := range map[int]string{
+		200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large", 414: "URI Too Long",
+		416: "Range Not Satisfiable", 422: "Unprocessable Content", 431: "Request Header Fields Too Large", 507: "Insufficient Storage", 499: "",
+	} {
+		if got := problem.Phrase(status); got != want {
+			t.Errorf("%d: %q, want %q", status, got, want)
+		}
+		if got := problem.New(status, "c", "d").Title; got != want {
+			t.Errorf("the title of %d is %q, want %q", status, got, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -71,7 +70,7 @@ func malformedAnswer(b []byte) (problemAnswer []byte, id string, ok bool) {
 	id = uuid.NewString()
 	body := problem.New(status, "malformed_request", "The request is not valid HTTP: "+string(reason)).Encode()
 	var answer bytes.Buffer
-	fmt.Fprintf(&answer, "%s%d %s\r\n", protocol, status, http.StatusText(status))
+	fmt.Fprintf(&answer, "%s%d %s\r\n", protocol, status, problem.Phrase(status))
 	fmt.Fprintf(&answer, "Content-Type: %s\r\nContent-Length: %d\r\nCache-Control: no-store\r\n", problem.ContentType, len(body))
 	fmt.Fprintf(&answer, "%s: %s\r\nConnection: close\r\n\r\n%s", RequestIDHeader, id, body)
 	return answer.Bytes(), id, true
