@@ -55,7 +55,7 @@ func TestBackendDown(t *testing.T) {
 func TestBackendHangs(t *testing.T) {
 	s := newStack(t, "KV_BACKEND_TIMEOUT=1s")
 	put(t, "k", "1").wantStatus(t, http.StatusOK)
-	s.backend.signal(t, syscall.SIGSTOP)
+	s.backend.freeze(t)
 	started := time.Now()
 	p := get(t, "/get/k").wantProblem(t, http.StatusGatewayTimeout)
 	if took := time.Since(started); p.Detail != "Backend service timed out" || took < time.Second {

@@ -141,7 +141,7 @@ func stoppedBackend(t *testing.T, table *faultTable) {
 	var begin time.Time
 	for range rounds(1, 5) {
 		load.more(t, 200)
-		s.backend.signal(t, syscall.SIGSTOP)
+		s.backend.freeze(t)
 		failed := load.counts().refused
 		eventually(t, "requests fail", func() error {
 			if got := load.counts().refused; got < failed+trafficClients {

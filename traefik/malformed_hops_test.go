@@ -80,7 +80,7 @@ var hopCases = []hopCase{
 	{"an upgrade to HTTP/2", "200 next", "200 next", "200 next", false, hopGet + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"},
 	{"an upgrade to a web socket", "200 next", "200 next", "200 next", false, hopGet + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n\r\n"},
 	{"CONNECT", "404 next", "400 next", "404 next", false, "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n"},
-	{"CONNECT with a path", "400 next", "400 next", "405 next", false, "CONNECT /put/bad HTTP/1.1\r\nHost: h\r\n\r\n"},
+	{"CONNECT with a path", "501 next", "400 next", "405 next", false, "CONNECT /put/bad HTTP/1.1\r\nHost: h\r\n\r\n"},
 	{"TRACE", "405 next", "405 next", "405 next", false, "TRACE /get/known HTTP/1.1\r\nHost: h\r\n\r\n"},
 	{"OPTIONS *", "200 next", "200 next", "200 next", false, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"},
 	{"a body cut short", "499|500|502", "-", "400", true, hopPut + "Content-Length: 12\r\n\r\n" + hopWrite},

@@ -96,6 +96,29 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
+// freeze sends SIGSTOP and waits until every thread has stopped, as each does by
+// itself.
+func (p *process) freeze(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGSTOP)
+	eventually(t, p.name+" has stopped", func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
+		for _, thread := range threads {
+			stat, err := os.ReadFile(thread)
+			if err != nil {
+				return err
+			}
+			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+				return fmt.Errorf("%s: %s", thread, stat)
+			}
+		}
+		return nil
+	})
+}
+
 // kill ends the process with SIGKILL, if it has not ended already.
 func (p *process) kill(t *testing.T) {
 	t.Helper()

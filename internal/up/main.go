@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.SetOutput(out)
 	buildOnly := flags.Bool("build-only", false, "build all programs, print where they are, and exit")
+	traefikModule := flags.String("traefik-module", "", "write what Traefik is built from to this `directory`, print its go.mod, and exit")
 	checkTLS := flags.Bool("check-tls", false, "check the certificate that Traefik's container is to use, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -62,18 +63,33 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		fmt.Fprintln(out, "up: no arguments are expected:", flags.Args())
 		return 2
 	}
-	if *checkTLS {
-		if err := checkContainer(getenv, out); err != nil {
-			fmt.Fprintln(out, "up:", err)
-			return 1
-		}
-		return 0
+	var err error
+	switch {
+	case *traefikModule != "":
+		err = writeTraefikModule(ctx, *traefikModule, out)
+	case *checkTLS:
+		err = checkContainer(getenv, out)
+	default:
+		err = up(ctx, *buildOnly, getenv, out)
 	}
-	if err := up(ctx, *buildOnly, getenv, out); err != nil {
+	if err != nil {
 		fmt.Fprintln(out, "up:", err)
 		return 1
 	}
 	return 0
+}
+
+func writeTraefikModule(ctx context.Context, dir string, out io.Writer) error {
+	root, err := programs.Root()
+	if err != nil {
+		return err
+	}
+	goMod, err := programs.TraefikModule(ctx, filepath.Join(root, "traefik"), dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, goMod)
+	return nil
 }
 
 func checkContainer(getenv func(string) string, out io.Writer) error {

@@ -16,17 +16,17 @@ func TestSuits(t *testing.T) {
 		found string
 		want  bool
 	}{
-		{"v3.6.12", true},
-		{"v3.6.13", true},
+		{"v3.7.13", true},
+		{"v3.7.14", true},
 		{"v3.10.0", true},
-		{"v3.6.2", false},
+		{"v3.7.2", false},
 		{"v2.11.0", false},
 		{"v4.0.0", false},
-		{"v3.6.12-rc1", false},
+		{"v3.7.13-rc1", false},
 		{"vdev", false},
 		{"of unknown version", false},
 	} {
-		if got := programs.Suits(c.found, "v3.6.12"); got != c.want {
+		if got := programs.Suits(c.found, "v3.7.13"); got != c.want {
 			t.Errorf("Suits(%q) = %t, want %t", c.found, got, c.want)
 		}
 	}
@@ -48,12 +48,12 @@ func TestTraefikVersion(t *testing.T) {
 	})
 }
 
-// repository is a directory that pins v3.6.12, with an empty PATH and a cache
+// repository is a directory that pins v3.7.13, with an empty PATH and a cache
 // that holds that version.
 func repository(t *testing.T) (root, cached string) {
 	t.Helper()
 	root = t.TempDir()
-	write(t, filepath.Join(root, "traefik", "go.mod"), "module x\nrequire github.com/traefik/traefik/v3 v3.6.12\n", 0o644)
+	write(t, filepath.Join(root, "traefik", "go.mod"), "module x\nrequire github.com/traefik/traefik/v3 v3.7.13\n", 0o644)
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", "")
@@ -61,7 +61,7 @@ func repository(t *testing.T) (root, cached string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cached = filepath.Join(cache, "kvstore", fmt.Sprintf("traefik-v3.6.12-%s-%s", runtime.GOOS, runtime.GOARCH))
+	cached = filepath.Join(cache, "kvstore", fmt.Sprintf("traefik-v3.7.13-%s-%s", runtime.GOOS, runtime.GOARCH))
 	write(t, cached, "", 0o755)
 	return root, cached
 }
@@ -73,7 +73,7 @@ func TestTraefik(t *testing.T) {
 		onPath  bool   // whether that one is chosen
 	}{
 		{"none on PATH", "", false},
-		{"the pinned one on PATH", "Version:      3.6.12\nCodename:     ramequin", true},
+		{"the pinned one on PATH", "Version:      3.7.13\nCodename:     ramequin", true},
 		{"an old one on PATH", "Version:      2.11.0\nCodename:     mimolette", false},
 		{"something else on PATH", "hello", false},
 	} {
@@ -95,6 +95,36 @@ func TestTraefik(t *testing.T) {
 				t.Errorf("progress: %q", progress.String())
 			}
 		})
+	}
+}
+
+// What Traefik is built from is lego without what providers/dns has.
+func TestTraefikModule(t *testing.T) {
+	lego, source, target := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "new")
+	write(t, filepath.Join(lego, "go.mod"), "module github.com/go-acme/lego/v5\n", 0o444)
+	write(t, filepath.Join(lego, "acme", "acme.go"), "package acme\n", 0o444)
+	write(t, filepath.Join(lego, "providers", "dns", "cloud", "cloud.go"), "package cloud\n", 0o444)
+	write(t, filepath.Join(source, "go.mod"), "module x\nrequire github.com/go-acme/lego/v5 v5.0.0\nreplace y => ./y\n", 0o644)
+	write(t, filepath.Join(source, "go.sum"), "sums\n", 0o644)
+	t.Setenv("PATH", t.TempDir())
+	write(t, filepath.Join(os.Getenv("PATH"), "go"), "#!/bin/sh\necho '{\"Dir\":\""+lego+"\"}'\n", 0o755)
+	goMod, err := programs.TraefikModule(t.Context(), source, target)
+	if err != nil || goMod != filepath.Join(target, "go.mod") {
+		t.Fatalf("TraefikModule = %q, %v", goMod, err)
+	}
+	for name, want := range map[string]string{
+		"go.mod":                    "replace github.com/go-acme/lego/v5 => " + filepath.Join(target, "lego"),
+		"go.sum":                    "sums\n",
+		"lego/go.mod":               "module github.com/go-acme/lego/v5\n",
+		"lego/acme/acme.go":         "package acme\n",
+		"lego/providers/dns/dns.go": "func NewDNSChallengeProviderByName(",
+	} {
+		if content, err := os.ReadFile(filepath.Join(target, name)); err != nil || !strings.Contains(string(content), want) {
+			t.Errorf("%s: %q, %v, want %q in it", name, content, err, want)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(target, "lego", "providers", "dns")); err != nil || len(left) != 1 {
+		t.Errorf("providers/dns: %v, %v", left, err)
 	}
 }
 

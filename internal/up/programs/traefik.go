@@ -20,7 +20,7 @@ const (
 	progressPeriod = 5 * time.Second
 )
 
-// TraefikVersion returns the version of Traefik, such as "v3.6.12", that the
+// TraefikVersion returns the version of Traefik, such as "v3.7.13", that the
 // go.mod file pins.
 func TraefikVersion(goMod string) (string, error) {
 	content, err := os.ReadFile(goMod)
@@ -101,8 +101,8 @@ func isExecutable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// buildTraefik builds the program in dir, the module that pins it. The target
-// appears complete or not at all.
+// buildTraefik builds the program that the module in dir pins. The target appears
+// complete or not at all.
 func buildTraefik(ctx context.Context, dir, version, target string, progress io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
 		return fmt.Errorf("build Traefik: %w", err)
@@ -116,15 +116,28 @@ func buildTraefik(ctx context.Context, dir, version, target string, progress io.
 	stop := reportProgress(progress, version)
 	built := filepath.Join(scratch, "traefik")
 	flags := "-s -w -X " + traefikModule + "/pkg/version.Version=" + version[1:]
-	cmd := goCommand(ctx, dir, "build", "-o", built, "-ldflags", flags, traefikModule+"/cmd/traefik")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as Traefik's own releases: it runs on any Linux
-	output, err := cmd.CombinedOutput()
+	err = compileTraefik(ctx, dir, filepath.Join(scratch, "module"), built, flags)
 	stop()
 	if err != nil {
-		return fmt.Errorf("build Traefik %s: %w\n%s", version, err, output)
+		return fmt.Errorf("build Traefik %s: %w", version, err)
 	}
 	if err := os.Rename(built, target); err != nil {
 		return fmt.Errorf("build Traefik: %w", err)
+	}
+	return nil
+}
+
+// compileTraefik builds the file target from the module in dir, by way of the
+// directory scratch.
+func compileTraefik(ctx context.Context, dir, scratch, target, flags string) error {
+	goMod, err := TraefikModule(ctx, dir, scratch)
+	if err != nil {
+		return err
+	}
+	cmd := goCommand(ctx, dir, "build", "-modfile", goMod, "-trimpath", "-o", target, "-ldflags", flags, traefikModule+"/cmd/traefik")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as Traefik's own releases: it runs on any Linux
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, output)
 	}
 	return nil
 }
