@@ -118,7 +118,8 @@ func TestBatchProblems(t *testing.T) {
 		},
 		{
 			operations(`{"op":"put","key":"new","value":1,"if_version":0}`), "412", "precondition_failed",
-			"operations[1]: Precondition failed: Key 'new' is at version 1", map[string]any{"operation": 1.0, "key": "new", "current_version": 1.0},
+			"operations[1]: Precondition failed: Key 'new' does not exist, and an operation of the batch before this one would have written it",
+			map[string]any{"operation": 1.0, "key": "new", "current_version": 0.0},
 		},
 		{operations(`{"op":"delete","key":"none"}`), "404", "key_not_found", "operations[1]: Key 'none' not found", map[string]any{"operation": 1.0}},
 		{operations(`{"op":"revert","key":"k","version":7}`), "404", "version_not_found", "", map[string]any{"operation": 1.0}},

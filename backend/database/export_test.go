@@ -102,6 +102,16 @@ func (db *DB) Statements(t *testing.T, fn func()) []Statement {
 	return found
 }
 
+// Writes returns what fn has SQLite run on the connection that writes.
+func (db *DB) Writes(fn func()) []string {
+	var log reads
+	quiet := db.writer
+	db.writer = quiet.Session(&gorm.Session{Logger: &log})
+	fn()
+	db.writer = quiet
+	return log.all
+}
+
 // reads is a GORM logger that keeps every statement.
 type reads struct {
 	statements

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"database/sql"
 	"maps"
 	"slices"
 )
@@ -42,14 +43,13 @@ func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string
 			fresh = append(fresh, key)
 		}
 	}
-	if err := t.confirmAbsent(fresh, failed); err != nil {
+	if err := t.readAbsent(heads, failed, fresh); err != nil {
 		return nil, nil, translate(t.tx.Statement.Context, "look for keys", err)
 	}
-	err = t.addErased(heads, failed, fresh)
 	for _, err := range failed {
 		t.count(&err)
 	}
-	return heads, failed, err
+	return heads, failed, nil
 }
 
 func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []string) error {
@@ -75,53 +75,53 @@ func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []st
 	return rows.Err()
 }
 
-// confirmAbsent looks for keys that were not found in the other indexes, as absent does:
-// a key that is hidden by a flipped bit must not begin anew with version 1.
-func (t *Tx) confirmAbsent(keys []string, failed map[string]error) error {
+// absentKeysSQL looks for keys that were not found in the other indexes, as absent does: a
+// key that is hidden by a flipped bit must not begin anew with version 1. It looks among
+// the erased keys too.
+const absentKeysSQL = `SELECT key, NULL, 0, 0 FROM keys INDEXED BY keys_live WHERE unlikely(key IN ?) AND NOT deleted
+	UNION ALL SELECT key, NULL, 0, 0 FROM keys INDEXED BY keys_deleted WHERE unlikely(key IN ?) AND deleted
+	UNION ALL SELECT NULL, digest, version, checksum FROM erased WHERE unlikely(digest IN ?)`
+
+// readAbsent adds the heads of those of keys, which are not stored, that were erased.
+func (t *Tx) readAbsent(heads map[string]Head, failed map[string]error, keys []string) error {
 	for rest := keys; len(rest) > 0; {
 		n := min(len(rest), statementRows[0])
-		names := padded(rest[:n])
-		for _, query := range []string{
-			"SELECT key FROM keys INDEXED BY keys_live WHERE unlikely(key IN ?) AND NOT deleted",
-			"SELECT key FROM keys INDEXED BY keys_deleted WHERE unlikely(key IN ?) AND deleted",
-		} {
-			var found []string
-			if err := t.tx.Raw(query, names).Scan(&found).Error; err != nil {
-				return err
-			}
-			for _, key := range found {
-				failed[key] = damaged(key, 0, "its indexes differ")
-			}
+		if err := t.readAbsentPiece(heads, failed, padded(rest[:n])); err != nil {
+			return err
 		}
 		rest = rest[n:]
 	}
 	return nil
 }
 
-// addErased adds to heads those of keys that are not stored because they were
-// erased.
-func (t *Tx) addErased(heads map[string]Head, failed map[string]error, keys []string) error {
-	if !t.erased {
-		return nil
+func (t *Tx) readAbsentPiece(heads map[string]Head, failed map[string]error, keys []string) error {
+	digests, names := make([][]byte, len(keys)), make(map[string]string, len(keys))
+	for i, key := range keys {
+		digests[i] = digest(key)
+		names[string(digests[i])] = key
 	}
-	for _, key := range keys {
-		if failed[key] != nil {
-			continue
+	rows, err := t.tx.Raw(absentKeysSQL, keys, keys, digests).Rows()
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for rows.Next() {
+		var key sql.NullString
+		var digest []byte
+		var version, checksum int64
+		if err := rows.Scan(&key, &digest, &version, &checksum); err != nil {
+			return err
 		}
-		var found []erasedRow
-		digest := digest(key)
-		if err := t.tx.Raw("SELECT version, checksum FROM erased WHERE unlikely(digest = ?)", digest).Scan(&found).Error; err != nil {
-			return translate(t.tx.Statement.Context, "look for an erased key", err)
-		}
-		for _, row := range found {
-			if row.Checksum != erasedChecksum(digest, row.Version) {
-				failed[key] = damaged(key, 0, "how far it had counted before it was erased")
-				continue
-			}
-			heads[key] = Head{Version: row.Version}
+		switch erased := names[string(digest)]; {
+		case key.Valid:
+			failed[key.String] = damaged(key.String, 0, "its indexes differ")
+		case checksum != erasedChecksum(digest, version):
+			failed[erased] = damagedErased(erased)
+		default:
+			heads[erased] = Head{Version: version}
 		}
 	}
-	return nil
+	return rows.Err()
 }
 
 // saveHead writes the head of a stored key that changed without a new version.

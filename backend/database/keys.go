@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -24,7 +25,7 @@ const (
 			listed.id IS NULL, listed.key, listed.expires_at, keys.key, ` + versionColumns + `, NULL
 		FROM store LEFT JOIN keys AS listed %[1]s ON listed.key >= ? %[3]s
 			LEFT JOIN keys ON keys.id = listed.id LEFT JOIN versions ON ` + sameVersion + `
-		WHERE store.id = 1 %[4]s ORDER BY listed.key LIMIT ?`
+		WHERE store.id = 1 ORDER BY listed.key LIMIT ?`
 	// smallest is the least character that a key has.
 	smallest = " "
 )
@@ -36,16 +37,14 @@ var beyond = strings.Repeat("\U0010FFFF", kv.MaxKeyBytes/4+1)
 // those that are not deleted, however many of the others there are.
 func listSQL(deleted bool) string {
 	if deleted {
-		return fmt.Sprintf(keysSQL, allKeys, "", "", "")
+		return fmt.Sprintf(keysSQL, allKeys, "", "")
 	}
-	return fmt.Sprintf(keysSQL, liveKeys, "AND NOT near.deleted", "AND NOT listed.deleted",
-		// An end that the index and the table do not tell alike hides no key.
-		"AND (listed.id IS NULL OR listed.expires_at = 0 OR listed.expires_at > ? OR listed.expires_at IS NOT keys.expires_at)")
+	return fmt.Sprintf(keysSQL, liveKeys, "AND NOT near.deleted", "AND NOT listed.deleted AND listed.expires_at NOT BETWEEN 1 AND ?")
 }
 
 // Keys returns a page of the keys as they are at that time, in the order of their
 // bytes. A folded prefix costs one search in an index, however many keys it stands
-// for.
+// for, or less when they are few.
 //
 // kv.ErrCorrupt says that a key of the page is damaged, or that a key may be missing
 // from it.
@@ -86,14 +85,16 @@ func (l *keyList) run() error {
 		}
 		from = max(from, prefix) // a prefix that was folded may reach into the next range
 		for more && from < end && l.page.NextAfter == "" {
-			folded, err := l.scan(from, end)
+			folded, ended, err := l.scan(from, end)
 			if err != nil {
 				return err
 			}
-			if folded == "" {
+			if folded != "" {
+				from, more = kv.PrefixEnd(folded)
+			}
+			if ended {
 				break
 			}
-			from, more = kv.PrefixEnd(folded)
 		}
 	}
 	return nil
@@ -111,40 +112,49 @@ func (l *keyList) start() (from string, ok bool) {
 	return max(r.Prefix, r.After+smallest), true
 }
 
-// scan adds keys from there on, until the page is full, there are no more, or a
-// prefix was folded, which it returns.
-func (l *keyList) scan(from, end string) (folded string, err error) {
+// foldedRows is how many keys of a folded prefix are passed by reading them: as many as
+// take the time of a new search behind it.
+const foldedRows = 4
+
+// scan adds keys from there on, until the page is full, there are no more, or the keys
+// of a folded prefix are too many to read. It returns the prefix that the last item was,
+// and whether there is nothing behind it before end.
+func (l *keyList) scan(from, end string) (folded string, ended bool, err error) {
 	args := []any{from, from}
 	if !l.request.Deleted {
 		args = append(args, int64(l.now))
 	}
-	args = append(args, l.request.Limit-l.items+1)
-	rows, err := l.tx.Raw(l.sql, args...).Rows()
+	rows, err := l.tx.Raw(l.sql, append(args, (l.request.Limit-l.items+1)*(1+foldedRows))...).Rows()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
-	for rows.Next() {
+	for passed := 0; rows.Next(); {
 		item, found, err := l.item(rows, end)
-		switch {
-		case err != nil:
-			return "", err
-		case !found:
-			return "", rows.Err()
-		case l.items == l.request.Limit:
+		if err != nil || !found {
+			return folded, true, errors.Join(err, rows.Err())
+		}
+		prefix, folds := l.request.Fold(item.Latest.Key)
+		if folds && prefix == folded {
+			if passed++; passed > foldedRows {
+				return folded, false, nil
+			}
+			continue
+		}
+		if l.items == l.request.Limit {
 			l.page.NextAfter = l.last
-			return "", nil
+			return "", true, nil
 		}
 		l.items++
-		if folded, ok := l.request.Fold(item.Latest.Key); ok {
-			l.last = folded
-			l.page.Prefixes = append(l.page.Prefixes, folded)
-			return folded, nil
+		if passed, folded = 0, prefix; folds {
+			l.last = prefix
+			l.page.Prefixes = append(l.page.Prefixes, prefix)
+			continue
 		}
 		l.last = item.Latest.Key
 		l.page.Keys = append(l.page.Keys, item)
 	}
-	return "", rows.Err()
+	return folded, true, rows.Err()
 }
 
 // item reads a row of keysSQL, checked, or finds that there is no other key before end.

@@ -1,12 +1,14 @@
 package database_test
 
 import (
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -189,6 +191,71 @@ func TestKeysPlan(t *testing.T) {
 		}
 		wantPlans(t, statements)
 		wantIndex(t, statements, test.index)
+	}
+}
+
+// TestSmallFoldersAreRead: a page of folders that have few keys takes few statements, and
+// one of many keys a search for each.
+func TestSmallFoldersAreRead(t *testing.T) {
+	for _, c := range []struct{ folders, keys, statements int }{{1000, 1, 4}, {300, 5, 4}, {30, 100, 40}} {
+		db := databasetest.Open(t, databasetest.URL(t))
+		var entries []kv.Entry
+		for i := range c.folders * c.keys {
+			entries = append(entries, kv.Entry{Key: fmt.Sprintf("%04d/%d", i/c.keys, i), Value: []byte("1")})
+		}
+		write(t, db, entries...)
+		var page kv.KeysPage
+		statements := db.Statements(t, func() { page = list(t, db, kv.KeysRequest{Delimiter: "/", Limit: 1000}, 1) })
+		if len(page.Prefixes) != c.folders || len(page.Keys) != 0 || page.NextAfter != "" {
+			t.Errorf("%d folders of %d: %d folders, %d keys", c.folders, c.keys, len(page.Prefixes), len(page.Keys))
+		}
+		if len(statements) > c.statements {
+			t.Errorf("%d folders of %d: %d statements, want at most %d", c.folders, c.keys, len(statements), c.statements)
+		}
+	}
+}
+
+// TestExpiredAreSkippedInTheIndex: a key that has expired, and has no tombstone yet, costs a
+// list one step in an index and no look into a table.
+func TestExpiredAreSkippedInTheIndex(t *testing.T) {
+	url := databasetest.URL(t)
+	db := databasetest.Open(t, url)
+	entries := make([]kv.Entry, 50_000)
+	for i := range entries {
+		entries[i] = kv.Entry{Key: fmt.Sprintf("a/%07d", i), Value: []byte("1"), Expires: 50}
+	}
+	for i := range 5 {
+		entries[len(entries)-1-i].Expires = 0
+	}
+	write(t, db, entries...)
+	other, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	least := func(fn func()) time.Duration {
+		least := time.Hour
+		for range 9 {
+			began := time.Now()
+			fn()
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	listed := least(func() {
+		if page := list(t, db, kv.KeysRequest{Limit: 10}, 60); len(page.Keys) != 5 || page.NextAfter != "" {
+			t.Fatalf("%+v", page)
+		}
+	})
+	scanned := least(func() {
+		var n int
+		if err := other.QueryRow("SELECT count(*) FROM keys INDEXED BY keys_live WHERE NOT deleted").Scan(&n); err != nil || n != len(entries) {
+			t.Fatal(n, err)
+		}
+	})
+	t.Logf("a list beside %d expired keys: %s, a look at each in the index: %s", len(entries), listed, scanned)
+	if listed > 4*scanned {
+		t.Errorf("a list takes %s, a look at each key in the index %s", listed, scanned)
 	}
 }
 

@@ -30,17 +30,22 @@ func (t *Tx) entry(key string, version int64, query string, args ...any) (kv.Ent
 
 // Described is Entry without the value, which is not read.
 func (t *Tx) Described(key string, keyID, version int64) (kv.Entry, bool, error) {
+	v, found, err := t.describe(key, keyID, version)
+	return v.Entry, found, err
+}
+
+func (t *Tx) describe(key string, keyID, version int64) (storedVersion, bool, error) {
 	v := storedVersion{Entry: kv.Entry{Key: key}}
 	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE unlikely(key_id = ?) AND unlikely(version = ?)", keyID, version).Row().
 		Scan(v.fields()...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return kv.Entry{}, false, nil
+		return v, false, nil
 	case err == nil && v.Version != version:
 		err = damaged(key, version, "the index leads to another version")
 	case err == nil:
 		err = v.check()
 	}
 	t.count(&err)
-	return v.Entry, err == nil, translate(t.tx.Statement.Context, "describe an entry", scanned(err, key, version))
+	return v, err == nil, translate(t.tx.Statement.Context, "describe an entry", scanned(err, key, version))
 }

@@ -144,7 +144,7 @@ func TestDestroyedVersionsArePruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
-		_, err := tx.Destroy("k", []int64{1, 2, 3, 4})
+		_, _, err := tx.Destroy("k", []int64{1, 2, 3, 4})
 		return err
 	}); err != nil {
 		t.Fatal(err)

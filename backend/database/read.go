@@ -65,7 +65,14 @@ func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
 	switch {
 	case err != nil:
 		return kv.Entry{}, err
-	case !found || version > head.Version:
+	case !found: // it may have been erased
+		if head.Version, err = erasedVersion(tx, key); err == nil {
+			if err = kv.VersionNotFound(key, version); version <= head.Version {
+				err = kv.VersionGone(key, version)
+			}
+		}
+		return kv.Entry{}, err
+	case version > head.Version:
 		return kv.Entry{}, kv.VersionNotFound(key, version)
 	case version < head.CompleteFrom:
 		return kv.Entry{}, kv.VersionGone(key, version)

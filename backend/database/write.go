@@ -49,7 +49,6 @@ type Tx struct {
 	memory   *memory // its lock is held
 	identity identity
 	count    func(*error)
-	erased   bool            // some key was erased
 	stored   map[int64]state // of the keys that Heads returned or Append saved, by id
 	wrote    bool            // a row, so that there is something to commit
 	// changed are the heads that were saved, and uncertain the keys whose heads
@@ -77,45 +76,52 @@ func (h Head) state() state { return state{h.Deleted, h.Expires, h.CompleteFrom}
 // commit before. An error of fn comes back as it is.
 //
 // It fails with kv.ErrCorrupt when the counters are damaged.
-func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
-	committed := false
-	defer func() { db.noteLocked(err, committed) }()
+	ended := false
+	defer func() {
+		if !ended { // it panics, and how far it came is not known
+			db.memory.forgetLocked()
+		}
+	}()
+	committed, err := db.updateLocked(ctx, fn)
+	ended = true
+	db.noteLocked(err, committed)
+	return err
+}
+
+func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed bool, err error) {
 	if err := db.inPlace(); err != nil {
-		return err
+		return false, err
 	}
 	tx := db.writer.WithContext(ctx).Begin()
 	if tx.Error != nil {
-		return translate(ctx, "begin", tx.Error)
+		return false, translate(ctx, "begin", tx.Error)
 	}
 	defer tx.Rollback() // after a commit it does nothing
 	update := &Tx{
-		tx: tx, memory: db.memory, identity: db.identity, count: db.count, erased: db.erased.Load(),
+		tx: tx, memory: db.memory, identity: db.identity, count: db.count,
 		stored: map[int64]state{}, changed: map[string]Head{},
 	}
 	if err := update.loadTotals(); err != nil {
-		return translate(ctx, "read the counters", err)
+		return false, translate(ctx, "read the counters", err)
 	}
 	before := update.Totals
 	if err := fn(update); err != nil {
-		return err
+		return false, err
 	}
 	if !update.wrote && update.Totals == before {
-		return nil
+		return false, nil
 	}
 	if err := update.saveTotals(); err != nil {
-		return translate(ctx, "save the counters", err)
+		return false, translate(ctx, "save the counters", err)
 	}
 	if err := db.commit(ctx, tx); err != nil {
-		return db.commitFailedLocked(ctx, err)
+		return false, db.commitFailedLocked(ctx, err)
 	}
-	committed = true
 	db.memory.learnLocked(update)
-	if update.erased {
-		db.erased.Store(true)
-	}
-	return nil
+	return true, nil
 }
 
 func (t *Tx) loadTotals() (err error) {

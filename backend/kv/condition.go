@@ -52,12 +52,18 @@ type PreconditionError struct {
 	Key   string
 	// Current is the key's latest version, 0 when the key does not exist.
 	Current int64
+	// Meanwhile: an operation of the same batch, which is not made either, would have
+	// written the key before.
+	Meanwhile bool
 }
 
 func (e *PreconditionError) Error() string {
 	found := fmt.Sprintf("Key '%s' is at version %d", e.Key, e.Current)
 	if e.Current == 0 {
 		found = fmt.Sprintf("Key '%s' does not exist", e.Key)
+	}
+	if e.Meanwhile {
+		found += ", and an operation of the batch before this one would have written it"
 	}
 	if e.Index >= 0 {
 		return fmt.Sprintf("conditions[%d]: %s", e.Index, found)

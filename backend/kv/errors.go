@@ -64,6 +64,12 @@ func KeyDeleted(key string, version int64) error {
 	return &Error{ErrKeyDeleted, fmt.Sprintf("Key '%s' was deleted at version %d", key, version)}
 }
 
+// KeyExpired says that the key has ended at that time. The version that tells of it may be
+// still to come.
+func KeyExpired(key string, at Timestamp) error {
+	return &Error{ErrKeyDeleted, fmt.Sprintf("Key '%s' expired at %s", key, at.AppendJSON(nil))}
+}
+
 // VersionNotFound says that key has no such version, in the predecessor's words.
 func VersionNotFound(key string, version int64) error {
 	return &Error{ErrVersionNotFound, fmt.Sprintf("Key '%s' version %d not found", key, version)}

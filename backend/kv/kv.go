@@ -62,7 +62,7 @@ func (e Entry) Readable() error {
 // ErrKeyDeleted, whether its tombstone is there yet or not.
 func (e Entry) Live(now Timestamp) error {
 	if !e.Operation.Tombstone() && e.Expired(now) {
-		return KeyDeleted(e.Key, e.Version+1) // the tombstone that is to come
+		return KeyExpired(e.Key, e.Expires)
 	}
 	return e.Readable()
 }

@@ -67,12 +67,14 @@ func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes [
 			return BatchResult{}, err
 		}
 	}
+	own := make([]Change, len(changes))
 	for i, c := range changes {
 		if err := s.check(c); err != nil {
 			return BatchResult{}, &OperationError{i, err}
 		}
+		own[i] = c.owned()
 	}
-	u := &unit{ctx: ctx, requirements: requirements, changes: changes, batch: true, done: make(chan struct{})}
+	u := &unit{ctx: ctx, requirements: requirements, changes: own, batch: true, done: make(chan struct{})}
 	if err := s.writer.submit(u); err != nil {
 		return BatchResult{}, err
 	}

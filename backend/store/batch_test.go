@@ -290,3 +290,47 @@ func TestBatchesKeepSum(t *testing.T) {
 	}
 	t.Logf("%d batches came too late", lost.Load())
 }
+
+// TestBatchConditionNamesStoredVersion: a condition that fails within a batch is told what
+// the store has, and not what the batch would have made.
+func TestBatchConditionNamesStoredVersion(t *testing.T) {
+	s := open(t, options{})
+	history(t, s, "k", 4, "1")
+	putAt := func(key string, version int64) store.Change {
+		c := putOf(key, "2")
+		c.If = atVersion(version)
+		return c
+	}
+	const meanwhile = ", and an operation of the batch before this one would have written it"
+	for _, c := range []struct {
+		changes []store.Change
+		want    kv.PreconditionError
+		text    string
+	}{
+		{
+			[]store.Change{putAt("k", 4), putAt("k", 4)},
+			kv.PreconditionError{Index: -1, Key: "k", Current: 4, Meanwhile: true}, "Key 'k' is at version 4" + meanwhile,
+		},
+		{
+			[]store.Change{putOf("new", "1"), putAt("new", 0)},
+			kv.PreconditionError{Index: -1, Key: "new", Meanwhile: true}, "Key 'new' does not exist" + meanwhile,
+		},
+		{
+			[]store.Change{{Operation: kv.OpDelete, Key: "k"}, putAt("k", 4)},
+			kv.PreconditionError{Index: -1, Key: "k", Current: 4, Meanwhile: true}, "Key 'k' is at version 4" + meanwhile,
+		},
+		{
+			[]store.Change{putOf("other", "1"), putAt("k", 3)},
+			kv.PreconditionError{Index: -1, Key: "k", Current: 4}, "Key 'k' is at version 4",
+		},
+	} {
+		_, err := s.Batch(t.Context(), nil, c.changes)
+		var got *kv.PreconditionError
+		if !errors.As(err, &got) || *got != c.want {
+			t.Errorf("%+v: %v, want %+v", c.changes, err, c.want)
+		}
+		if want := "operations[1]: Precondition failed: " + c.text; err.Error() != want {
+			t.Errorf("it says %q, want %q", err, want)
+		}
+	}
+}

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"time"
 
 	"kvstore/backend/kv"
@@ -12,8 +14,7 @@ type Change struct {
 	// Operation is kv.OpPut, kv.OpPatch, kv.OpRevert or kv.OpDelete.
 	Operation kv.Operation
 	Key       string
-	// Value and ContentType are what is put or what a patch gave. The bytes must not
-	// change afterwards.
+	// Value and ContentType are what is put or what a patch gave.
 	Value       []byte
 	ContentType string
 	// TTL is how long the key exists after this write; 0 means for ever, or for a patch
@@ -42,6 +43,14 @@ func (s *Store) check(c Change) error {
 	return nil
 }
 
+// owned returns the change with copies of all that the store keeps of it. What a caller
+// brings may be a part of a whole request, which would stay in memory with it.
+func (c Change) owned() Change {
+	c.Key, c.Value = strings.Clone(c.Key), bytes.Clone(c.Value)
+	c.ContentType, c.Author = strings.Clone(c.ContentType), strings.Clone(c.Author)
+	return c
+}
+
 // Write makes one change. When it returns nil, the new version is on disk.
 //
 // Errors: kv.ErrInvalidKey, kv.ErrValueTooLarge, kv.ErrPreconditionFailed,
@@ -53,7 +62,7 @@ func (s *Store) Write(ctx context.Context, c Change) (kv.Written, error) {
 	if err := s.check(c); err != nil {
 		return kv.Written{}, err
 	}
-	u := &unit{ctx: ctx, changes: []Change{c}, done: make(chan struct{})}
+	u := &unit{ctx: ctx, changes: []Change{c.owned()}, done: make(chan struct{})}
 	if err := s.writer.submit(u); err != nil {
 		return kv.Written{}, err
 	}

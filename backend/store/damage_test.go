@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	_ "github.com/mattn/go-sqlite3"
 
@@ -165,5 +167,45 @@ func TestDamagedKey(t *testing.T) {
 	wantDamaged(t, "History", err, named)
 	if stats, err := s.DatabaseStats(t.Context()); err != nil || stats.Revision != 33 {
 		t.Errorf("%+v, %v", stats, err)
+	}
+}
+
+// TestDamagedKeyDelaysNoExpiry: keys end as fast beside one that cannot.
+func TestDamagedKeyDelaysNoExpiry(t *testing.T) {
+	const keys = 1000
+	for _, spoil := range []string{"", "UPDATE keys SET version = 3 WHERE key = 'k0'", "UPDATE keys SET total_versions = 3 WHERE key = 'k500'"} {
+		clock := newTestClock(1_000_000)
+		url := databasetest.URL(t)
+		first := databasetest.Open(t, url)
+		s := over(t, first, options{now: clock.now})
+		changes := make([]store.Change, keys)
+		for i := range changes {
+			changes[i] = putOf(fmt.Sprint("k", i), "1")
+			changes[i].TTL = time.Minute
+		}
+		if _, err := s.Batch(t.Context(), nil, changes); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want := int64(0)
+		if spoil != "" {
+			want = 1
+			damage(t, url, spoil)
+		}
+		s = over(t, databasetest.Open(t, url), options{now: clock.now})
+		began := time.Now()
+		clock.add(time.Minute)
+		waitFor(t, func() bool {
+			stats, err := s.DatabaseStats(t.Context())
+			return err != nil || stats.Keys <= want
+		})
+		if took := time.Since(began); took > 4*time.Second { // less than one pause for a key that fails
+			t.Errorf("%q: the others have taken %s to end", spoil, took)
+		} else {
+			t.Logf("%q: %s", spoil, took)
+		}
 	}
 }

@@ -22,11 +22,15 @@
 // So a write is answered only after it is on disk, and a read that begins after
 // the answer sees that version or a later one. Within a key, versions are numbered
 // in the order of the answers. A write that cannot be applied fails alone: its
-// neighbours in the transaction are applied without it. When the commit itself or the disk
-// fails, every caller in it gets an error, and the cache stays as it was. Nothing
-// was written then, unless the error is kv.ErrOutcomeUnknown: no read sees such a write,
-// but after a restart it may be there (see package database). While the disk fails a
-// goroutine tries it every half second, so that the store is well again by itself.
+// neighbours in the transaction are applied without it. When the transaction cannot begin,
+// or the commit itself or the disk fails, every caller in it gets an error, and the cache
+// stays as it was. Nothing was written then, unless the error is kv.ErrOutcomeUnknown: no
+// read sees such a write, but after a restart it may be there (see package database). While
+// the disk fails a goroutine tries it every half second, so that the store is well again by
+// itself. A panic after the commit is logged, and the write is answered as the success it is.
+//
+// What the store keeps of a write, in its cache or anywhere else, is a copy of its own and
+// never a part of the request that brought it.
 //
 // How many writes wait, and how many bytes, is bounded (Config.MaxQueuedWrites,
 // MaxQueuedBytes). More are refused at once, so that under any load those that were
@@ -40,11 +44,14 @@
 // A tombstone is a version: the key does not exist after it, and goes on counting
 // when it is written again. A key with a time to live ends at that time: reads look
 // at the clock and do not depend on the tombstone, which a sweeper writes soon
-// after, or the next write of the key before its own version. The clock never runs
+// after, many in a transaction, or the next write of the key before its own version. A
+// damaged key that cannot be ended is set aside, for longer each time. The clock never runs
 // backwards (see clock), so a key that has ended stays so.
 //
-// Destroy erases the values of versions, DestroyAll a key with its history. Each
-// has a transaction of its own. What SQLite frees it overwrites (secure_delete), and
+// Destroy erases the values of versions, DestroyAll a key with its history. Each has
+// transactions of its own, short ones however much there is to erase. DestroyAll ends the
+// key first and erases up to that tombstone, so no later write goes with it. What SQLite
+// frees it overwrites (secure_delete), and
 // before the answer the write-ahead log is emptied and the copies are overwritten that
 // SQLite leaves in pages when rows move. A revert reads the version to go
 // back to within its transaction, and a patch is only made of a version that still

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -15,8 +16,9 @@ const (
 	expiryInterval = 250 * time.Millisecond
 	// expiryRetry is the time before another attempt when the database failed.
 	expiryRetry = 5 * time.Second
-	// expiryPage is how many keys one search finds.
-	expiryPage = 128
+	// expiryPage is how many keys one search finds and one transaction ends: about four
+	// milliseconds, for which other writes wait.
+	expiryPage = 256
 )
 
 // expiry is the goroutine that writes the tombstones of keys that have expired.
@@ -26,11 +28,12 @@ type expiry struct {
 	logger *slog.Logger
 	cancel context.CancelFunc
 	ended  chan struct{}
+	aside  *aside // keys that could not be ended
 }
 
 func startExpiry(s *Store, logger *slog.Logger) *expiry {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &expiry{store: s, logger: logger, cancel: cancel, ended: make(chan struct{})}
+	e := &expiry{store: s, logger: logger, cancel: cancel, ended: make(chan struct{}), aside: newAside()}
 	go e.run(ctx)
 	return e
 }
@@ -59,35 +62,80 @@ func (e *expiry) run(ctx context.Context) {
 	}
 }
 
-// sweep ends every key that has expired, a page at a time. A key that somebody
-// wrote meanwhile is left as it is.
+// sweep ends every key that has expired, a page at a time, but for those that are set
+// aside. A key that somebody wrote meanwhile is left as it is. An error is that of the
+// database as a whole.
 func (e *expiry) sweep(ctx context.Context) error {
+	var last database.Expired
 	for {
-		keys, err := e.store.db.Expired(ctx, e.store.clock.now(), expiryPage)
+		found, err := e.store.db.Expired(ctx, e.store.clock.now(), last, expiryPage)
 		if err != nil {
 			return err
 		}
-		if err := e.end(ctx, keys); err != nil || len(keys) < expiryPage {
+		keys := make([]string, 0, len(found))
+		for _, last = range found {
+			if !e.aside.has(last.Key) {
+				keys = append(keys, last.Key)
+			}
+		}
+		if err := e.endAll(ctx, keys); err != nil || len(found) < expiryPage {
+			e.aside.forget()
 			return err
 		}
 	}
 }
 
-func (e *expiry) end(ctx context.Context, keys []string) error {
-	units := make([]*unit, 0, len(keys))
+// endAll ends keys in one transaction, or each in its own when one of them fails, and sets
+// that one aside.
+func (e *expiry) endAll(ctx context.Context, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	failed, err := e.store.endExpired(ctx, keys)
+	if err != nil && len(keys) > 1 && !ofStore(err) && ctx.Err() == nil {
+		for i := range keys {
+			if err := e.endAll(ctx, keys[i:i+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err != nil && len(keys) == 1 && !ofStore(err) {
+		failed, err = map[string]error{keys[0]: err}, nil
+	}
 	for _, key := range keys {
-		u := &unit{ctx: ctx, changes: []Change{{Operation: kv.OpExpire, Key: key}}, done: make(chan struct{})}
-		if err := e.store.writer.enqueue(u); err != nil {
-			return err
-		}
-		units = append(units, u)
-	}
-	var failures []error
-	for _, u := range units {
-		<-u.done
-		if !isAnswer(u.err) {
-			failures = append(failures, u.err)
+		if cause := failed[key]; cause != nil {
+			pause := e.aside.add(key)
+			e.logger.Error("an expired key could not be ended; it is tried again later", "error", cause, "after", pause)
+		} else if err == nil {
+			e.aside.remove(key)
 		}
 	}
-	return errors.Join(failures...)
+	return err
+}
+
+// ofStore tells what stops every write from what is wrong with one key.
+func ofStore(err error) bool {
+	return ofDisk(err) || errors.Is(err, kv.ErrStorageFull) || errors.Is(err, errClosed) || errors.Is(err, context.Canceled)
+}
+
+// endExpired appends the tombstones of those of keys that have expired, in one
+// transaction, and returns why some of them could not be.
+func (s *Store) endExpired(ctx context.Context, keys []string) (failed map[string]error, err error) {
+	failed = map[string]error{}
+	err = s.goOnAlone(ctx, keys, func(st *stage) error {
+		for _, key := range keys {
+			switch {
+			case st.failed[key] != nil:
+				failed[key] = st.failed[key]
+			case st.heads[key].Expired(st.now):
+				st.append(kv.Entry{Key: key, Operation: kv.OpExpire})
+			}
+		}
+		return st.save()
+	})
+	if err != nil { // the writer may not be done with failed
+		return nil, err
+	}
+	return failed, nil
 }

@@ -3,7 +3,9 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -296,5 +298,47 @@ func TestUnpublishedDeletionIsNotRead(t *testing.T) {
 	wg.Wait()
 	if !isDeleted(t, s, "k") {
 		t.Error("the cache serves a deleted key")
+	}
+}
+
+// TestExpiredNamesNoVersionToCome: between the end of a key and its tombstone nobody is
+// told of that version.
+func TestExpiredNamesNoVersionToCome(t *testing.T) {
+	clock := newTestClock(1_000_000)
+	s := open(t, options{now: clock.now})
+	batched := func(c store.Change) error {
+		done, err := s.Batch(t.Context(), nil, []store.Change{c})
+		if err != nil {
+			return err
+		}
+		return done.Results[0].Err
+	}
+	ways := map[string]func(key string) error{
+		"get":      func(key string) error { _, _, err := s.Get(t.Context(), key); return err },
+		"get at":   func(key string) error { _, _, err := s.GetAt(t.Context(), key, clock.timestamp()); return err },
+		"batch":    func(key string) error { return batched(getOf(key)) },
+		"delete":   func(key string) error { return batched(store.Change{Operation: kv.OpDelete, Key: key}) },
+		"revert 2": func(key string) error { return batched(store.Change{Operation: kv.OpRevert, Key: key, Version: 2}) },
+		"patch":    func(key string) error { return batched(store.Change{Operation: kv.OpPatch, Key: key, Version: 1}) },
+	}
+	told := 0
+	for name, way := range ways {
+		for i := range 10 {
+			key := fmt.Sprint(name, i)
+			putFor(t, s, key, time.Minute)
+			clock.add(time.Minute)
+			expired := fmt.Sprintf("Key '%s' expired at %s", key, clock.timestamp().AppendJSON(nil))
+			err := way(key)
+			_, _, second := s.GetVersion(t.Context(), key, 2) // the sweeper may be faster now and then
+			switch {
+			case strings.HasSuffix(err.Error(), expired), strings.HasSuffix(err.Error(), "version 2 not found"):
+				told++
+			case !errors.Is(second, kv.ErrKeyDeleted):
+				t.Errorf("%s: %v, but version 2 is not there: %v", name, err, second)
+			}
+		}
+	}
+	if told == 0 {
+		t.Error("each tombstone was there at once")
 	}
 }

@@ -2,11 +2,15 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -111,5 +115,78 @@ func TestBigWriteOnFullDiskFailsAlone(t *testing.T) {
 	}
 	if entry, _ := get(t, s, "k"); entry.Version != 5 {
 		t.Errorf("k has version %d, want 5", entry.Version)
+	}
+}
+
+// TestBeginFailsOnce: when a transaction cannot begin, its writes are not tried in turn.
+func TestBeginFailsOnce(t *testing.T) {
+	const writes, patience = 64, 300 * time.Millisecond
+	hold, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	url := databasetest.URL(t)
+	db, faults := databasetest.OpenFaulty(t, url)
+	s := over(t, db, options{hooks: store.Hooks{AfterCommit: func() { once.Do(func() { close(hold); <-release }) }}})
+	faults.Exec(t, fmt.Sprintf("PRAGMA busy_timeout = %d", patience.Milliseconds()))
+	var waiting sync.WaitGroup
+	waiting.Go(func() { put(t, s, "k", "1") })
+	<-hold
+	failures := make([]error, writes)
+	for i := range writes {
+		waiting.Go(func() { _, failures[i] = tryPut(context.Background(), s, fmt.Sprint(i), "1") })
+	}
+	waitFor(t, func() bool { return s.QueueLength() == writes })
+	other, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	foreign, err := other.Begin() // has the only right to write
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	close(release)
+	waiting.Wait()
+	if took := time.Since(began); took > writes/4*patience {
+		t.Errorf("the %d writes have waited %s for a lock, of which each may wait %s", writes, took, patience)
+	}
+	for i, err := range failures {
+		if !errors.Is(err, kv.ErrUnavailable) {
+			t.Fatalf("write %d: %v, want ErrUnavailable", i, err)
+		}
+	}
+	if err := foreign.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "k", "2")
+}
+
+// TestPanicAfterCommit: what is on disk is answered as written, read and watched.
+func TestPanicAfterCommit(t *testing.T) {
+	var armed atomic.Bool
+	s := open(t, options{hooks: store.Hooks{AfterCommit: func() {
+		if armed.CompareAndSwap(true, false) {
+			panic("a defect")
+		}
+	}}})
+	put(t, s, "k", "1")
+	watch, err := s.Watch(kv.AllKeys(), store.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close()
+	armed.Store(true)
+	if written := put(t, s, "k", "2"); written.Entry.Version != 2 {
+		t.Errorf("written: %+v", written)
+	}
+	if entry, _ := get(t, s, "k"); string(entry.Value) != "2" {
+		t.Errorf("read: %s", entry.Value)
+	}
+	delivery, err := watch.Next(t.Context(), time.Minute)
+	if err != nil || len(delivery.Entries) != 1 || delivery.Entries[0].Version != 2 {
+		t.Errorf("watched: %+v, %v", delivery, err)
+	}
+	if written := put(t, s, "k", "3"); written.Entry.Version != 3 || written.Entry.Revision != 3 {
+		t.Errorf("the next write: %+v", written)
 	}
 }

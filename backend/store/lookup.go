@@ -9,9 +9,6 @@ import (
 
 // What a change needs to know of versions, those of its own transaction included.
 
-// errNotExpired is for the sweeper: somebody else wrote meanwhile.
-var errNotExpired = &kv.Error{Kind: kv.ErrKeyNotFound, Detail: "The key has not expired"}
-
 // isAnswer tells what a caller did wrong from a database that failed.
 func isAnswer(err error) bool {
 	var known *kv.Error
@@ -44,6 +41,8 @@ func (s *stage) exists(key string) error {
 		return kv.KeyNotFound(key)
 	case head.Deleted:
 		return kv.KeyDeleted(key, head.Version)
+	case head.Expired(s.now):
+		return kv.KeyExpired(key, head.Expires)
 	default:
 		return nil
 	}
@@ -57,9 +56,6 @@ func (s *stage) entry(key string, version int64) (kv.Entry, error) {
 		}
 	}
 	head := s.heads[key]
-	if head.ID == 0 {
-		return kv.Entry{}, kv.KeyNotFound(key)
-	}
 	entry, found, err := s.tx.Entry(key, head.ID, version)
 	if err != nil || found {
 		return entry, err
@@ -67,12 +63,14 @@ func (s *stage) entry(key string, version int64) (kv.Entry, error) {
 	return kv.Entry{}, whyNone(key, head, version)
 }
 
-// whyNone returns why a version of a stored key is not found.
+// whyNone returns why a version of a key is not found.
 func whyNone(key string, head database.Head, version int64) error {
 	switch {
+	case version > head.Version && head.ID == 0:
+		return kv.KeyNotFound(key)
 	case version > head.Version:
 		return kv.VersionNotFound(key, version)
-	case version < head.CompleteFrom:
+	case version < head.CompleteFrom || head.ID == 0: // it was pruned, or erased with its key
 		return kv.VersionGone(key, version)
 	default:
 		return kv.Damaged(key, version)
@@ -82,9 +80,6 @@ func whyNone(key string, head database.Head, version int64) error {
 // described is entry of a stored version without its value, which may be damaged.
 func (s *stage) described(key string, version int64) (kv.Entry, error) {
 	head := s.heads[key]
-	if head.ID == 0 {
-		return kv.Entry{}, kv.KeyNotFound(key)
-	}
 	entry, found, err := s.tx.Described(key, head.ID, version)
 	if err != nil || found {
 		return entry, err
@@ -107,9 +102,12 @@ func (s *stage) source(key string, version int64) (kv.Entry, error) {
 // lastValue returns the last version before the tombstone of a deleted key.
 func (s *stage) lastValue(key string) (kv.Entry, error) {
 	head := s.heads[key]
+	end := head.Version // the tombstone
 	switch {
 	case head.ID == 0:
 		return kv.Entry{}, kv.KeyNotFound(key)
+	case head.Expired(s.now):
+		end++
 	case !head.Deleted:
 		return kv.Entry{}, &kv.Error{Kind: kv.ErrVersionRequired,
 			Detail: "version: must be given, since the key is not deleted: the version to go back to"}
@@ -119,12 +117,12 @@ func (s *stage) lastValue(key string) (kv.Entry, error) {
 			return e, nil
 		}
 	}
-	entry, found, err := s.tx.LastValue(key, head.ID, head.Version)
+	entry, found, err := s.tx.LastValue(key, head.ID, end)
 	switch {
 	case err != nil:
 		return kv.Entry{}, err
 	case !found:
-		return kv.Entry{}, kv.VersionGone(key, head.Version-1)
+		return kv.Entry{}, kv.VersionGone(key, end-1)
 	default:
 		return entry, entry.Readable()
 	}
@@ -148,14 +146,10 @@ func (s *stage) patchable(c Change) error {
 
 // get reads the latest version of a key within a batch.
 func (s *stage) get(key string) (Result, error) {
-	head := s.heads[key]
-	if head.Expired(s.now) {
-		return Result{Err: kv.KeyDeleted(key, head.Version+1)}, nil
-	}
 	if err := s.exists(key); err != nil {
 		return Result{Err: err}, nil //nolint:nilerr // that there is nothing is what was read
 	}
-	entry, err := s.entry(key, head.Version)
+	entry, err := s.entry(key, s.heads[key].Version)
 	if err != nil {
 		return Result{}, err
 	}

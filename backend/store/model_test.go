@@ -67,13 +67,11 @@ func (m *model) settle(k *modelKey) {
 // apply makes a change, or returns the error of the store and changes nothing.
 func (m *model) apply(c store.Change) error {
 	k := m.key(c.Key)
-	was, revision := len(k.versions), m.revision
-	m.settle(k)
 	v, err := m.next(k, c)
 	if err != nil {
-		k.versions, m.revision = k.versions[:was], revision
 		return err
 	}
+	m.settle(k)
 	if c.TTL > 0 {
 		v.expires = m.now + kv.Timestamp(c.TTL.Microseconds())
 	}
@@ -89,7 +87,7 @@ func (m *model) next(k *modelKey, c store.Change) (modelVersion, error) {
 	switch {
 	case c.Operation == kv.OpPut:
 		return v, nil
-	case !k.stored():
+	case !k.stored() && (c.Version == 0 || c.Version > k.latest()):
 		return v, kv.ErrKeyNotFound
 	case c.Operation == kv.OpDelete && k.current(m.now) == 0:
 		return v, kv.ErrKeyDeleted
@@ -113,8 +111,6 @@ func (m *model) next(k *modelKey, c store.Change) (modelVersion, error) {
 // read returns the value of a version, or the error of the store.
 func (k *modelKey) read(version int64) (string, error) {
 	switch {
-	case !k.stored():
-		return "", kv.ErrVersionNotFound
 	case version > k.latest():
 		return "", kv.ErrVersionNotFound
 	case version <= int64(k.forgotten):

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 
 	"kvstore/backend/kv"
 )
@@ -21,9 +22,11 @@ func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 		}
 		return entry, FromCache, nil
 	}
+	key = strings.Clone(key) // the cache keeps it, and a request may lie around it
 	lease := s.cache.Lease(key)
 	entry, err := s.db.Latest(ctx, key)
 	if err == nil {
+		entry.Key = key // one copy is enough
 		s.awaitPublished(entry)
 		err = entry.Live(s.clock.now())
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 
@@ -39,6 +40,12 @@ func (s *stage) apply(u *unit) error {
 	}
 	s.written, s.tx.Totals = s.written[:mark], totals
 	maps.Copy(s.heads, heads)
+	var condition *kv.PreconditionError
+	if errors.As(err, &condition) { // it has found what is taken back now
+		if current := s.current(condition.Key); current != condition.Current {
+			condition.Current, condition.Meanwhile = current, true
+		}
+	}
 	if !isAnswer(err) && !isDamage(err) {
 		return err
 	}
@@ -96,21 +103,13 @@ func (s *stage) tryApply(u *unit) error {
 func (s *stage) current(key string) int64 { return s.heads[key].Current(s.now) }
 
 func (s *stage) change(c Change) (Result, error) {
-	if c.Operation == OpGet {
-		if err := c.If.Check(c.Key, s.current(c.Key)); err != nil {
-			return Result{}, err
-		}
-		return s.get(c.Key)
-	}
-	if s.heads[c.Key].Expired(s.now) {
-		s.append(kv.Entry{Key: c.Key, Operation: kv.OpExpire})
-		if c.Operation == kv.OpExpire {
-			return Result{Written: s.written[len(s.written)-1]}, nil
-		}
-	}
 	if err := c.If.Check(c.Key, s.current(c.Key)); err != nil {
 		return Result{}, err
 	}
+	if c.Operation == OpGet {
+		return s.get(c.Key)
+	}
+	expired := s.heads[c.Key].Expired(s.now)
 	entry := kv.Entry{Key: c.Key, Operation: c.Operation, Author: c.Author}
 	var err error
 	switch c.Operation {
@@ -123,17 +122,18 @@ func (s *stage) change(c Change) (Result, error) {
 	case kv.OpPatch:
 		entry.Value, entry.ContentType, err = s.patched(c)
 		entry.Expires = s.heads[c.Key].Expires
-	case kv.OpExpire:
-		return Result{}, errNotExpired
 	case kv.OpPut:
 		entry.Value, entry.ContentType = c.Value, c.ContentType
-	case kv.OpDestroy: // belongs to DestroyAll
+	case kv.OpExpire, kv.OpDestroy: // they are made otherwise
 		fallthrough
 	default:
 		return Result{}, fmt.Errorf("%w: %q is no change", kv.ErrUnavailable, c.Operation)
 	}
 	if err != nil {
 		return Result{}, err
+	}
+	if expired { // its tombstone comes first
+		s.append(kv.Entry{Key: c.Key, Operation: kv.OpExpire})
 	}
 	if c.TTL > 0 {
 		entry.Expires = s.now + kv.Timestamp(c.TTL.Microseconds())

@@ -53,18 +53,18 @@ func open(t testing.TB, o options) *store.Store {
 	if o.url == "" {
 		o.url = databasetest.URL(t)
 	}
-	if o.maxKeys == 0 {
-		o.maxKeys = 100
-	}
-	if o.maxBytes == 0 {
-		o.maxBytes = 1 << 20
-	}
 	return over(t, databasetest.Open(t, o.url), o)
 }
 
 // over returns a store over db that ends before db does.
 func over(t testing.TB, db *database.DB, o options) *store.Store {
 	t.Helper()
+	if o.maxKeys == 0 {
+		o.maxKeys = 100
+	}
+	if o.maxBytes == 0 {
+		o.maxBytes = 1 << 20
+	}
 	entries, err := cache.New(cache.Config[kv.Entry]{
 		MaxKeys: o.maxKeys, MaxBytes: o.maxBytes,
 		Size: func(_ string, e kv.Entry) int64 { return e.Size() },

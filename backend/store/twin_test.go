@@ -115,7 +115,7 @@ func (w *twin) destroy() {
 	version := 1 + w.random.Int64N(k.latest()+1)
 	_, want := k.read(version)
 	switch {
-	case !k.stored():
+	case !k.stored() && version > k.latest():
 		want = kv.ErrKeyNotFound
 	case version > int64(k.forgotten) && errors.Is(want, kv.ErrVersionGone):
 		want = nil // destroyed before

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"hash/maphash"
+	"strings"
 
 	"kvstore/backend/kv"
 )
@@ -80,7 +82,7 @@ func (s *stage) patched(c Change) (value []byte, contentType string, err error) 
 	if int64(len(value)) > s.maxValueBytes {
 		return nil, "", kv.ValueTooLarge(s.maxValueBytes)
 	}
-	return value, contentType, nil
+	return bytes.Clone(value), strings.Clone(contentType), nil // see Change.owned
 }
 
 // turns let the updates of a key come one after the other. Keys share them by hash.

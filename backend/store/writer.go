@@ -194,13 +194,14 @@ func (w *writer) take(first *unit) []*unit {
 
 // commit applies a batch in one transaction, publishes it and answers it. When a
 // write cannot be applied, each unit is tried in a transaction of its own, so that
-// only the cause fails. When the commit or the disk fails, all fail.
+// only the cause fails. When the transaction cannot begin, the commit or the disk
+// fails, all fail.
 func (w *writer) commit(batch []*unit) {
 	if len(batch) == 0 {
 		return
 	}
-	applied, err := w.transact(batch)
-	if err != nil && !applied && len(batch) > 1 && !ofDisk(err) {
+	got, err := w.transact(batch)
+	if err != nil && got == begun && len(batch) > 1 && !ofDisk(err) {
 		w.logger.Warn("a batch could not be applied; its writes are tried one by one", "writes", len(batch), "error", err)
 		for i := range batch {
 			w.commit(batch[i : i+1])
@@ -234,46 +235,85 @@ func (w *writer) answer(u *unit, err error) {
 	close(u.done)
 }
 
-// transact commits a batch and publishes it, or returns why nothing of it was
-// written. It reports whether every write could be applied, so that an error is
-// that of the commit.
-func (w *writer) transact(batch []*unit) (applied bool, err error) {
+// progress is how far a transaction got.
+type progress int
+
+const (
+	waiting   progress = iota // it did not begin
+	begun                     // a write could not be applied
+	applied                   // every write was
+	committed                 // and is on disk
+)
+
+// transact commits a batch and publishes it, or returns why not and how far it got.
+func (w *writer) transact(batch []*unit) (got progress, err error) {
 	s := w.store
 	began := time.Now()
 	w.began.Store(&began)
 	defer w.began.Store(nil)
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	var st *stage
 	// The transaction belongs to all its units, so no single caller can end it.
 	ctx, done := w.begin(batch)
-	defer func() { done(st, err) }()
-	defer func() { // a defect must not end the only writer, nor the process
+	st, got, err := w.update(ctx, batch)
+	s.full.Store(errors.Is(err, kv.ErrStorageFull))
+	switch {
+	case err == nil:
+		if !w.guard(func() { s.publish(st) }) {
+			w.guard(func() { s.recover(st) })
+		}
+	case errors.Is(err, kv.ErrOutcomeUnknown) && st != nil:
+		w.guard(func() { s.uncache(st) })
+	}
+	w.guard(func() { done(st, err) })
+	return got, err
+}
+
+// update is the transaction. A defect of the program must not end the only writer: a
+// panic before the commit is kv.ErrUnavailable, with nothing written. Behind that point
+// it is kv.ErrOutcomeUnknown.
+func (w *writer) update(ctx context.Context, batch []*unit) (st *stage, got progress, err error) {
+	defer func() {
 		if cause := recover(); cause != nil {
-			err = fmt.Errorf("%w: panic: %v\n%s", kv.ErrUnavailable, cause, debug.Stack())
+			kind := kv.ErrUnavailable
+			if got == applied {
+				kind = kv.ErrOutcomeUnknown
+			}
+			err = fmt.Errorf("%w: panic: %v\n%s", kind, cause, debug.Stack())
 		}
 	}()
-	err = s.db.Update(ctx, func(tx *database.Tx) (err error) {
-		if st, err = w.apply(tx, batch); err != nil {
-			return err
+	err = w.store.db.Update(ctx, func(tx *database.Tx) (err error) {
+		got = begun
+		if st, err = w.apply(tx, batch); err == nil {
+			got = applied
 		}
-		applied = true
-		return nil
+		return err
 	})
-	s.full.Store(errors.Is(err, kv.ErrStorageFull))
-	if err != nil {
-		return applied, err
+	if err == nil {
+		got = committed
 	}
-	if s.hooks.afterCommit != nil {
-		s.hooks.afterCommit()
-	}
-	s.publish(st)
-	return true, nil
+	return st, got, err
+}
+
+// guard calls fn, which belongs to what a transaction is followed by, and reports whether
+// it came to its end. Its answers are settled by then, so a panic is logged and changes none.
+func (w *writer) guard(fn func()) (ended bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			w.logger.Error("a defect of the program after a transaction, whose answers it does not change",
+				"panic", cause, "stack", string(debug.Stack()))
+		}
+	}()
+	fn()
+	return true
 }
 
 // publish tells the cache, in the order of the commits, and then who else wants to
 // know.
 func (s *Store) publish(st *stage) {
+	if s.hooks.afterCommit != nil {
+		s.hooks.afterCommit()
+	}
 	for _, w := range st.written {
 		s.counters.wrote(w.Entry.Operation)
 		if w.Entry.Operation.Tombstone() {
@@ -290,6 +330,26 @@ func (s *Store) publish(st *stage) {
 	s.hub.publish(st.written, st.tx.Totals.Revision)
 }
 
+// recover is publish after it has panicked: the cache forgets the keys, so that the
+// database is asked for them.
+func (s *Store) recover(st *stage) {
+	s.uncache(st)
+	s.published.Store(st.tx.Totals.Revision)
+	if s.hub.reached() < st.tx.Totals.Revision {
+		s.hub.publish(st.written, st.tx.Totals.Revision)
+	}
+}
+
+// uncache takes out of the cache what a transaction changed.
+func (s *Store) uncache(st *stage) {
+	for _, w := range st.written {
+		s.cache.Remove(w.Entry.Key)
+	}
+	for _, key := range st.uncached {
+		s.cache.Remove(key)
+	}
+}
+
 // apply applies the units in their order.
 func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
 	heads, failed, err := tx.SoundHeads(keysOf(batch))
@@ -300,9 +360,6 @@ func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
 	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, failed: failed, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}
 	for _, u := range batch {
 		if u.alone != nil {
-			if err := st.damage(u); err != nil {
-				return st, err
-			}
 			return st, u.alone(st)
 		}
 		if err := st.apply(u); err != nil {

@@ -42,7 +42,13 @@ func (f *Faults) EmptyDisk(t testing.TB) {
 
 func (f *Faults) limitPages(t testing.TB, pages int64) {
 	t.Helper()
-	if _, err := f.writer.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages), nil); err != nil {
+	f.Exec(t, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
+}
+
+// Exec runs a statement on the connection that writes. Nothing may be written meanwhile.
+func (f *Faults) Exec(t testing.TB, statement string) {
+	t.Helper()
+	if _, err := f.writer.Exec(statement, nil); err != nil {
 		t.Fatal(err)
 	}
 }
