@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -88,10 +90,10 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		mistakes = append(mistakes, fmt.Errorf("unknown argument %q", argument))
 	}
 	for _, b := range cfg.backends {
-		if b.Host == cfg.addr {
+		if reaches(b, cfg.addr) {
 			mistakes = append(mistakes, fmt.Errorf("%s is the gateway's own address, it cannot be a backend", b))
 		}
-		if b.Host == cfg.metricsAddr {
+		if reaches(b, cfg.metricsAddr) {
 			mistakes = append(mistakes, fmt.Errorf("%s is the address of the gateway's metrics, it cannot be a backend", b))
 		}
 	}
@@ -99,6 +101,31 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 		return cfg, &settings.Error{Mistakes: mistakes}
 	}
 	return cfg, nil
+}
+
+// reaches reports whether a program of this machine that listens on address would be the
+// backend b, as far as the two texts tell; of names it knows localhost only.
+func reaches(b *url.URL, address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port != b.Port() {
+		return false
+	}
+	if host == b.Hostname() {
+		return true
+	}
+	target, listens := addressOf(b.Hostname()), addressOf(host)
+	everywhere := host == "" || listens.IsUnspecified()
+	local := target.IsLoopback() || target.IsUnspecified()
+	return local && (everywhere || target.IsUnspecified() && listens.IsLoopback() || target == listens)
+}
+
+// addressOf returns the invalid address for a name.
+func addressOf(host string) netip.Addr {
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	ip, _ := netip.ParseAddr(host)
+	return ip.Unmap()
 }
 
 // limits are the settings of what a client may take.

@@ -173,6 +173,9 @@ func TestMistakes(t *testing.T) {
 	}{
 		"argument":    {[]string{"serve", "now"}, "unknown argument \"serve\"\n  unknown argument \"now\""},
 		"after":       {[]string{"healthcheck", "now"}, `unknown argument "now"`},
+		"own port":    {[]string{"--gateway-addr=:8001", "--backends=http://LOCALHOST:8001"}, "http://localhost:8001 is the gateway's own address, it cannot be a backend"},
+		"own name":    {[]string{"--gateway-addr=127.0.0.1:8001", "--backends=http://localhost:8001"}, "http://localhost:8001 is the gateway's own address, it cannot be a backend"},
+		"nowhere":     {[]string{"--gateway-addr=127.0.0.1:8001", "--backends=http://0.0.0.0:8001"}, "http://0.0.0.0:8001 is the gateway's own address, it cannot be a backend"},
 		"own address": {[]string{"--gateway-addr=h:1", "--backends=http://g:1,http://h:1"}, "http://h:1 is the gateway's own address, it cannot be a backend"},
 		"metrics":     {[]string{"--gateway-addr=127.0.0.1:1", "--metrics-addr=:1"}, `KV_METRICS_ADDR=":1": is the address of KV_GATEWAY_ADDR`},
 		"a backend":   {[]string{"--metrics-addr=h:1", "--backends=http://h:1"}, "http://h:1 is the address of the gateway's metrics, it cannot be a backend"},
