@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"net/http"
-
 	"kvstore/gateway/access"
 )
 
@@ -17,12 +15,11 @@ func (c *conn) authorize() (denial *access.Denial) {
 }
 
 func (c *conn) answerDenial(denial *access.Denial) bool {
-	return c.answer(func(w http.ResponseWriter) {
-		if challenge := denial.Challenge(); challenge != "" {
-			w.Header().Set("WWW-Authenticate", challenge)
-		}
-		denial.Problem.Write(w)
-	})
+	a := problemAnswer(denial.Problem)
+	if challenge := denial.Challenge(); challenge != "" {
+		a.header += "WWW-Authenticate: " + challenge + "\r\n"
+	}
+	return c.answer(a)
 }
 
 // endRevoked ends the request under way if it is a stream whose token has expired or

@@ -64,19 +64,16 @@ func (s *clients) leave(client netip.Addr, watch bool) {
 	}
 }
 
-// forwardCounted forwards the request unless its client has too much under way.
-func (c *conn) forwardCounted() bool {
+// counted answers the request with serve unless its client has too much under way.
+func (c *conn) counted(serve func() bool) bool {
 	client, watch := c.client(), c.stream
 	if refused := c.p.clients.enter(client, watch); refused != nil {
 		c.p.logger.WarnContext(c.context(), "a client has too much under way", "client", client.String(), "code", refused.Code)
 		c.p.requests.Refused()
-		return c.answer(func(w http.ResponseWriter) {
-			w.Header().Set("Retry-After", "1")
-			refused.Write(w)
-		})
+		return c.answerProblem(refused)
 	}
 	defer c.p.clients.leave(client, watch)
-	return c.forward()
+	return serve()
 }
 
 // client returns who sends the request: whom the hop in front names last in

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,8 +60,9 @@ type conn struct {
 	turn  uint64
 	// seen is the turn that the patrol saw last.
 	seen    uint64
-	up      *upstream // of the request under way
-	cause   error     // why others have ended the request
+	up      *upstream          // of the request under way
+	giveUp  context.CancelFunc // ends what the request waits for in await
+	cause   error              // why others have ended the request
 	watcher chan struct{}
 }
 
@@ -133,6 +135,9 @@ func (c *conn) serveOne() bool {
 	c.unread = c.req.Length != 0
 	c.toHEAD = string(c.req.Method) == http.MethodHead
 	c.observe()
+	if c.isLoop() {
+		return c.answerLoop()
+	}
 	route := routeOf(c.req.Path())
 	if c.surplus && route != alive {
 		return c.refuseSurplus()
@@ -144,7 +149,7 @@ func (c *conn) serveOne() bool {
 	case alive:
 		return c.answerAlive()
 	case overall:
-		return c.answerReadOnly(c.p.serveHealth)
+		return c.answerReadOnly(func() bool { return c.counted(c.answerHealth) })
 	case insecure:
 		return c.answerProblem(problem.New(http.StatusForbidden, "tls_required",
 			"The access token was sent without TLS, where others may have seen it; use https://, and a new token"))
@@ -158,7 +163,7 @@ func (c *conn) serveOne() bool {
 			return c.answerDenial(denial)
 		}
 	}
-	return c.forwardCounted()
+	return c.counted(c.forward)
 }
 
 // readHead waits for the next request and returns the length of its head, which

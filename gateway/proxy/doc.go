@@ -4,7 +4,7 @@
 //   - A request reaches the backend as the client sent it: method, target (byte
 //     for byte), Host, headers and body; the answer comes back the same way.
 //     Exceptions are the headers that belong to one connection (RFC 9110,
-//     section 7.6.1), the X-Forwarded ones, which gain this hop, and
+//     section 7.6.1), the X-Forwarded ones and Via, which gain this hop, and
 //     X-Request-Id, which every answer carries exactly once, and Authorization,
 //     which ends here: what a backend is told of the bearer comes from package
 //     access, and clients cannot say it.
@@ -25,6 +25,9 @@
 //     trailers. An idle connection keeps no more than a small message needs.
 //   - Requests are spread over backends that serve one and the same store. As
 //     long as two are known to serve different ones, every request is refused.
+//   - A request that has come through this gateway before is refused.
+//   - What the gateway asks its backends for itself does not grow with its clients:
+//     those who wait for the same probe or report of health share it.
 //
 // It does not use net/http between client and backend: its server and its client
 // start goroutines, and switch between them, for every request, which took three

@@ -1,8 +1,17 @@
 package proxy
 
+import "time"
+
 // Clients is how many clients are counted.
 func (p *Proxy) Clients() int {
 	p.clients.mu.Lock()
 	defer p.clients.mu.Unlock()
 	return len(p.clients.counts)
+}
+
+// Shrink lets go of idle connections to backends as of now.
+func (p *Proxy) Shrink(now time.Time) {
+	for _, b := range p.pool.backends {
+		b.reserve.shrink(now)
+	}
 }

@@ -34,7 +34,7 @@ func (c *conn) forward() bool {
 	if c.seenAs.span != nil {
 		c.seenAs.span.startClient(c)
 	}
-	c.out = appendRequest(c.out[:0], &c.req, c.id, c.ip, c.grant.Head, c.seenAs.span)
+	c.out = appendRequest(c.out[:0], &c.req, c.p.name, c.id, c.ip, c.grant.Head, c.seenAs.span)
 	rest := c.req.Length // of the body, that is not in out
 	if rest > 0 {
 		begin := c.in.take(int(min(rest, int64(c.in.len()))))
@@ -46,7 +46,7 @@ func (c *conn) forward() bool {
 	}
 	c.unread = rest != 0
 	for fresh := false; ; fresh = true {
-		up, err := c.p.connect(c.p.base, fresh)
+		up, err := c.connect(fresh)
 		if err != nil {
 			return c.fail(nil, err)
 		}
@@ -200,6 +200,8 @@ func (c *conn) fail(up *upstream, err error) bool {
 	}
 	c.p.logger.WarnContext(ctx, "no answer from backend", "backend", backend, "cause", err.Error())
 	switch {
+	case errors.Is(err, errLoop):
+		return c.answerLoop()
 	case errors.Is(err, ErrBackendsDiffer):
 		return c.answerUnavailable("backends_differ", err.Error())
 	case isTimeout(err):

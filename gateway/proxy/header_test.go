@@ -22,6 +22,10 @@ func sentHeaders(t *testing.T, raw string) (got http.Header, host string) {
 	}
 	host = got.Get("Got-Host")
 	got.Del("Got-Host")
+	if len(got["Via"]) != 1 {
+		t.Errorf("Via: %q", got["Via"])
+	}
+	got.Del("Via") // TestVia looks at it
 	return got, host
 }
 

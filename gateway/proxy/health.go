@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
+	"time"
 
 	"kvstore/internal/problem"
 	"kvstore/internal/telemetry"
 )
+
+// reportAge is for how long a report of the backends serves.
+const reportAge = 250 * time.Millisecond
 
 // gatewayPart is the gateway in the answer of /health.
 type gatewayPart struct {
@@ -50,20 +53,28 @@ type report struct {
 	Database json.RawMessage `json:"database"`
 }
 
-// serveAlive says that the gateway runs; it asks nobody.
-func (p *Proxy) serveAlive(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, struct {
-		Status string `json:"status"`
-	}{"ok"})
+// answerHealth tells how the gateway and its backends are. Those who ask at the same time share
+// one report, which is at most reportAge old: it would otherwise be a way to make the backends
+// work that needs no token.
+func (c *conn) answerHealth() bool {
+	pool := c.p.pool
+	var reports []report
+	var err error
+	cause := c.await(func(ctx context.Context) {
+		reports, err = pool.reporting.get(ctx, &pool.asking, reportAge, pool.askHealth)
+	})
+	if cause != nil || err != nil {
+		return false // the client has left, or the gateway stops
+	}
+	return c.answer(pool.overall(reports))
 }
 
-// serveHealth asks every backend how it is. The service is well when at least
-// one backend is, since then every request is answered; the counts tell the rest.
-// The addresses of the backends are not for the outside.
-func (p *Proxy) serveHealth(w http.ResponseWriter, r *http.Request) {
-	reports := p.pool.askHealth(r.Context())
+// overall puts what the backends say of themselves together. The service is well when at least
+// one backend is, since then every request is answered; the counts tell the rest. The addresses
+// of the backends are not for the outside.
+func (p *pool) overall(reports []report) answer {
 	best := bestOf(reports)
-	answer := health{
+	said := health{
 		Status:  "ok",
 		Gateway: gatewayPart{Status: "ok", Version: telemetry.Version},
 		Backend: backendPart{
@@ -72,23 +83,23 @@ func (p *Proxy) serveHealth(w http.ResponseWriter, r *http.Request) {
 		},
 		Database: best.Database,
 	}
-	for _, said := range reports {
-		if said.Backend.Status == "ok" {
-			answer.Backend.Healthy++
+	for _, report := range reports {
+		if report.Backend.Status == "ok" {
+			said.Backend.Healthy++
 		}
 	}
-	if p.pool.differ() != nil {
+	if p.differ() != nil {
 		best.well = false
-		answer.Backend.Status, answer.Backend.Store = "failed", ""
-		answer.Backend.Detail = "the backends serve different stores"
+		said.Backend.Status, said.Backend.Store = "failed", ""
+		said.Backend.Detail = "the backends serve different stores"
 	}
 	if best.well {
-		writeJSON(w, answer)
-		return
+		if body, err := json.Marshal(said); err == nil { // what a backend sent may be no JSON
+			return jsonAnswer(append(body, '\n'))
+		}
 	}
-	w.Header().Set("Retry-After", "1")
-	problem.New(http.StatusServiceUnavailable, "unhealthy", "Service is unhealthy").
-		With("gateway", answer.Gateway).With("backend", answer.Backend).With("database", answer.Database).Write(w)
+	return problemAnswer(problem.New(http.StatusServiceUnavailable, "unhealthy", "Service is unhealthy").
+		With("gateway", said.Gateway).With("backend", said.Backend).With("database", said.Database))
 }
 
 // bestOf returns the report that speaks for all: the first of a backend that is
@@ -104,11 +115,11 @@ func bestOf(reports []report) report {
 }
 
 // askHealth returns what each backend says of itself.
-func (p *pool) askHealth(ctx context.Context) []report {
+func (p *pool) askHealth() []report {
 	reports := make([]report, len(p.backends))
 	var asking sync.WaitGroup
 	for i, b := range p.backends {
-		asking.Go(func() { reports[i] = p.askReport(ctx, b) })
+		asking.Go(func() { reports[i] = p.askReport(b) })
 	}
 	asking.Wait()
 	return reports
@@ -116,16 +127,19 @@ func (p *pool) askHealth(ctx context.Context) []report {
 
 // askReport returns what b says of itself. A backend that does not answer has
 // failed, and of its database nothing is known.
-func (p *pool) askReport(ctx context.Context, b *backend) report {
+func (p *pool) askReport(b *backend) report {
 	var said report
-	status, body, err := p.ask(ctx, b, "/health")
+	status, body, err := p.ask(p.ctx, b, "/health")
 	if err == nil {
 		err = json.Unmarshal(body, &said)
 	}
 	if err != nil || said.Backend.Status == "" || said.Database == nil {
-		p.logger.DebugContext(ctx, "backend tells no health", "backend", b.url.String(), "status", status, "cause", err)
+		p.logger.Debug("backend tells no health", "backend", b.url.String(), "status", status, "cause", err)
 		said = report{Database: json.RawMessage(`{"status":"unknown","detail":"no backend has told"}`)}
 		said.Backend.Status, said.Backend.Detail = "failed", "Backend service is unavailable"
+		if status == http.StatusLoopDetected {
+			said.Backend.Detail = errLoop.Error()
+		}
 		return said
 	}
 	said.answered = true
@@ -143,18 +157,4 @@ func failed(part json.RawMessage) bool {
 		Status string `json:"status"`
 	}
 	return json.Unmarshal(part, &said) != nil || said.Status == "failed"
-}
-
-// writeJSON answers 200 with value, which nobody may cache.
-func writeJSON(w http.ResponseWriter, value any) {
-	body, err := json.Marshal(value)
-	if err != nil {
-		problem.New(http.StatusInternalServerError, "internal", "Internal error").Write(w)
-		return
-	}
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Length", strconv.Itoa(len(body)+1))
-	_, _ = w.Write(append(body, '\n')) // the client is gone; there is nobody to tell
 }

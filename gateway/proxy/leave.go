@@ -1,11 +1,8 @@
 package proxy
 
 import (
-	"net/http"
 	"sync"
 	"time"
-
-	"kvstore/internal/problem"
 )
 
 const (
@@ -14,9 +11,8 @@ const (
 	leaveInterval = 20 * time.Millisecond
 	// settleTime is for requests that a load balancer had sent on their way when it
 	// learned that this gateway stops.
-	settleTime  = 250 * time.Millisecond
-	mostPeers   = 1024
-	stoppingFor = "1" // seconds, in Retry-After
+	settleTime = 250 * time.Millisecond
+	mostPeers  = 1024
 )
 
 // checkers are the peers that ask /healthz, as a load balancer does, and whether
@@ -93,11 +89,10 @@ func (p *Proxy) connections() int {
 func (c *conn) answerAlive() bool {
 	leaving := c.p.leaving.Load()
 	c.p.checkers.note(c.ip, leaving)
-	if !leaving {
-		return c.answerReadOnly(c.p.serveAlive)
-	}
-	return c.answerReadOnly(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", stoppingFor)
-		problem.New(http.StatusServiceUnavailable, "stopping", "The gateway is about to stop").Write(w)
+	return c.answerReadOnly(func() bool {
+		if leaving {
+			return c.answerUnavailable("stopping", "The gateway is about to stop")
+		}
+		return c.answer(jsonAnswer([]byte("{\"status\":\"ok\"}\n")))
 	})
 }

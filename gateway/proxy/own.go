@@ -1,94 +1,82 @@
 package proxy
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
+	"kvstore/gateway/wire"
 	"kvstore/internal/parameters"
 	"kvstore/internal/problem"
-	"kvstore/internal/telemetry"
 )
 
-// An ownAnswer collects an answer of the gateway's own.
-type ownAnswer struct {
-	header http.Header
+// An answer is one of the gateway's own. Nobody may cache it.
+type answer struct {
 	status int
-	body   bytes.Buffer
+	kind   string // Content-Type
+	header string // further lines, each with its CR LF
+	body   []byte
 }
 
-func (a *ownAnswer) Header() http.Header { return a.header }
+func jsonAnswer(body []byte) answer {
+	return answer{status: http.StatusOK, kind: "application/json", body: body}
+}
 
-func (a *ownAnswer) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
+// problemAnswer adds Retry-After where the same request may be answered soon.
+func problemAnswer(p *problem.Problem) answer {
+	a := answer{status: p.Status, kind: problem.ContentType, body: p.Encode()}
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+		a.header = "Retry-After: 1\r\n"
 	}
+	return a
 }
 
-func (a *ownAnswer) Write(b []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(b)
+func (c *conn) answerProblem(p *problem.Problem) bool { return c.answer(problemAnswer(p)) }
+
+func (c *conn) answerUnavailable(code, detail string) bool {
+	return c.answerProblem(problem.New(http.StatusServiceUnavailable, code, detail))
 }
 
 // answerReadOnly lets GET and HEAD through to serve, which knows no parameter.
-func (c *conn) answerReadOnly(serve func(http.ResponseWriter, *http.Request)) bool {
-	method := string(c.req.Method)
-	if method != http.MethodGet && method != http.MethodHead {
-		return c.answer(func(w http.ResponseWriter) {
-			w.Header().Set("Allow", "GET, HEAD")
-			problem.New(http.StatusMethodNotAllowed, "method_not_allowed", method+" is not allowed here; allowed: GET, HEAD").Write(w)
-		})
+func (c *conn) answerReadOnly(serve func() bool) bool {
+	if method := string(c.req.Method); method != http.MethodGet && method != http.MethodHead {
+		a := problemAnswer(problem.New(http.StatusMethodNotAllowed, "method_not_allowed", method+" is not allowed here; allowed: GET, HEAD"))
+		a.header = "Allow: GET, HEAD\r\n"
+		return c.answer(a)
 	}
 	var refusal *problem.Problem
 	if _, err := parameters.Parse(string(c.req.Query())); errors.As(err, &refusal) {
 		return c.answerProblem(refusal)
 	}
-	ctx, cancel := context.WithCancel(c.context())
-	defer cancel()
-	r := (&http.Request{Method: method, URL: &url.URL{}, Header: http.Header{}}).WithContext(ctx)
-	return c.answer(func(w http.ResponseWriter) { serve(w, r) })
+	return serve()
 }
 
-func (c *conn) answerUnavailable(code, detail string) bool {
-	return c.answer(func(w http.ResponseWriter) {
-		w.Header().Set("Retry-After", "1")
-		problem.New(http.StatusServiceUnavailable, code, detail).Write(w)
-	})
-}
-
-func (c *conn) answerProblem(p *problem.Problem) bool {
-	return c.answer(func(w http.ResponseWriter) { p.Write(w) })
-}
-
-// answer sends what write writes and reports whether another request may follow.
-func (c *conn) answer(write func(http.ResponseWriter)) bool {
-	a := &ownAnswer{header: http.Header{}}
-	write(a)
+// answer sends a and reports whether another request may follow.
+func (c *conn) answer(a answer) bool {
 	whole := c.dropBody() // whether or not another may follow: it decides how the connection ends
 	keep := c.req.KeepAlive && whole && !c.p.leaving.Load() && !c.surplus
-	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
-	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	a.header.Set(telemetry.RequestIDHeader, c.id)
-	switch {
-	case !keep:
-		a.header.Set("Connection", "close")
-	case c.req.Minor == 0:
-		a.header.Set("Connection", "keep-alive")
-	}
 	c.status = a.status
-	var out bytes.Buffer
-	fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\n", a.status, problem.Phrase(a.status))
-	_ = a.header.Write(&out) // a bytes.Buffer does not fail
-	out.WriteString("\r\n")
+	to := c.out[:0]
+	to = append(to, "HTTP/1.1 "...)
+	to = strconv.AppendInt(to, int64(a.status), 10)
+	to = append(to, ' ')
+	to = append(to, problem.Phrase(a.status)...)
+	to = append(to, "\r\nContent-Type: "...)
+	to = append(to, a.kind...)
+	to = append(to, "\r\nCache-Control: no-store\r\nDate: "...)
+	to = time.Now().UTC().AppendFormat(to, http.TimeFormat)
+	to = append(to, "\r\n"...)
+	to = append(to, a.header...)
+	to = wire.AppendField(to, requestIDHeader, c.id)
+	to = appendLength(to, int64(len(a.body)))
+	to = c.appendConnection(to, keep)
+	to = append(to, "\r\n"...)
 	if !c.toHEAD {
-		out.Write(a.body.Bytes())
+		to = append(to, a.body...)
 	}
-	return c.write(out.Bytes()) == nil && keep
+	c.out = to
+	return c.write(to) == nil && keep
 }
 
 // dropBody reports whether nothing of the request is left to read, and drops its

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -87,6 +88,24 @@ func (c *conn) endLocked(cause error) {
 	if c.up != nil {
 		c.up.abort()
 	}
+	if c.giveUp != nil {
+		c.giveUp()
+	}
+}
+
+// await runs do, which waits for something else than the client, and whose context ends when the
+// client goes away or the gateway stops. It returns why others have ended the request, if they
+// have, and nil if not.
+func (c *conn) await(do func(context.Context)) error {
+	ctx, cancel := context.WithCancel(c.context())
+	defer cancel()
+	c.mu.Lock()
+	c.giveUp, c.cause = cancel, nil
+	c.phase = waiting
+	c.turn++
+	c.mu.Unlock()
+	do(ctx)
+	return c.release()
 }
 
 // begin says that the request goes to up, from now on in phase next. It returns
@@ -107,7 +126,7 @@ func (c *conn) begin(up *upstream, next phase) error {
 // returns why others have ended the request, if they have, and nil if not.
 func (c *conn) release() error {
 	c.mu.Lock()
-	c.up = nil
+	c.up, c.giveUp = nil, nil
 	c.phase = reading
 	c.turn++
 	watcher, cause := c.watcher, c.cause

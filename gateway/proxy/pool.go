@@ -24,22 +24,25 @@ type differError struct{ serves string }
 func (e *differError) Error() string { return ErrBackendsDiffer.Error() + ": " + e.serves }
 func (e *differError) Unwrap() error { return ErrBackendsDiffer }
 
-// What is known of a backend's health.
+// errLoop says that the only backend is this gateway itself.
+var errLoop = errors.New("KV_BACKENDS names this gateway itself, or another that leads back to it")
+
+// What is known of a backend.
 const (
 	unknown int32 = iota
 	healthy
-	unhealthy
+	ill    // it answers, but is not ready; which store it serves is known
+	gone   // it does not answer, or tells no store
+	itself // it is this gateway
 )
 
 // A backend is one member of the pool.
 type backend struct {
 	url     *url.URL // http://host:port
 	health  atomic.Int32
-	reserve reserve // the connections to it
+	probing shared[struct{}] // its end is known by health
+	reserve reserve          // the connections to it
 	dials
-	// probing is held by who probes the backend, so that probes do not overtake
-	// each other.
-	probing chan struct{}
 	// store is the id that the backend told last, "" before the first time. It
 	// is guarded by pool.mu.
 	store string
@@ -48,13 +51,17 @@ type backend struct {
 // A pool knows the backends, which of them are healthy, and whether they belong
 // together.
 type pool struct {
-	backends []*backend
-	logger   *slog.Logger
-	client   *http.Client // asks the backends about themselves
-	turn     atomic.Uint64
+	backends  []*backend
+	logger    *slog.Logger
+	client    *http.Client // asks the backends about themselves
+	via       string       // the gateway's name in Via
+	turn      atomic.Uint64
+	reporting shared[[]report] // what the backends say of their health
 
+	// What is asked for requests has ctx, and whatever is asked is one of asking.
+	ctx    context.Context //nolint:containedctx // it is no request's
 	cancel context.CancelFunc
-	probes sync.WaitGroup
+	asking tasks
 
 	// difference is set while two backends are known to serve different stores.
 	difference atomic.Pointer[differError]
@@ -62,10 +69,10 @@ type pool struct {
 	mu sync.Mutex // guards every backend's store, and the order of what is logged
 }
 
-func newPool(urls []*url.URL, logger *slog.Logger) *pool {
-	p := &pool{logger: logger, client: newProbeClient()}
+func newPool(urls []*url.URL, via string, logger *slog.Logger) *pool {
+	p := &pool{logger: logger, client: newProbeClient(), via: via}
 	for _, u := range urls {
-		p.backends = append(p.backends, &backend{url: u, probing: make(chan struct{}, 1)})
+		p.backends = append(p.backends, &backend{url: u})
 	}
 	return p
 }
@@ -73,14 +80,16 @@ func newPool(urls []*url.URL, logger *slog.Logger) *pool {
 // start probes every backend once and then each on its own at every interval
 // until ctx ends or close is called.
 func (p *pool) start(ctx context.Context, interval time.Duration) {
-	ctx, p.cancel = context.WithCancel(ctx)
+	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(p.ctx, cancel)
 	var first sync.WaitGroup
 	for _, b := range p.backends {
-		first.Go(func() { p.probe(ctx, b) })
+		first.Go(func() { p.probe(ctx, ctx, b) })
 	}
 	first.Wait()
 	for _, b := range p.backends {
-		p.probes.Go(func() { p.keepProbing(ctx, b, interval) })
+		p.asking.start(func() { p.keepProbing(ctx, b, interval) })
 	}
 }
 
@@ -92,16 +101,19 @@ func (p *pool) keepProbing(ctx context.Context, b *backend, interval time.Durati
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			p.probe(ctx, b)
+			p.probe(ctx, ctx, b)
 		}
 	}
 }
 
-// close ends the probes and waits for them.
+// close ends what is asked, waits for it, and closes the idle connections.
 func (p *pool) close() {
 	p.cancel()
-	p.probes.Wait()
+	p.asking.wait()
 	p.client.CloseIdleConnections()
+	for _, b := range p.backends {
+		b.reserve.clear(true)
+	}
 }
 
 // differ returns an error that wraps ErrBackendsDiffer while two backends are
@@ -113,42 +125,38 @@ func (p *pool) differ() error {
 	return nil
 }
 
-// candidates yields the backends to try for one request, in turn: the healthy
-// ones, and then the others, since they may have recovered since the last probe.
-// A single backend is always tried. Of several, one that is not healthy is asked
-// first which store it serves, so that a stranger is never used.
-func (p *pool) candidates(ctx context.Context) iter.Seq[*backend] {
-	return func(yield func(*backend) bool) {
-		if len(p.backends) == 1 {
-			yield(p.backends[0])
-			return
-		}
-		well, rest := p.inTurn()
-		for _, b := range well {
-			if !yield(b) {
-				return
-			}
-		}
-		for _, b := range rest {
-			if p.verify(ctx, b) && !yield(b) {
-				return
-			}
-		}
-	}
+// An order is that in which one request tries the backends. Each request begins one
+// further than the one before, so that every backend is first equally often.
+type order struct {
+	live []*backend // the healthy ones, then those that are ill
+	gone []*backend // to be probed before they are used
 }
 
-// inTurn returns the healthy backends and the others. Each list begins one
-// further at every call, so that each member is first equally often.
-func (p *pool) inTurn() (well, rest []*backend) {
+// order returns that of the next request. A single backend is always tried, unless it
+// is the gateway itself.
+func (p *pool) order() (o order) {
+	if len(p.backends) == 1 {
+		if p.backends[0].health.Load() != itself {
+			o.live = p.backends
+		}
+		return o
+	}
+	var ills []*backend
 	for _, b := range p.backends {
-		if b.health.Load() == healthy {
-			well = append(well, b)
-		} else {
-			rest = append(rest, b)
+		switch b.health.Load() {
+		case healthy:
+			o.live = append(o.live, b)
+		case ill:
+			ills = append(ills, b)
+		case itself:
+		default:
+			o.gone = append(o.gone, b)
 		}
 	}
 	turn := p.turn.Add(1)
-	return rotate(well, turn), rotate(rest, turn)
+	o.live = append(rotate(o.live, turn), rotate(ills, turn)...)
+	o.gone = rotate(o.gone, turn)
+	return o
 }
 
 func rotate(list []*backend, turn uint64) []*backend {
@@ -159,19 +167,47 @@ func rotate(list []*backend, turn uint64) []*backend {
 	return append(list[first:len(list):len(list)], list[:first]...)
 }
 
-// verify probes b and reports whether its store is known and nobody's differs.
-func (p *pool) verify(ctx context.Context, b *backend) bool {
-	p.probe(ctx, b)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return b.store != "" && p.difference.Load() == nil
+// candidates yields the backends of o: the live ones at once, the others as each turns out to
+// have recovered since its last probe. They are probed all at the same time, and first asked
+// which store they serve, so that a stranger is never used. The wait ends with ctx.
+func (p *pool) candidates(ctx context.Context, o order) iter.Seq[*backend] {
+	return func(yield func(*backend) bool) {
+		for _, b := range o.live {
+			if !yield(b) {
+				return
+			}
+		}
+		back := make(chan *backend, len(o.gone))
+		var asking sync.WaitGroup // each ends with ctx
+		for _, b := range o.gone {
+			asking.Go(func() {
+				if p.probe(ctx, p.ctx, b); b.isLive() && p.differ() == nil {
+					back <- b
+				}
+			})
+		}
+		go func() {
+			asking.Wait()
+			close(back)
+		}()
+		for b := range back {
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
+
+func (b *backend) isLive() bool {
+	health := b.health.Load()
+	return health == healthy || health == ill
 }
 
 // unreachable notes that no connection to b could be made.
 func (p *pool) unreachable(b *backend, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.setHealthLocked(b, cause)
+	p.setHealthLocked(b, gone, cause)
 }
 
 // note takes the result of a probe. The stores are compared before the backend
@@ -186,19 +222,28 @@ func (p *pool) note(b *backend, store string, err error) {
 		b.store = store
 		p.compareLocked()
 	}
-	p.setHealthLocked(b, err)
+	health := gone
+	switch {
+	case err == nil:
+		health = healthy
+	case errors.Is(err, errLoop):
+		health = itself
+	case errors.Is(err, errNotReady) && b.store != "":
+		health = ill
+	}
+	p.setHealthLocked(b, health, err)
 }
 
-// setHealthLocked logs changes only. A nil cause means healthy.
-func (p *pool) setHealthLocked(b *backend, cause error) {
-	if cause == nil {
-		if b.health.Swap(healthy) != healthy {
-			p.logger.Info("backend is healthy", "backend", b.url.String(), "store", b.store)
-		}
-		return
-	}
-	if b.health.Swap(unhealthy) != unhealthy {
+// setHealthLocked logs when a backend becomes healthy, and when it is not any more.
+func (p *pool) setHealthLocked(b *backend, health int32, cause error) {
+	switch before := b.health.Swap(health); {
+	case health == healthy && before != healthy:
+		p.logger.Info("backend is healthy", "backend", b.url.String(), "store", b.store)
+	case health != healthy && (before == healthy || before == unknown), health == itself && before != itself:
 		p.logger.Warn("backend is unhealthy", "backend", b.url.String(), "cause", cause.Error())
+	}
+	if health == gone {
+		b.reserve.clear(false)
 	}
 }
 

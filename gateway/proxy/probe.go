@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
-
 	"kvstore/internal/telemetry"
 )
 
@@ -39,30 +37,32 @@ func newProbeClient() *http.Client {
 	}
 }
 
-// probe asks b whether it can serve and notes the answer. It does nothing when
-// ctx ends first: that says nothing about b.
-func (p *pool) probe(ctx context.Context, b *backend) {
-	select {
-	case b.probing <- struct{}{}:
-		defer func() { <-b.probing }()
-	case <-ctx.Done():
-		return
-	}
-	store, err := p.askReady(ctx, b)
-	if ctx.Err() != nil {
-		return
-	}
-	p.note(b, store, err)
+// errNotReady says that a backend has answered.
+var errNotReady = errors.New("is not ready")
+
+// probe asks b whether it can serve, and notes the answer, until ctx ends. Those who probe b at
+// the same time share one probe, which ends with the run of who came first. A probe that does so
+// says nothing about b.
+func (p *pool) probe(ctx, run context.Context, b *backend) {
+	_, _ = b.probing.get(ctx, &p.asking, 0, func() (none struct{}) { // the end of ctx is no news
+		store, err := p.askReady(run, b)
+		if run.Err() == nil {
+			p.note(b, store, err)
+		}
+		return none
+	})
 }
 
 // askReady returns the id of the store that b serves.
 func (p *pool) askReady(ctx context.Context, b *backend) (string, error) {
 	status, body, err := p.ask(ctx, b, "/readyz")
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if status != http.StatusOK {
-		return "", fmt.Errorf("/readyz answers %d", status)
+	case status == http.StatusLoopDetected:
+		return "", errLoop
+	case status != http.StatusOK:
+		return "", fmt.Errorf("%w: /readyz answers %d", errNotReady, status)
 	}
 	var report readiness
 	if err := json.Unmarshal(body, &report); err != nil {
@@ -83,10 +83,7 @@ func (p *pool) ask(ctx context.Context, b *backend, path string) (status int, bo
 		return 0, nil, err
 	}
 	request.Header.Set("User-Agent", "kvstore-gateway/"+telemetry.Version)
-	if id := telemetry.RequestID(ctx); id != "" {
-		request.Header.Set(telemetry.RequestIDHeader, id)
-	}
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header)) // nothing without a span
+	request.Header.Set("Via", "1.1 "+p.via)
 	response, err := p.client.Do(request)
 	if err != nil {
 		return 0, nil, err

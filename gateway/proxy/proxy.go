@@ -79,6 +79,7 @@ type Config struct {
 // Close.
 type Proxy struct {
 	pool           *pool
+	name           string        // in Via
 	access         *access.Guard // may be nil
 	logger         *slog.Logger
 	maxBody        int64
@@ -122,8 +123,10 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		return nil, errors.New("proxy: no backends")
 	}
 	cfg = withDefaults(cfg)
+	name := newName()
 	p := &Proxy{
-		pool:           newPool(cfg.Backends, cfg.Logger),
+		pool:           newPool(cfg.Backends, name, cfg.Logger),
+		name:           name,
 		access:         cfg.Access,
 		logger:         cfg.Logger,
 		maxBody:        cfg.MaxValueBytes + settings.EnvelopeBytes,
@@ -177,7 +180,4 @@ func (p *Proxy) EndStreams() {
 func (p *Proxy) Close() {
 	p.cancel()
 	p.pool.close()
-	for _, b := range p.pool.backends {
-		b.reserve.close()
-	}
 }

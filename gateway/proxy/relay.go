@@ -66,13 +66,18 @@ func (c *conn) appendAnswer(to []byte, keep, none bool) []byte {
 	case !none && res.Length == wire.Chunked && c.req.Minor == 1:
 		to = append(to, chunkedHeader...)
 	}
+	return append(c.appendConnection(to, keep), "\r\n"...)
+}
+
+// appendConnection tells the client whether another request may follow.
+func (c *conn) appendConnection(to []byte, keep bool) []byte {
 	switch {
 	case !keep:
-		to = append(to, "Connection: close\r\n"...)
+		return append(to, "Connection: close\r\n"...)
 	case c.req.Minor == 0:
-		to = append(to, "Connection: keep-alive\r\n"...)
+		return append(to, "Connection: keep-alive\r\n"...)
 	}
-	return append(to, "\r\n"...)
+	return to
 }
 
 func isDate(field wire.Field) bool { return field.Kind == wire.Date }

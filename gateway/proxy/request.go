@@ -10,10 +10,10 @@ import (
 
 // appendRequest appends the head of r as a backend gets it: as the client sent
 // it, but for the headers that belong to one connection, the X-Forwarded ones,
-// which gain this hop, the request id, traceparent when there is a span, and what is
+// which gain this hop, as Via does under name, the request id, traceparent when there is a span, and what is
 // about the bearer of a token: of that a backend gets what bearer says, whole header
 // lines, and not the token.
-func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byte, s *span) []byte {
+func appendRequest(to []byte, r *wire.Request, name, id, clientIP string, bearer []byte, s *span) []byte {
 	to = append(to, r.Method...)
 	to = append(to, ' ')
 	to = append(to, r.Target...)
@@ -49,6 +49,7 @@ func appendRequest(to []byte, r *wire.Request, id, clientIP string, bearer []byt
 		to = append(to, "X-Forwarded-Proto: http\r\n"...)
 	}
 	to = appendForwardedFor(to, r.Fields, clientIP)
+	to = appendVia(to, r.Minor, name)
 	to = wire.AppendField(to, requestIDHeader, id)
 	to = append(to, bearer...)
 	if s != nil {

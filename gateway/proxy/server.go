@@ -142,7 +142,7 @@ func (p *Proxy) patrol(ctx context.Context) {
 				p.each((*conn).endRevoked)
 			}
 			for _, b := range p.pool.backends {
-				b.reserve.expire(now.Add(-idleTimeout))
+				b.reserve.shrink(now)
 			}
 		}
 	}

@@ -1,10 +1,10 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 
@@ -12,11 +12,6 @@ import (
 )
 
 const (
-	// idleTimeout is how long an unused connection to a backend is kept. It must
-	// be shorter than telemetry.IdleTimeout: a backend that closes a connection
-	// while a write is being sent on it leaves the client without an answer.
-	idleTimeout      = 90 * time.Second
-	idlePerBackend   = 512
 	dialTimeout      = 3 * time.Second
 	maxAnswerHeaders = 256 << 10
 )
@@ -35,74 +30,6 @@ type upstream struct {
 	writeBy deadline
 	reused  bool      // a request was answered on it before
 	idle    time.Time // since when
-}
-
-// A reserve keeps the idle connections to one backend.
-type reserve struct {
-	mu    sync.Mutex // guards idle
-	idle  []*upstream
-	ended bool
-}
-
-// take returns the connection that was used last and is still open, or nil.
-func (r *reserve) take() *upstream {
-	for {
-		r.mu.Lock()
-		last := len(r.idle) - 1
-		if last < 0 {
-			r.mu.Unlock()
-			return nil
-		}
-		up := r.idle[last]
-		r.idle[last] = nil
-		r.idle = r.idle[:last]
-		r.mu.Unlock()
-		if up.isQuiet() {
-			return up
-		}
-		up.Close()
-	}
-}
-
-// put keeps up for the next request.
-func (r *reserve) put(up *upstream, now time.Time) {
-	up.reused, up.idle = true, now
-	up.in.shrink()
-	r.mu.Lock()
-	full := r.ended || len(r.idle) >= idlePerBackend
-	if !full {
-		r.idle = append(r.idle, up)
-	}
-	r.mu.Unlock()
-	if full {
-		up.Close()
-	}
-}
-
-// expire closes the connections that are idle since before then.
-func (r *reserve) expire(then time.Time) {
-	r.mu.Lock()
-	old := 0 // the first was used least recently
-	for old < len(r.idle) && r.idle[old].idle.Before(then) {
-		old++
-	}
-	expired := append([]*upstream(nil), r.idle[:old]...)
-	r.idle = append(r.idle[:0], r.idle[old:]...)
-	r.mu.Unlock()
-	for _, up := range expired {
-		up.Close()
-	}
-}
-
-// close closes all, and those that are put from now on.
-func (r *reserve) close() {
-	r.mu.Lock()
-	idle := r.idle
-	r.idle, r.ended = nil, true
-	r.mu.Unlock()
-	for _, up := range idle {
-		up.Close()
-	}
 }
 
 // isQuiet reports whether the connection is open and nothing has arrived on it.
@@ -150,11 +77,30 @@ func (up *upstream) abort() {
 	up.Close()
 }
 
-// connect returns a connection to the first backend that has one or to which one
-// can be made, in the order of the pool. With fresh it must be a new one.
-func (p *Proxy) connect(ctx context.Context, fresh bool) (*upstream, error) {
+// connect returns a connection to the backend whose turn it is, or, when that has none to
+// which none can be made, to the next one. With fresh it must be a new one. The error is that
+// of the last attempt, or why others have ended the request.
+func (c *conn) connect(fresh bool) (up *upstream, err error) {
+	pool := c.p.pool
+	order := pool.order()
+	if !fresh && len(order.live) > 0 {
+		if up := order.live[0].reserve.take(); up != nil {
+			return up, nil
+		}
+	}
+	cause := c.await(func(ctx context.Context) { up, err = pool.connect(ctx, order, fresh) })
+	if cause != nil && up != nil {
+		up.Close()
+	}
+	return up, cmp.Or(cause, err)
+}
+
+func (p *pool) connect(ctx context.Context, o order, fresh bool) (*upstream, error) {
 	last := errNoBackend
-	for b := range p.pool.candidates(ctx) {
+	if len(o.live)+len(o.gone) == 0 {
+		last = errLoop
+	}
+	for b := range p.candidates(ctx, o) {
 		if !fresh {
 			if up := b.reserve.take(); up != nil {
 				return up, nil
@@ -167,10 +113,10 @@ func (p *Proxy) connect(ctx context.Context, fresh bool) (*upstream, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		p.pool.unreachable(b, err)
+		p.unreachable(b, err)
 		last = err
 	}
-	if differ := p.pool.differ(); differ != nil {
+	if differ := p.differ(); differ != nil {
 		last = differ
 	}
 	return nil, last

@@ -1,0 +1,120 @@
+package proxy_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"kvstore/gateway/proxy"
+)
+
+// counting makes server count the connections that it takes.
+func counting(server *httptest.Server) *atomic.Int32 {
+	var dials atomic.Int32
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dials.Add(1)
+		}
+	}
+	return &dials
+}
+
+// newCounted is newBackend, started by the caller, that counts the connections it takes.
+func newCounted(t *testing.T, handle http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handle)
+	dials := counting(server)
+	server.Start()
+	t.Cleanup(func() {
+		server.CloseClientConnections() // what a failed test left
+		server.Close()
+	})
+	return server, dials
+}
+
+// Whoever asks /health at once shares one report, and the backend's connections are
+// kept: before, each request asked anew, and nearly each dialed.
+func TestHealthIsShared(t *testing.T) {
+	const clients, rounds = 50, 20
+	var asked atomic.Int32
+	backend, dials := newCounted(t, asBackend(func() string { return "s" }, nil))
+	serve := backend.Config.Handler
+	backend.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			asked.Add(1)
+		}
+		serve.ServeHTTP(w, r)
+	})
+	g := start(t, neverAgain, backend.URL)
+	var asking sync.WaitGroup
+	for range clients {
+		conn, r := g.dial(t)
+		asking.Go(func() {
+			for range rounds {
+				fmt.Fprint(conn, "GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+				response, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if response.StatusCode != http.StatusOK {
+					t.Error(response.Status)
+				}
+				_, _ = r.Discard(int(response.ContentLength))
+			}
+		})
+	}
+	asking.Wait()
+	t.Logf("%d requests: the backend was asked %d times on %d connections", clients*rounds, asked.Load(), dials.Load())
+	// A report serves for 250 ms; the machine may be slow.
+	if asked.Load() > clients*rounds/10 {
+		t.Errorf("%d requests asked the backend %d times", clients*rounds, asked.Load())
+	}
+	if dials.Load() > 4 {
+		t.Errorf("%d connections", dials.Load())
+	}
+}
+
+// A request of /health counts for its client, and one that waits ends with its client.
+func TestHealthCountsForItsClient(t *testing.T) {
+	arrived, finish := make(chan struct{}, 8), make(chan struct{})
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			arrived <- struct{}{}
+			<-finish
+		}
+		asBackend(func() string { return "s" }, nil)(w, r)
+	}))
+	t.Cleanup(backend.Close)
+	answerAll := sync.OnceFunc(func() { close(finish) })
+	t.Cleanup(answerAll)
+	g := start(t, func(c *proxy.Config) { c.MaxRequestsPerClient = 1; neverAgain(c) }, backend.URL)
+	ask := func(client string) string {
+		return "GET /health HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: " + client + "\r\n\r\n"
+	}
+	first, _ := g.dial(t)
+	fmt.Fprint(first, ask("192.0.2.1"))
+	receive(t, "the question", arrived)
+	response, body := g.send(t, ask("192.0.2.1"))
+	wantTooMany(t, response, body, http.StatusTooManyRequests, "too_many_requests", "KV_MAX_REQUESTS_PER_CLIENT")
+	_ = first.(*net.TCPConn).SetLinger(0)
+	first.Close()
+	eventually(t, "the client that left counts no more", func() bool { return g.proxy.Clients() == 0 })
+	if len(arrived) > 0 {
+		t.Error("the backend was asked again")
+	}
+	second, reader := g.dial(t)
+	fmt.Fprint(second, ask("192.0.2.1"))
+	eventually(t, "the second waits", func() bool { return g.proxy.Clients() == 1 })
+	answerAll()
+	if response, _ := answer(t, reader, "GET"); response.StatusCode != http.StatusOK {
+		t.Error(response.Status)
+	}
+	if len(arrived) > 0 {
+		t.Error("the second did not share the question of the first")
+	}
+}
