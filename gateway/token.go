@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kvstore/gateway/access"
+	"kvstore/internal/rfc3339"
 	"kvstore/internal/settings"
 )
 
@@ -102,7 +103,7 @@ func expiryOf(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d > 0 {
 		return now.Add(d).UTC().Truncate(time.Second), nil
 	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil && at.After(now) {
+	if at, ok := rfc3339.Parse(text); ok && at.After(now) {
 		return at, nil
 	}
 	return time.Time{}, errors.New("must be a duration such as 720h, a time to come such as 2027-01-31T00:00:00Z, or never")

@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 		"kvstore/gateway/", "kvstore/internal/", "github.com/prometheus/client_golang/", "go.opentelemetry.io/otel/",
 	},
 	"kvstore/gateway/access": {
-		"kvstore/gateway/wire", "kvstore/internal/problem", "go.yaml.in/yaml/",
+		"kvstore/gateway/wire", "kvstore/internal/problem", "kvstore/internal/rfc3339", "go.yaml.in/yaml/",
 	},
 	"kvstore/gateway/wire": {},
 	"kvstore/internal": {

@@ -2,13 +2,12 @@ package api
 
 import (
 	"context"
-	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/rfc3339"
 )
 
 // readEntry reads the version that the query names: by its number, by the time at
@@ -37,27 +36,33 @@ func (a *API) readEntry(ctx context.Context, key string, q query) (kv.Entry, sto
 
 const (
 	timeRule = "must be a time of RFC 3339 such as 2025-11-24T16:00:00.123456Z, " +
-		"or Unix seconds such as 1764000000.123456, from 1970 to 9999"
+		"or Unix seconds such as 1764000000.123456, from the year 0000 to 9999"
 	micros     = 1_000_000
+	minSeconds = -62167219200 // the first second of the year 0000
 	maxSeconds = 253402300799 // the last second of the year 9999
 )
 
-// time returns a time to the microsecond; what is finer is cut off. No float is on
+// time returns a time to the microsecond, the last that is not later. No float is on
 // the way, so a timestamp that an answer tells names that very time.
 func (q query) time(name string) (kv.Timestamp, error) {
 	text := q.Text(name)
-	at, ok := parseSeconds(text)
-	if !ok {
-		at, ok = parseRFC3339(text)
+	if at, ok := parseSeconds(text); ok {
+		return at, nil
 	}
-	if !ok {
-		return 0, invalid(name, timeRule)
+	const offset = len("+00:00")
+	if i := len(text) - offset; i > 0 && text[i] == ' ' { // a plus that was not escaped
+		text = text[:i] + "+" + text[i+1:]
 	}
-	return at, nil
+	if at, ok := rfc3339.Parse(text); ok {
+		return kv.NewTimestamp(at), nil
+	}
+	return 0, invalid(name, timeRule)
 }
 
-// parseSeconds parses decimal digits, and perhaps a point and more of them.
+// parseSeconds parses decimal digits, and perhaps a minus before and a point and more
+// digits behind them.
 func parseSeconds(text string) (kv.Timestamp, bool) {
+	text, negative := strings.CutPrefix(text, "-")
 	whole, fraction, pointed := strings.Cut(text, ".")
 	if !digits(whole) || pointed && !digits(fraction) {
 		return 0, false
@@ -66,31 +71,18 @@ func parseSeconds(text string) (kv.Timestamp, bool) {
 	if err != nil || seconds > maxSeconds {
 		return 0, false
 	}
-	padded := (fraction + "000000")[:6]
-	rest, err := strconv.ParseInt(padded, 10, 64)
-	return kv.Timestamp(seconds*micros + rest), err == nil
+	const places = len("000000")
+	padded := fraction + "000000"
+	part, err := strconv.ParseInt(padded[:places], 10, 64)
+	at := seconds*micros + part
+	if negative {
+		if at = -at; strings.Trim(padded[places:], "0") != "" {
+			at--
+		}
+	}
+	return kv.Timestamp(at), err == nil && at >= minSeconds*micros
 }
 
 func digits(text string) bool {
 	return text != "" && strings.Trim(text, "0123456789") == ""
-}
-
-// rfc3339 is the form that package time takes too little care of.
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
-
-// parseRFC3339 parses strictly. A plus that was not escaped arrives as a space.
-func parseRFC3339(text string) (kv.Timestamp, bool) {
-	const offset = len("+00:00")
-	if i := len(text) - offset; i > 0 && text[i] == ' ' {
-		text = text[:i] + "+" + text[i+1:]
-	}
-	text = strings.ToUpper(text)
-	if !rfc3339.MatchString(text) {
-		return 0, false
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || t.Unix() < 0 || t.Unix() > maxSeconds {
-		return 0, false
-	}
-	return kv.NewTimestamp(t), true
 }

@@ -67,8 +67,8 @@ func (e Entry) Live(now Timestamp) error {
 	return e.Readable()
 }
 
-// A Timestamp is a point in time in microseconds since the Unix epoch; it is not
-// negative.
+// A Timestamp is a point in time in microseconds since the Unix epoch. That of an entry
+// is not negative; one that is asked for may be.
 type Timestamp int64
 
 // NewTimestamp returns t, cut to microseconds.
@@ -78,6 +78,9 @@ func NewTimestamp(t time.Time) Timestamp { return Timestamp(t.UnixMicro()) }
 // in which every answer tells it.
 func (t Timestamp) AppendJSON(b []byte) []byte {
 	const micros = 1_000_000
+	if t < 0 {
+		b, t = append(b, '-'), -t
+	}
 	b = strconv.AppendInt(b, int64(t)/micros, 10)
 	point := len(b)
 	b = strconv.AppendInt(b, micros+int64(t)%micros, 10) // a 1 and six digits

@@ -70,6 +70,16 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// A leap second is a time, and the second after it.
+func TestExpiresInALeapSecond(t *testing.T) {
+	v := newVault(t)
+	write(t, v.path, "tokens:\n"+entry("ci", "2016-12-31T23:59:60Z", 1))
+	tokens, err := access.Load(v.path)
+	if err != nil || len(tokens) != 1 || tokens[0].ExpiresText() != "2017-01-01T00:00:00Z" {
+		t.Errorf("%v, %v", tokens, err)
+	}
+}
+
 func TestEditsKeepTheFile(t *testing.T) {
 	v := newVault(t)
 	write(t, v.path, "# ours\ntokens:\n  # of the build\n"+entry("ci", "2027-01-31T01:00:00+01:00", 1)+"  # the last one\n")

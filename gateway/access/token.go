@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"kvstore/internal/rfc3339"
 )
 
 const (
@@ -95,8 +97,8 @@ func parseExpires(text string) (time.Time, error) {
 	if text == never {
 		return time.Time{}, nil
 	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil || at.IsZero() { // the zero time would be taken for never
+	at, ok := rfc3339.Parse(text)
+	if !ok || at.IsZero() { // the zero time would be taken for never
 		return time.Time{}, errExpires
 	}
 	return at, nil
