@@ -25,6 +25,10 @@ type putAnswer struct {
 	Revision        int64        `json:"revision" example:"42"`
 	// when the key ends; only with a ttl
 	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
+	// only of a raw value: the type that it was written with
+	ContentType string `json:"content_type,omitempty" example:"image/png"`
+	// only of a raw value: its bytes
+	Size *int `json:"size,omitempty" example:"13"`
 } //	@name	PutAnswer
 
 func newPutAnswer(w kv.Written) putAnswer {
@@ -36,6 +40,10 @@ func newPutAnswer(w kv.Written) putAnswer {
 		Timestamp:     w.Entry.Time,
 		Revision:      w.Entry.Revision,
 		ExpiresAt:     w.Entry.Expires,
+	}
+	if w.Entry.ContentType != "" {
+		size := len(w.Entry.Value)
+		answer.ContentType, answer.Size = w.Entry.ContentType, &size
 	}
 	if !w.Created() {
 		answer.NewVersion, answer.PreviousVersion = &w.Entry.Version, &w.Previous

@@ -29,11 +29,13 @@ type batchResult struct { //nolint:unused // for the annotations
 	Value any `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"hello world"`
 	// get: base64 when the value is bytes
 	Encoding string `json:"encoding,omitempty" enums:"base64"`
-	// get: the type of the bytes
-	ContentType string       `json:"content_type,omitempty" example:"image/png"`
-	Version     int64        `json:"version,omitempty" example:"2"`
-	Timestamp   kv.Timestamp `json:"timestamp,omitempty" swaggertype:"number" example:"1764000000.123456"`
-	Revision    int64        `json:"revision,omitempty" example:"42"`
+	// of bytes, read or written: their type
+	ContentType string `json:"content_type,omitempty" example:"image/png"`
+	// a write of bytes: how many
+	Size      *int         `json:"size,omitempty" example:"13"`
+	Version   int64        `json:"version,omitempty" example:"2"`
+	Timestamp kv.Timestamp `json:"timestamp,omitempty" swaggertype:"number" example:"1764000000.123456"`
+	Revision  int64        `json:"revision,omitempty" example:"42"`
 	// a write: what a put answers
 	Operation       string `json:"operation,omitempty" enums:"create,update,delete,revert" example:"update"`
 	NewVersion      *int64 `json:"new_version,omitempty" extensions:"x-nullable" example:"2"`

@@ -47,7 +47,7 @@ func TestBatch(t *testing.T) {
 		{
 			`{"operations":[{"op":"put","key":"raw","value":"/9j/","encoding":"base64","content_type":"image/png"},{"op":"get","key":"raw"}]}`,
 			`{"revision":6,"results":[` +
-				`{"op":"put","operation":"create","key":"raw","version":1,"new_version":null,"previous_version":null,"total_versions":1,` + when + `,"revision":6},` +
+				`{"op":"put","operation":"create","key":"raw","version":1,"new_version":null,"previous_version":null,"total_versions":1,` + when + `,"revision":6,"content_type":"image/png","size":3},` +
 				`{"op":"get","found":true,"key":"raw","value":"/9j/","encoding":"base64","content_type":"image/png","version":1,` + when + `,"revision":6,"source":"database"}]}`,
 		},
 	} {

@@ -17,7 +17,6 @@ import (
 //	@Param			If-Match		header		string	false	"Delete only if the latest version is one of these entity tags, or, for `*`, if the key exists"	example("3")
 //	@Param			If-None-Match	header		string	false	"Delete only if the latest version is none of these entity tags"								example("3")
 //	@Success		200				{object}	putAnswer
-//	@Header			200				{string}	ETag			"The version of the tombstone, in quotes"
 //	@Failure		404				{object}	problem.Problem	"There is no such key, or it is deleted (code key_not_found, key_deleted)"
 //	@Router			/delete/{key} [delete]
 func (a *API) deleteEntry(c *gin.Context, _ query) error {
@@ -29,7 +28,7 @@ func (a *API) deleteEntry(c *gin.Context, _ query) error {
 	if err != nil {
 		return err
 	}
-	return writeWritten(c, written)
+	return writeJSON(c, newPutAnswer(written)) // a tombstone has no tag that a condition would accept
 }
 
 // revertEntry writes an old value anew.

@@ -20,7 +20,8 @@ import (
 //	@Description
 //	@Description	A body of any other content type (`application/ld+json` and `multipart/form-data` too) is a raw value: its bytes
 //	@Description	are kept as they are, and the content type as it was sent; `GET /get/{key}?raw=true` gives them back. A raw value
-//	@Description	may be empty. `Content-Encoding` and `Content-Range` are refused, since the value would be kept as something else.
+//	@Description	may be empty, and the answer has its `content_type` and `size`. `Content-Encoding` and `Content-Range` are refused, since
+//	@Description	the value would be kept as something else.
 //	@Description
 //	@Description		With `ttl` the key counts as deleted after that time, unless another version is written before; an older version
 //	@Description		does not come back. The answer has `expires_at` then.
@@ -70,12 +71,13 @@ func (a *API) putEntry(c *gin.Context, q query) error {
 //	@Description
 //	@Description	With `raw=true` the answer is the value alone, with its content type; a JSON value is `application/json`. Such an answer
 //	@Description	has the headers `X-KV-Version`, `X-KV-Revision` and, when the version was written with a ttl, `X-KV-Expires-At` (Unix
-//	@Description	seconds). `Range` and `If-Range` are understood, and a browser runs nothing of it (`Content-Security-Policy: sandbox`).
+//	@Description	seconds). `Range` (of bytes, up to 32) and `If-Range` are understood, and a browser runs nothing of it
+//	@Description	(`Content-Security-Policy: sandbox`).
 //	@ID				getEntry
 //	@Tags			entries
 //	@Produce		json
 //	@Param			version			query		int		false	"The version to read: a positive integer"																													minimum(1)	example(1)
-//	@Param			at				query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction; finer than a microsecond is cut off. Not together with version"	example(2025-11-24T16:00:00.123456Z)
+//	@Param			at				query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction, from the year 0000 to 9999; finer than a microsecond is cut off, and a leap second is the second after it. Not together with version"	example(2025-11-24T16:00:00.123456Z)
 //	@Param			raw				query		bool	false	"Answer with the value alone"																																default(false)
 //	@Param			If-None-Match	header		string	false	"Answer 304 if the version is one of these entity tags"																										example("3")
 //	@Param			If-Match		header		string	false	"Answer 412 unless the version is one of these entity tags"																									example("3")
@@ -90,7 +92,7 @@ func (a *API) putEntry(c *gin.Context, q query) error {
 //	@Failure		404				{object}	problem.Problem	"There is no such key or version, or it was deleted or had expired (code key_not_found, version_not_found, key_deleted)"
 //	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
 //	@Failure		412				{object}	problem.Problem	"If-Match does not name the version (code precondition_failed)"
-//	@Failure		416				{object}	problem.Problem	"The range is not within the raw value (code invalid_range)"
+//	@Failure		416				{object}	problem.Problem	"The range is malformed, or not within the raw value (code invalid_range)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
 //	@Router			/get/{key} [get]
 func (a *API) getEntry(c *gin.Context, q query) error {

@@ -51,13 +51,14 @@ var contentTypeRule = fmt.Sprintf("must be a type such as image/png in at most %
 // isContentType reports whether a raw value may have that type.
 func isContentType(contentType string) bool {
 	main, sub, ok := strings.Cut(mediaTypeOf(contentType), "/")
-	return ok && main != "" && sub != "" && !strings.ContainsFunc(main+sub, notInToken) &&
+	return ok && main != "" && sub != "" && !strings.ContainsFunc(main+sub, notInType) &&
 		len(contentType) <= maxContentType && !strings.ContainsFunc(contentType, notPrintable)
 }
 
-// notInToken reports a character that no token of HTTP has (RFC 9110, section 5.6.2).
-func notInToken(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+// notInType reports a character that is in no token of HTTP (RFC 9110, section 5.6.2),
+// and the *, which stands for many types.
+func notInType(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}*`, r)
 }
 
 func notPrintable(r rune) bool { return r < ' ' || r >= 0x7f }
@@ -78,38 +79,12 @@ func writeRaw(c *gin.Context, e kv.Entry) error {
 	}
 	setETag(c, e.Version)
 
+	if err := setRanges(c, e.Version, int64(len(e.Value))); err != nil {
+		return err
+	}
 	request := c.Request.Header
 	request.Del("If-Match") // both were evaluated, and ServeContent sees the first field alone
 	request.Del("If-None-Match")
-	if c.Request.Method != http.MethodGet || !strings.HasPrefix(request.Get("Range"), "bytes=") {
-		request.Del("Range") // for which it has no meaning
-	}
-	w := &rangeWriter{ResponseWriter: c.Writer}
-	http.ServeContent(w, c.Request, "", time.Time{}, bytes.NewReader(e.Value))
-	if w.refused {
-		return problem.New(http.StatusRequestedRangeNotSatisfiable, "invalid_range",
-			fmt.Sprintf("Range: must be within the %d bytes of the value", len(e.Value)))
-	}
+	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(e.Value))
 	return nil
-}
-
-// A rangeWriter holds back the plain text with which ServeContent refuses a range.
-type rangeWriter struct {
-	http.ResponseWriter
-	refused bool
-}
-
-func (w *rangeWriter) WriteHeader(status int) {
-	if status == http.StatusRequestedRangeNotSatisfiable {
-		w.refused = true
-		return
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *rangeWriter) Write(b []byte) (int, error) {
-	if w.refused {
-		return len(b), nil
-	}
-	return w.ResponseWriter.Write(b)
 }

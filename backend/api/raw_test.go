@@ -98,11 +98,29 @@ func TestRawValues(t *testing.T) {
 		t.Errorf("a JSON value is %q of %s", got.body, got.header.Get("Content-Type"))
 	}
 	s.run(t, []step{
-		{"PUT /put/k", "hi", 200, `{"operation":"create","key":"k","version":1,"new_version":null,"previous_version":null,"total_versions":1,"timestamp":1764000000.123456,"revision":44}`, `"1"`, []string{"Content-Type", `a/b; q="\"`}},
+		{"PUT /put/k", "hi", 200, `{"operation":"create","key":"k","version":1,"new_version":null,"previous_version":null,"total_versions":1,"timestamp":1764000000.123456,"revision":44,"content_type":"a/b; q=\"\\\"","size":2}`, `"1"`, []string{"Content-Type", `a/b; q="\"`}},
 		{"GET /get/k", "", 200, `{"key":"k","value":"aGk=","encoding":"base64","content_type":"a/b; q=\"\\\"","version":1,"timestamp":1764000000.123456,"revision":44,"source":"cache"}`, `"1"`, nil},
 		{"GET /get/k?raw=false", "", 200, `{"key":"k","value":"aGk=","encoding":"base64","content_type":"a/b; q=\"\\\"","version":1,"timestamp":1764000000.123456,"revision":44,"source":"cache"}`, `"1"`, nil},
 		{"GET /get/k?raw=1", "", 422, "invalid_raw: raw: must be true or false", "", nil},
 		{"GET /get/none?raw=true", "", 404, "key_not_found: Key 'none' not found", "", nil},
+	})
+}
+
+// TestRawWritesSaySo: whoever meant JSON and sent text sees it in the answer.
+func TestRawWritesSaySo(t *testing.T) {
+	s := start(t)
+	const (
+		when = `"timestamp":1764000000.123456`
+		text = `"content_type":"text/plain;charset=UTF-8","size":11`
+	)
+	plain := []string{"Content-Type", "text/plain;charset=UTF-8"} // as fetch sends a string
+	s.run(t, []step{
+		{"PUT /put/k", `{"value":1}`, 200, `{"operation":"create","key":"k","version":1,"new_version":null,"previous_version":null,"total_versions":1,` + when + `,"revision":1,` + text + `}`, `"1"`, plain},
+		{"PUT /put/k", `{"value":1}`, 200, `{"operation":"update","key":"k","version":2,"new_version":2,"previous_version":1,"total_versions":2,` + when + `,"revision":2}`, `"2"`, nil},
+		{"POST /revert/k?version=1", "", 200, `{"operation":"revert","key":"k","version":3,"new_version":3,"previous_version":2,"total_versions":3,` + when + `,"revision":3,` + text + `}`, `"3"`, nil},
+		{"POST /batch", `{"operations":[{"op":"revert","key":"k","version":1}]}`, 200, `{"revision":4,"results":[{"op":"revert","operation":"revert","key":"k","version":4,"new_version":4,"previous_version":3,"total_versions":4,` + when + `,"revision":4,` + text + `}]}`, "", nil},
+		{"DELETE /delete/k", "", 200, `{"operation":"delete","key":"k","version":5,"new_version":5,"previous_version":4,"total_versions":5,` + when + `,"revision":5}`, "", nil},
+		{"PUT /put/empty", "", 200, `{"operation":"create","key":"empty","version":1,"new_version":null,"previous_version":null,"total_versions":1,` + when + `,"revision":6,"content_type":"a/b","size":0}`, `"1"`, []string{"Content-Type", "a/b"}},
 	})
 }
 
@@ -113,7 +131,7 @@ func TestRawRefusals(t *testing.T) {
 		large = "value_too_large: value: is over the limit of 1000 bytes (KV_MAX_VALUE_BYTES)"
 	)
 	for _, bad := range []string{
-		"x", "application/", "/x", "a/b/c", "a b/c", "a/b c", "*", `"a"/b`, "a/b,c/d", "ä/b", "a/b; x=ä", "a/b;\tx=1", ";", "a/(b)", "x/" + strings.Repeat("y", 254),
+		"x", "application/", "/x", "a/b/c", "a b/c", "a/b c", "*", "*/*", "image/*", "*/png", "a/b*", "a*c/b", "*/*; q=1", `"a"/b`, "a/b,c/d", "ä/b", "a/b; x=ä", "a/b;\tx=1", ";", "a/(b)", "x/" + strings.Repeat("y", 254),
 	} {
 		s.run(t, []step{{"PUT /put/k", "v", 415, kind, "", []string{"Content-Type", bad}}})
 	}
@@ -124,7 +142,7 @@ func TestRawRefusals(t *testing.T) {
 		{"PUT /put/k", "v", 415, "unsupported_media_type: Content-Encoding: is not supported; send the value without an encoding, or under a Content-Type that names it", "", binary("Content-Encoding", "gzip")},
 		{"PUT /put/k", `{"value":1}`, 415, "unsupported_media_type: Content-Encoding: is not supported; send the value without an encoding, or under a Content-Type that names it", "", []string{"Content-Encoding", "gzip"}},
 		{"GET /get/k", "", 404, "key_not_found: Key 'k' not found", "", nil},
-		{"PUT /put/k", strings.Repeat("x", maxValueBytes), 200, `{"operation":"create","key":"k","version":1,"new_version":null,"previous_version":null,"total_versions":1,"timestamp":1764000000.123456,"revision":1}`, `"1"`, binary("Content-Encoding", "identity")},
+		{"PUT /put/k", strings.Repeat("x", maxValueBytes), 200, `{"operation":"create","key":"k","version":1,"new_version":null,"previous_version":null,"total_versions":1,"timestamp":1764000000.123456,"revision":1,"content_type":"a/b","size":1000}`, `"1"`, binary("Content-Encoding", "identity")},
 	})
 	// Without a length the limit is found while reading.
 	for _, test := range []struct{ length, status int }{{maxValueBytes + 1, 413}, {maxValueBytes, 200}} {
@@ -149,22 +167,63 @@ func TestRawRanges(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", "0123456789", "Content-Type", "a/b")
 	s.do(t, "PUT", "/put/empty", "", "Content-Type", "a/b")
+	const (
+		whole  = "0123456789"
+		within = "Range: must be within the 10 bytes of the value"
+		badly  = "Range: must be such as bytes=0-99, bytes=100- or bytes=-5, and may have 32 of them separated by commas"
+	)
 	for _, test := range []struct {
 		target, ranges, ifRange string
 		status                  int
-		body, contentRange      string
+		body, contentRange      string // of an error its detail
 	}{
 		{"k", "bytes=0-3", "", 206, "0123", "bytes 0-3/10"},
 		{"k", "bytes=-3", "", 206, "789", "bytes 7-9/10"},
 		{"k", "bytes=8-99", "", 206, "89", "bytes 8-9/10"},
+		{"k", "bytes=8-", "", 206, "89", "bytes 8-9/10"},
+		{"k", "bytes=9-9", "", 206, "9", "bytes 9-9/10"},
+		{"k", "bytes=-99", "", 206, whole, "bytes 0-9/10"},
+		{"k", "bytes=-10", "", 206, whole, "bytes 0-9/10"},
+		{"k", "bytes=0-9223372036854775807", "", 206, whole, "bytes 0-9/10"},
+		{"k", "bytes=0-9223372036854775808", "", 206, whole, "bytes 0-9/10"},
+		{"k", "bytes=2-99999999999999999999999999", "", 206, "23456789", "bytes 2-9/10"},
+		{"k", "bytes=-99999999999999999999999999", "", 206, whole, "bytes 0-9/10"},
+		{"k", "bytes=00000000000000000000000-0000000000000000000001", "", 206, "01", "bytes 0-1/10"},
+		{"k", "BYTES=0-3", "", 206, "0123", "bytes 0-3/10"},
+		{"k", "bytes=, 0-3 ,,", "", 206, "0123", "bytes 0-3/10"},
+		{"k", "bytes=0-3,10-20,-0", "", 206, "0123", "bytes 0-3/10"},
 		{"k", "bytes=0-3", `"1"`, 206, "0123", "bytes 0-3/10"},
-		{"k", "bytes=0-3", `"2"`, 200, "0123456789", ""},
-		{"k", "bytes=0-3", `W/"1"`, 200, "0123456789", ""},
-		{"k", "bytes=0-3", "Mon, 24 Nov 2025 16:00:00 GMT", 200, "0123456789", ""},
-		{"k", "lines=0-3", "", 200, "0123456789", ""},
-		{"k", "bytes=10-", "", 416, "", "bytes */10"},
-		{"k", "bytes=x", "", 416, "", ""},
+		{"k", "bytes=0-3", `"2"`, 200, whole, ""},
+		{"k", "bytes=x", `"2"`, 200, whole, ""},
+		{"k", "bytes=0-3", `W/"1"`, 200, whole, ""},
+		{"k", "bytes=0-3", "Mon, 24 Nov 2025 16:00:00 GMT", 200, whole, ""},
+		{"k", "lines=0-3", "", 200, whole, ""},
+		{"k", "bytes", "", 416, badly, ""},
+		{"k", "bytes=0-9,0-9,0-9", "", 200, whole, ""}, // more than the value has
+		{"k", "bytes=10-", "", 416, within, "bytes */10"},
+		{"k", "bytes=-0", "", 416, within, "bytes */10"},
+		{"k", "bytes=-00", "", 416, within, "bytes */10"},
+		{"k", "bytes=-0,10-,11-12", "", 416, within, "bytes */10"},
+		{"k", "bytes=9223372036854775808-", "", 416, within, "bytes */10"},
+		{"k", "bytes=9223372036854775808-99999999999999999999999", "", 416, within, "bytes */10"},
+		{"k", "bytes=x", "", 416, badly, ""},
+		{"k", "bytes=", "", 416, badly, ""},
+		{"k", "bytes=-", "", 416, badly, ""},
+		{"k", "bytes=,", "", 416, badly, ""},
+		{"k", "bytes=3-1", "", 416, badly, ""},
+		{"k", "bytes=+1-2", "", 416, badly, ""},
+		{"k", "bytes=1-+2", "", 416, badly, ""},
+		{"k", "bytes=--1", "", 416, badly, ""},
+		{"k", "bytes=1-2-3", "", 416, badly, ""},
+		{"k", "bytes=1 - 2", "", 416, badly, ""},
+		{"k", "bytes=0x1-2", "", 416, badly, ""},
+		{"k", "bytes=0-1,x", "", 416, badly, ""},
+		{"k", "bytes=0-1" + strings.Repeat(",0-1", 32), "", 416, badly, ""},
 		{"empty", "bytes=0-3", "", 200, "", ""},
+		{"empty", "bytes=-1", "", 200, "", ""},
+		{"empty", "bytes=-0", "", 200, "", ""},
+		{"empty", "bytes=5-", "", 200, "", ""},
+		{"empty", "bytes=x", "", 416, badly, ""},
 	} {
 		header := []string{"Range", test.ranges}
 		if test.ifRange != "" {
@@ -175,7 +234,7 @@ func TestRawRanges(t *testing.T) {
 			t.Errorf("%+v: %d %q, Content-Range %q", test, got.status, got.body, got.header.Get("Content-Range"))
 		}
 		if test.status == 416 {
-			if fields := got.problem(t); fields["code"] != "invalid_range" || fields["detail"] != "Range: must be within the 10 bytes of the value" {
+			if fields := got.problem(t); fields["code"] != "invalid_range" || fields["detail"] != test.body {
 				t.Errorf("%+v: %s", test, got.body)
 			}
 		}
@@ -185,6 +244,12 @@ func TestRawRanges(t *testing.T) {
 		}
 		if json := s.do(t, "GET", "/get/"+test.target, "", header...); json.status != 200 || json.header.Get("Accept-Ranges") != "" {
 			t.Errorf("JSON %+v: %d %s", test, json.status, json.body)
+		}
+	}
+	// Two lines are one list, and with a unit in it none.
+	for status, header := range map[int]http.Header{416: {"Range": {"bytes=0-1", "bytes=2-3"}}, 206: {"Range": {"bytes=0-1", "10-11"}}, 200: {"Range": {"bytes=0-1"}, "If-Range": {`"1"`, `"1"`}}} {
+		if got := s.send(t, "GET", "/get/k?raw=true", "", header); got.status != status {
+			t.Errorf("%v: %d %q, want %d", header, got.status, got.body, status)
 		}
 	}
 	several := s.do(t, "GET", "/get/k?raw=true", "", "Range", "bytes=0-1,4-5")

@@ -35,7 +35,7 @@ func TestParametersOfEveryRoute(t *testing.T) {
 	routes := api.KnownParameters()
 	for label, known := range routes {
 		method, target := targetOf(label)
-		names := append([]string{"x", "TTL", "Version", "versoin", "PREFIX", "known..."}, known...)
+		names := append([]string{"x", "TTL", "Version", "verzion", "PREFIX", "known..."}, known...)
 		for _, name := range names {
 			query, code := name+"=1", "unknown_parameter"
 			switch {
@@ -118,7 +118,7 @@ func TestUnknownParameters(t *testing.T) {
 	s.run(t, []step{
 		{"PUT /put/k?TTL=1h", `{"value":1}`, 422, "unknown_parameter: query: the parameter 'TTL' is not known here; known are ttl", "", nil},
 		{"PUT /put/k?tt%6c=1h&ttl=1h", `{"value":1}`, 422, "repeated_parameter: ttl: is there twice; it may be there once", "", nil},
-		{"POST /revert/k?versoin=1", "", 422, "unknown_parameter: query: the parameter 'versoin' is not known here; known are version", "", nil},
+		{"POST /revert/k?verzion=1", "", 422, "unknown_parameter: query: the parameter 'verzion' is not known here; known are version", "", nil},
 		{"DELETE /delete/k?version=1", "", 422, "unknown_parameter: query: the parameter 'version' is not known here; this request has none", "", nil},
 		{"GET /keys?PREFIX=x", "", 422, "unknown_parameter: query: the parameter 'PREFIX' is not known here; known are prefix, delimiter, after, limit, deleted", "", nil},
 		{"GET /get/k?version=1&version=1", "", 422, "repeated_parameter: version: is there twice; it may be there once", "", nil},

@@ -75,8 +75,7 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Param			for				query		string	false	"End the stream after this time, a Go duration from 1ms to 876000h; without, it goes on"			example(2s)
 //	@Param			Last-Event-ID	header		int		false	"As since, and wins over it"																		minimum(0)
 //	@Success		200				{object}	eventData
-//	@Failure		400				{object}	problem.Problem	"The prefix is invalid (code invalid_key)"
-//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or for is no time (code invalid_for)"
+//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or the prefix is invalid or for is no time (code invalid_prefix, invalid_for)"
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many watches (code too_many_watchers)"
 //	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers)"
 //	@Router			/watch [get]
@@ -90,8 +89,8 @@ func (a *API) watch(c *gin.Context, q query) error {
 		return err
 	}
 	defer end()
-	prefix := q.Text("prefix")
-	if err := kv.CheckPrefix(prefix); err != nil {
+	prefix, err := q.partOfKey("prefix")
+	if err != nil {
 		return err
 	}
 	keys, err := readable(c, prefix)
