@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
 )
 
@@ -33,4 +34,62 @@ func TestClockGoesOnAndMeets(t *testing.T) {
 		offset.Add(-int64(300 * time.Millisecond))
 		waitFor(t, func() bool { return write() <= kv.NewTimestamp(machine()) })
 	})
+}
+
+// TestClockStepIsCorrected: a step back that is corrected, once or again and again, leaves
+// the store at the time of the machine.
+func TestClockStepIsCorrected(t *testing.T) {
+	const steps = 10
+	clock := newTestClock(24 * time.Hour.Microseconds())
+	s := open(t, options{now: clock.now})
+	last := put(t, s, "k", "1").Entry.Time
+	for range steps {
+		for _, step := range []time.Duration{-time.Hour, time.Hour + time.Minute} {
+			clock.add(step)
+			now := put(t, s, "k", "1").Entry.Time
+			if now < last {
+				t.Fatalf("the time of a write is %d after %d", now, last)
+			}
+			last = now
+		}
+		if now := clock.timestamp(); last != now {
+			t.Fatalf("after the correction the store is at %d, the machine at %d", last, now)
+		}
+	}
+}
+
+// TestClockOfALateStart: a machine that starts in 1970 and learns the time later does not
+// move the store beyond that time, end its keys, or leave that to the next start.
+func TestClockOfALateStart(t *testing.T) {
+	url := databasetest.URL(t)
+	const present = 1_764_000_000_000_000
+	clock := newTestClock(present)
+	db := databasetest.Open(t, url)
+	s := over(t, db, options{maxKeys: 10, maxBytes: 1000, now: clock.now})
+	putFor(t, s, "k", 365*24*time.Hour)
+	reopen := func() {
+		s.Close()
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db = databasetest.Open(t, url)
+		s = over(t, db, options{maxKeys: 10, maxBytes: 1000, now: clock.now})
+	}
+	clock.micros.Store(0)
+	reopen()
+	if early := put(t, s, "other", "1").Entry.Time; early < present {
+		t.Errorf("a write in 1970 has the time %d, before that of the last write", early)
+	}
+	clock.micros.Store(present)
+	clock.add(time.Minute)
+	for range 2 {
+		if now := put(t, s, "other", "1").Entry.Time; now != clock.timestamp() {
+			t.Errorf("the store is at %d, the machine at %d", now, clock.timestamp())
+		}
+		if isDeleted(t, s, "k") {
+			t.Error("the key has ended a year early")
+		}
+		clock.add(time.Minute)
+		reopen()
+	}
 }
