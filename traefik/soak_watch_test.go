@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -17,16 +16,17 @@ import (
 const streamEvents = 500
 
 // A soakWatcher follows the keys of a client: each version of each key comes, in
-// order, none missing and none twice, in spite of streams that end. Only where a stream
-// begins with "compacted", since keys were destroyed, it may miss some.
+// order, none missing and none twice, in spite of streams that end. Only after a stream
+// has said "compacted", since keys were destroyed, some of a key may be missing, once.
 type soakWatcher struct {
 	*soak
 	prefix   string
 	versions map[string]int
-	last     string // id of the last event
-	revision int    // of the last event
-	ended    bool   // the last key was seen
-	gap      bool   // a stream has said that history lacks a part, so a key may come with any version first
+	last     string          // id of the last event
+	revision int             // of the last event
+	ended    bool            // the last key was seen
+	gap      int             // the revision up to which a stream has said that some may be missing
+	whole    map[string]bool // the keys that have come behind it
 }
 
 // run watches until the event of the key that is written last.
@@ -82,22 +82,25 @@ func (w *soakWatcher) stream() error {
 // take checks that the event is the next one of its key.
 func (w *soakWatcher) take(e event) error {
 	var data struct {
-		Key               string
-		Version, Revision int
-		Compacted         int
+		Key                          string
+		Version, Revision            int
+		Requested, Compacted, Oldest int
 	}
 	if err := json.Unmarshal([]byte(e.data), &data); err != nil {
 		return err
 	}
-	if e.name == "compacted" && data.Compacted > w.revision && e.id == fmt.Sprint(data.Compacted) {
-		w.gap, w.versions, w.revision, w.last = true, map[string]int{}, data.Compacted, e.id
+	if e.name == "compacted" && data.Requested >= w.revision && e.id == fmt.Sprint(data.Requested) && data.Oldest == data.Compacted+1 {
+		w.gap, w.whole, w.last = data.Compacted, map[string]bool{}, e.id
 		return nil
 	}
-	next := data.Version == w.versions[data.Key]+1 || w.gap && w.versions[data.Key] == 0
+	last := w.versions[data.Key]
+	next := data.Version == last+1 || w.gap > 0 && !w.whole[data.Key] && data.Version > last
 	if !strings.HasPrefix(data.Key, w.prefix) || !next || data.Revision <= w.revision || e.id != fmt.Sprint(data.Revision) {
 		return fmt.Errorf("after version %d of %s, revision %d: %+v", w.versions[data.Key], data.Key, w.revision, e)
 	}
-	w.versions[data.Key], w.revision, w.last = data.Version, data.Revision, e.id
+	if w.versions[data.Key], w.revision, w.last = data.Version, data.Revision, e.id; w.gap > 0 && data.Revision > w.gap {
+		w.whole[data.Key] = true
+	}
 	w.ended = data.Key == w.prefix+lastKey
 	w.count("GET watch (events)")
 	return nil
@@ -124,10 +127,6 @@ func (c *soakClient) watchOnce(key string) {
 	f := &feed{lines: bufio.NewReader(answer.Body)}
 	e, err := f.next()
 	if err == nil && e.name == "compacted" { // another client has destroyed a key meanwhile
-		if last, _ := strconv.Atoi(e.id); last >= c.revision {
-			c.count("GET watch (new stream)")
-			return // even after this write
-		}
 		e, err = f.next()
 	}
 	if err == nil && e.id != fmt.Sprint(c.revision) {

@@ -38,9 +38,14 @@ func (q query) limit(usual, highest int) (int, error) {
 }
 
 // boolean returns true or false, false when there is none.
-func (q query) boolean(name string) (bool, error) {
+func (q query) boolean(name string) (bool, error) { return q.booleanOr(name, false) }
+
+// booleanOr returns true or false, and usual when there is none.
+func (q query) booleanOr(name string, usual bool) (bool, error) {
 	switch text := q.Text(name); {
-	case !q.Has(name) || text == "false":
+	case !q.Has(name):
+		return usual, nil
+	case text == "false":
 		return false, nil
 	case text == "true":
 		return true, nil

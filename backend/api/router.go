@@ -89,7 +89,7 @@ func (a *API) routes() []route {
 		{post, batchRoute, a.batch, none, nil},
 		{patch, "/patch/*key", a.patchEntry, conditions, known("ttl")},
 		{get, "/diff/*key", a.getDiff, none, known("from", "to")},
-		{get, watchRoute, a.watch, none, known("prefix", "since", "for")},
+		{get, watchRoute, a.watch, none, known("prefix", "since", "values", "for")},
 
 		{get, "/cache/stats", a.cacheStats, none, nil},
 		{get, "/db/stats", a.databaseStats, none, nil},

@@ -18,6 +18,7 @@ type stream struct {
 	writer  http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+	values  bool // are sent
 
 	mu      sync.Mutex // guards all below and the order of deadlines
 	hurried bool
@@ -25,8 +26,8 @@ type stream struct {
 }
 
 // newStream returns a stream on w, whose head must have been written.
-func newStream(w http.ResponseWriter, stall time.Duration) *stream {
-	return &stream{writer: w, control: http.NewResponseController(innermost(w)), stall: stall}
+func newStream(w http.ResponseWriter, stall time.Duration, values bool) *stream {
+	return &stream{writer: w, control: http.NewResponseController(innermost(w)), stall: stall, values: values}
 }
 
 // innermost returns the writer of the server: those around it hide the errors of a
@@ -134,11 +135,15 @@ func (b *batch) cut(position int64) error {
 	return nil
 }
 
-// compacted tells what history lacks.
-func (b *batch) compacted(requested, compacted int64) error {
-	b.text = fmt.Appendf(b.text, "id: %d\nevent: compacted\ndata: {\"requested\":%d,\"compacted\":%d,\"oldest\":%d}\n\n",
-		compacted, requested, compacted, compacted+1)
-	return nil
+// compacted tells what history may lack behind a revision, in front of the events of a
+// delivery. The client still resumes there.
+func (b *batch) compacted(requested int64, d store.Delivery) {
+	b.text = fmt.Appendf(b.text, "id: %d\nevent: compacted\ndata: {\"requested\":%d,\"compacted\":%d,\"oldest\":%d",
+		requested, requested, d.Compacted, d.Compacted+1)
+	if d.Reset {
+		b.text = append(b.text, `,"reset":true`...)
+	}
+	b.text = append(b.text, "}\n\n"...)
 }
 
 // events writes a delivery; one without entries is a heartbeat.
@@ -149,7 +154,7 @@ func (b *batch) events(d store.Delivery) error {
 		return nil
 	}
 	for _, entry := range d.Entries {
-		b.text = appendEvent(b.text, entry)
+		b.text = appendEvent(b.text, entry, b.stream.values)
 		if err := b.drain(batchBytes); err != nil {
 			return err
 		}
@@ -160,8 +165,8 @@ func (b *batch) events(d store.Delivery) error {
 	return nil
 }
 
-// appendEvent appends one event.
-func appendEvent(t []byte, e *kv.Entry) []byte {
+// appendEvent appends one event, with its value or without.
+func appendEvent(t []byte, e *kv.Entry, value bool) []byte {
 	t = append(t, "id: "...)
 	t = strconv.AppendInt(t, e.Revision, 10)
 	t = append(t, "\nevent: "...)
@@ -181,6 +186,10 @@ func appendEvent(t []byte, e *kv.Entry) []byte {
 	case e.Destroyed:
 		t = append(t, `,"destroyed":true`...)
 	case e.Operation.Tombstone():
+	case !value:
+		if e.ContentType != "" {
+			t = appendString(append(t, `,"content_type":`...), e.ContentType)
+		}
 	case e.ContentType == "":
 		t = appendLines(append(t, `,"value":`...), e.Value)
 	default:

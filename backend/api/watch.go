@@ -61,9 +61,12 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Description	block may have an `id` alone: events of other keys were passed over, and it is the one to resume from. After 15 s
 //	@Description	without an event there is a comment with such an `id`.
 //	@Description
-//	@Description	`event: compacted` says that history lacks writes up to its `id`, since retention or an erasure removed versions:
-//	@Description	`{"requested":R,"compacted":C,"oldest":C+1}`. The stream goes on, complete from `oldest`. A client that keeps a copy of
-//	@Description	the keys reads them anew when it gets this event, and then ignores events up to the revision of what it read.
+//	@Description	All that history still has comes. `event: compacted` comes in front of it when history may lack some of what these keys
+//	@Description	had behind the revision `requested`, since retention removed versions of them, or a key was erased, whose name is
+//	@Description	forgotten: `{"requested":R,"compacted":C,"oldest":C+1}`. From `oldest` on nothing is missing. A client that keeps a copy
+//	@Description	of the keys reads them anew when it gets this event, and then ignores events up to the revision of what it read. With
+//	@Description	`"reset":true` a backup was restored since the client was at R, so that what it knows may not have happened: it forgets
+//	@Description	all of that first, ETags too.
 //	@Description	`event: cut` says that this client reads too slowly: `{"resume":R}`; the stream ends, and one since R misses nothing.
 //	@Description	With an access token, writes to keys that it may not read are passed over; the stream ends when the token does.
 //	@Description	When the server stops, streams end behind a whole event.
@@ -72,10 +75,11 @@ type eventData struct { //nolint:unused // for the annotations
 //	@Produce		text/event-stream
 //	@Param			prefix			query		string	false	"What the keys begin with: at most 512 bytes of UTF-8 without control characters; empty for all"	example(app/)
 //	@Param			since			query		int		false	"The revision behind which the stream begins; 0 is the beginning of the store"						minimum(0)	example(42)
+//	@Param			values			query		bool	false	"false leaves the values out"																		default(true)
 //	@Param			for				query		string	false	"End the stream after this time, a Go duration from 1ms to 876000h; without, it goes on"			example(2s)
 //	@Param			Last-Event-ID	header		int		false	"As since, and wins over it"																		minimum(0)
 //	@Success		200				{object}	eventData
-//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached, as after a backup was restored (code invalid_since), or the prefix is invalid or for is no time (code invalid_prefix, invalid_for)"
+//	@Failure		422				{object}	problem.Problem	"since is not a revision, or one that the store has not reached (code invalid_since), the prefix is invalid, for is no time, or values is neither true nor false (code invalid_prefix, invalid_for, invalid_values)"
 //	@Failure		429				{object}	problem.Problem	"The address of the client has too many watches (code too_many_watchers)"
 //	@Failure		503				{object}	problem.Problem	"There are too many watchers (code too_many_watchers)"
 //	@Router			/watch [get]
@@ -97,7 +101,11 @@ func (a *API) watch(c *gin.Context, q query) error {
 	if err != nil {
 		return err
 	}
-	w, err := a.store.Watch(keys, since)
+	values, err := q.booleanOr("values", true)
+	if err != nil {
+		return err
+	}
+	w, err := a.store.Watch(store.WatchRequest{Keys: keys, Since: since, Values: values})
 	if err != nil {
 		return err
 	}
@@ -111,7 +119,9 @@ func (a *API) watch(c *gin.Context, q query) error {
 		return nil
 	}
 	c.Writer.WriteHeaderNow()
-	err = a.stream(ctx, c.Writer, w)
+	s := newStream(c.Writer, a.stall, values)
+	defer s.finish()
+	err = a.stream(ctx, s, w)
 	switch ctx := c.Request.Context(); { // it is too late for an answer
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -153,15 +163,13 @@ func limited(ctx context.Context, q query) (context.Context, context.CancelFunc,
 }
 
 // stream sends what w delivers until ctx ends or the stream must end.
-func (a *API) stream(ctx context.Context, client http.ResponseWriter, w *store.Watch) error {
-	s := newStream(client, a.stall)
-	defer s.finish()
+func (a *API) stream(ctx context.Context, s *stream, w *store.Watch) error {
 	defer w.OnEnd(s.hurry)()
-	position := w.Position()
-	if err := s.send(func(b *batch) error { return b.start(position) }); err != nil {
+	if err := s.send(func(b *batch) error { return b.start(w.Position()) }); err != nil {
 		return err
 	}
 	for {
+		position := w.Position()
 		delivery, err := w.Next(ctx, a.heartbeat)
 		switch {
 		case errors.Is(err, kv.ErrSlowWatcher):
@@ -173,13 +181,16 @@ func (a *API) stream(ctx context.Context, client http.ResponseWriter, w *store.W
 		}
 		err = s.send(func(b *batch) error {
 			if delivery.Compacted > 0 {
-				return b.compacted(position, delivery.Compacted)
+				b.compacted(position, delivery)
+				if len(delivery.Entries) == 0 {
+					b.id(delivery.Position)
+					return nil
+				}
 			}
 			return b.events(delivery)
 		})
 		if err != nil {
 			return err
 		}
-		position = delivery.Position
 	}
 }

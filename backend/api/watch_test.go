@@ -195,6 +195,31 @@ func TestWatchValues(t *testing.T) {
 	}
 }
 
+// TestWatchWithoutValues: what one has no room for is not sent.
+func TestWatchWithoutValues(t *testing.T) {
+	s := startWatched(t, store.Config{})
+	f := s.watch(t, "?values=false")
+	s.write(t,
+		putOf("a", `"1"`),
+		store.Change{Operation: kv.OpPut, Key: "b", Value: []byte{0xff}, ContentType: "image/png", Author: "me"},
+		store.Change{Operation: kv.OpDelete, Key: "a"},
+	)
+	for name, f := range map[string]*feed{"live": f, "history": s.watch(t, "?since=0&values=false")} {
+		for i, want := range []string{
+			`{"key":"a","version":1,"revision":1,"timestamp":1764000000.123456,"operation":"put"}`,
+			`{"key":"b","version":1,"revision":2,"timestamp":1764000000.123456,"operation":"put","content_type":"image/png","author":"me"}`,
+			`{"key":"a","version":2,"revision":3,"timestamp":1764000000.123456,"operation":"delete"}`,
+		} {
+			if _, _, data := fields(t, f.block(t)); data != want {
+				t.Errorf("%s, event %d: %s", name, i+1, data)
+			}
+		}
+	}
+	if _, _, data := fields(t, s.watch(t, "?since=0&values=true").block(t)); !strings.Contains(data, `"value":"1"`) {
+		t.Errorf("with values: %s", data)
+	}
+}
+
 func TestWatchBegins(t *testing.T) {
 	s := startWatched(t, store.Config{})
 	s.write(t, putOf("a", "1"), putOf("b", "2"), putOf("a/x", "3"))
@@ -251,6 +276,7 @@ func TestWatchProblems(t *testing.T) {
 		{"/watch?prefix=%FF", "", 422, "invalid_prefix", ""},
 		{"/watch?prefix=" + strings.Repeat("x", 513), "", 422, "invalid_prefix", "prefix: has 513 bytes, the limit is 512"},
 		{"/watch?prefix=%zz", "", 400, "malformed_query", ""},
+		{"/watch?values=no", "", 422, "invalid_values", "values: must be true or false"},
 		{"/watch?for=soon", "", 422, "invalid_for", "for: must be a duration such as 90s or 1h30m, from 1ms to 876000h"},
 		{"/watch/", "", 404, "not_found", ""},
 	} {
@@ -285,7 +311,7 @@ func TestWatchProblems(t *testing.T) {
 func (s *watched) waitForRoom(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		w, err := s.store.Watch(kv.Prefixes{""}, store.Now)
+		w, err := s.store.Watch(store.WatchRequest{Keys: kv.Prefixes{""}, Since: store.Now, Values: true})
 		if err == nil {
 			w.Close()
 			return
@@ -348,7 +374,7 @@ func TestWatchCompacted(t *testing.T) {
 		}
 	}
 	f := s.watch(t, "?since=1")
-	if block := f.block(t); block != "id: 2\nevent: compacted\ndata: {\"requested\":1,\"compacted\":2,\"oldest\":3}\n" {
+	if block := f.block(t); block != "id: 1\nevent: compacted\ndata: {\"requested\":1,\"compacted\":2,\"oldest\":3}\n" {
 		t.Errorf("block %q", block)
 	}
 	if id, _, _ := fields(t, f.block(t)); id != "3" {

@@ -57,13 +57,16 @@ func keyChecksum(key string, h Head) int64 {
 	b := append(buffer[:0], 'k')
 	b = appendText(b, key)
 	b = appendNumbers(b, h.ID, h.Version, h.Revision, int64(h.Time), h.TotalVersions, truth(h.Deleted), int64(h.Expires), h.CompleteFrom)
+	if h.Pruned != 0 { // rows of a schema without it have their checksum still
+		b = appendNumbers(b, h.Pruned)
+	}
 	return sum(b)
 }
 
 // checksum is that of the row of the store.
 func (s identity) checksum(t kv.Totals) int64 {
 	b := appendText([]byte{'s'}, s.storeID)
-	return sum(appendNumbers(b, s.created, t.Revision, t.Keys, t.Versions, t.Compacted))
+	return sum(appendNumbers(b, s.created, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored))
 }
 
 // erasedChecksum is that of what is left of an erased key.

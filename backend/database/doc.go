@@ -5,10 +5,11 @@
 //
 // # Tables
 //
-//	store     one row: the id of the store and its counters (revision, keys, versions),
-//	          so that statistics take the same time however large the store is
+//	store     one row: the id of the store, its counters (revision, keys, versions), so
+//	          that statistics take the same time however large the store is, and up to
+//	          which revision some may be missing
 //	keys      one row per key: its latest version and where that stands, whether it is
-//	          deleted, when it ends
+//	          deleted, when it ends, the highest revision that retention removed of it
 //	versions  one row per version, append only but for what retention and destruction
 //	          take; the revision is the primary key, so rows lie on disk in commit
 //	          order; (key_id, version) is unique
@@ -49,7 +50,8 @@
 //     has no gap, or behind the latest version. So a history, a time in it and a page of
 //     it are whole. Only below complete_from, in what an import skipped, is a version that
 //     an index hides taken for one that was removed.
-//   - A revision in the feed of events: never behind the last that was removed.
+//   - A revision in the feed of events: never behind the last that was removed, or that a
+//     restore has passed over.
 //   - A key in a list: as far as the entries of the index say it. Each is compared with the
 //     row that it stands for, and so are those beside the range. An index page that has
 //     lost entries whole, or points to another page, makes a list too short. Check finds

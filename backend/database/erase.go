@@ -70,7 +70,7 @@ func (t *Tx) Erase(key string, head Head, through int64) (done bool, err error) 
 	}
 	t.wrote, t.uncertain = true, append(t.uncertain, key)
 	ctx := t.tx.Statement.Context
-	last, readable, err := t.oldest(key, head, through)
+	last, readable, err := t.oldest(key, &head, through)
 	if err == nil && last > 0 {
 		err = t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?) AND version <= ?", head.ID, last).Error
 	}
@@ -89,7 +89,8 @@ func (t *Tx) Erase(key string, head Head, through int64) (done bool, err error) 
 
 // oldest returns the last of the oldest versions of a key that one transaction should
 // erase, through when there are no more up to that one, and how many of them have a value.
-func (t *Tx) oldest(key string, head Head, through int64) (last, readable int64, err error) {
+// It notes in head that they are gone.
+func (t *Tx) oldest(key string, head *Head, through int64) (last, readable int64, err error) {
 	rows, err := t.tx.Raw("SELECT version, revision, destroyed, length(value) FROM versions WHERE unlikely(key_id = ?) AND version <= ? ORDER BY version LIMIT ?",
 		head.ID, through, erasedRows).Rows()
 	if err != nil {
@@ -110,7 +111,7 @@ func (t *Tx) oldest(key string, head Head, through int64) (last, readable int64,
 		if bytes += size; !destroyed {
 			readable++
 		}
-		t.Totals.Compacted = max(t.Totals.Compacted, min(revision, head.Revision))
+		head.Pruned = max(head.Pruned, min(revision, head.Revision))
 	}
 	if found == 0 {
 		if next <= through {
@@ -118,6 +119,7 @@ func (t *Tx) oldest(key string, head Head, through int64) (last, readable int64,
 		}
 		last = through
 	}
+	t.Totals.Compacted = max(t.Totals.Compacted, head.Pruned)
 	return last, readable, errors.Join(err, rows.Err())
 }
 
@@ -128,6 +130,7 @@ func (t *Tx) eraseHead(key string, head Head) error {
 	}
 	t.Totals.Versions -= head.TotalVersions
 	t.Totals.Compacted = max(t.Totals.Compacted, head.Revision)
+	t.Totals.Forgotten = max(t.Totals.Forgotten, head.Revision)
 	sum := digest(key)
 	return t.tx.Clauses(clause.OnConflict{
 		Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version", "checksum"}),

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 
 	"gorm.io/gorm"
 
@@ -13,18 +12,35 @@ import (
 )
 
 const (
-	// eventsWindow is how many revisions one query of Events looks at, and so bounds
+	// eventsWindow is how many versions one query of Events looks at, and so bounds
 	// its time, however few of them match.
 	eventsWindow = 4096
 	// eventsBytes ends a page of Events once it has that much of keys and values.
 	eventsBytes = 1 << 20
 )
 
-// eventsSQL reads in the order of the table, the values of keys with the prefix only:
-// the overflow pages of the others are not read.
-const eventsSQL = "SELECT keys.key, " + versionColumns + `, CASE WHEN substr(keys.key, 1, length(?)) = ? THEN versions.value END
-	FROM versions LEFT JOIN keys ON keys.id = versions.key_id
-	WHERE versions.revision > ? AND versions.revision <= ? ORDER BY versions.revision`
+// eventsSQL reads in the order of the table. The values are those of keys with the prefix
+// only, or of none: the overflow pages of the others are not read.
+func eventsSQL(values bool) string {
+	value := "NULL"
+	if values {
+		value = "CASE WHEN substr(keys.key, 1, length(?)) = ? THEN versions.value END"
+	}
+	return "SELECT keys.key, " + versionColumns + ", " + value + ` FROM versions LEFT JOIN keys ON keys.id = versions.key_id
+		WHERE versions.revision > ? AND versions.revision <= ? ORDER BY versions.revision LIMIT ?`
+}
+
+// An EventsRequest says which part of the history of a store is wanted.
+type EventsRequest struct {
+	// Keys are those whose versions are wanted.
+	Keys kv.Prefixes
+	// After and Last bound the revisions: those behind After and up to Last.
+	After, Last int64
+	// Known: that revisions up to this one may be missing need not be told.
+	Known int64
+	// Values: the entries have their values.
+	Values bool
+}
 
 // A Page is a part of the history of a store.
 type Page struct {
@@ -33,34 +49,40 @@ type Page struct {
 	Entries []kv.Entry
 	// Through is the revision up to which there are no others.
 	Through int64
-	// Compacted is the highest revision that was missing from some history when the
-	// page had been read. The page may lack versions up to there, and is complete
-	// when it begins after it.
-	Compacted int64
+	// Gone, when not 0, is the highest revision up to Last that may be missing from the
+	// history of these keys: retention has removed it, or it was that of a key whose name
+	// is forgotten. It is higher than After and Known.
+	Gone int64
 }
 
-// Events returns versions of keys that begin with prefix, those of the revisions
-// behind after and up to last. A page has at most eventsWindow entries, and ends
-// behind the entry that brings it to eventsBytes. Its memory is that and one value.
-// It ends with last, or before; then the next begins at its Through.
+// Events returns a page of what the history has of some keys. A page looks at no more than
+// eventsWindow versions, and ends behind the entry that brings it to eventsBytes. Its
+// memory is that and one value. It ends with r.Last, or before; then the next begins at its
+// Through.
 //
 // Every version of those revisions is checked, of whatever key, and that none is missing
-// behind Compacted: else the key or the prefix of what is damaged would not be known.
-// It is kv.ErrCorrupt if not all fits.
-func (db *DB) Events(ctx context.Context, prefix string, after, last int64) (page Page, err error) {
+// behind the last that was removed: else the key or the prefix of what is damaged would
+// not be known. It is kv.ErrCorrupt if not all fits.
+func (db *DB) Events(ctx context.Context, r EventsRequest) (page Page, err error) {
 	defer db.count(&err)
-	page = Page{Through: min(last, after+eventsWindow)}
 	err = db.snapshot(ctx, func(tx *gorm.DB) error {
 		totals, err := readTotals(tx)
 		if err != nil {
 			return err
 		}
-		page.Compacted = totals.Compacted
-		rows, err := tx.Raw(eventsSQL, prefix, prefix, after, page.Through).Rows()
+		if page.Gone, err = gone(tx, totals, r); err != nil {
+			return err
+		}
+		args := []any{r.After, r.Last, eventsWindow}
+		if r.Values {
+			common := r.Keys.Common()
+			args = append([]any{common, common}, args...)
+		}
+		rows, err := tx.Raw(eventsSQL(r.Values), args...).Rows()
 		if err != nil {
 			return err
 		}
-		return page.fill(rows, prefix, after)
+		return page.fill(rows, r, totals.Compacted)
 	})
 	if err != nil {
 		return Page{}, translate(ctx, "read events", err)
@@ -70,15 +92,15 @@ func (db *DB) Events(ctx context.Context, prefix string, after, last int64) (pag
 
 // fill takes rows until the page is full, and closes them. It scans by hand, since
 // GORM takes several times as long for a row.
-func (p *Page) fill(rows *sql.Rows, prefix string, after int64) (err error) {
+func (p *Page) fill(rows *sql.Rows, r EventsRequest, compacted int64) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	next := max(after, p.Compacted) + 1 // from here on every revision must come
-	for bytes := int64(0); rows.Next(); {
+	next := max(r.After, compacted) + 1 // from here on every revision must come
+	looked, bytes := 0, int64(0)
+	for ; rows.Next(); looked++ {
 		var v storedVersion
 		if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err != nil {
 			return lostRevision(next, err.Error())
 		}
-		matches := strings.HasPrefix(v.Key, prefix)
 		if err := v.check(); err != nil {
 			return err
 		}
@@ -88,20 +110,25 @@ func (p *Page) fill(rows *sql.Rows, prefix string, after int64) (err error) {
 		if v.Revision == next {
 			next++
 		}
-		if !matches {
+		p.Through = v.Revision
+		if !r.Keys.Has(v.Key) {
 			continue
 		}
-		if err := v.checkAll(); err != nil {
-			return err
+		if r.Values {
+			if err := v.checkAll(); err != nil {
+				return err
+			}
 		}
 		p.Entries = append(p.Entries, v.Entry)
 		if bytes += v.Size(); bytes >= eventsBytes {
-			p.Through = v.Revision
 			return rows.Err()
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return err
+	}
+	if looked < eventsWindow { // there are no more
+		p.Through = r.Last
 	}
 	if next <= p.Through {
 		return lostRevision(next, missingVersion)

@@ -1,6 +1,7 @@
 package database_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
 )
 
 // TestEvents: the versions behind one revision and up to another, of a prefix that
@@ -34,7 +36,9 @@ func TestEvents(t *testing.T) {
 		{"日", 0, 9, []int64{8, 9}},
 		{"日本", 0, 9, []int64{8}},
 	} {
-		page, err := db.Events(t.Context(), test.prefix, test.after, test.last)
+		page, err := db.Events(t.Context(), database.EventsRequest{
+			Keys: kv.Prefixes{test.prefix}, After: test.after, Last: test.last, Values: true,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,15 +49,107 @@ func TestEvents(t *testing.T) {
 				t.Errorf("%q: %+v", test.prefix, entry)
 			}
 		}
-		if diff := cmp.Diff(test.want, got); diff != "" || page.Through != test.last || page.Compacted != 0 {
-			t.Errorf("%q from %d to %d: through %d, compacted %d, %s", test.prefix, test.after, test.last, page.Through, page.Compacted, diff)
+		if diff := cmp.Diff(test.want, got); diff != "" || page.Through != test.last || page.Gone != 0 {
+			t.Errorf("%q from %d to %d: through %d, gone %d, %s", test.prefix, test.after, test.last, page.Through, page.Gone, diff)
 		}
 	}
-	if _, err := db.Prune(t.Context(), "a/x", database.Retention{MaxVersions: 1}, 10); err != nil {
+	page, err := db.Events(t.Context(), database.EventsRequest{Keys: kv.AllKeys(), Last: 9})
+	if err != nil || len(page.Entries) != 9 || len(page.Entries[0].Value) > 0 {
+		t.Errorf("without values: %+v, %v", page, err)
+	}
+}
+
+// TestEventsGone: what is missing is told for the keys that it is missing of.
+func TestEventsGone(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	for i, key := range []string{"hot", "quiet/a", "quiet/b", "hot", "hot/x", "hot", "gone", "hot", "hot/x"} {
+		put(t, db, key, strconv.Itoa(i+1))
+	}
+	want := func(prefixes kv.Prefixes, after, known, last, gone int64, held ...int64) {
+		t.Helper()
+		page, err := db.Events(t.Context(), database.EventsRequest{Keys: prefixes, After: after, Known: known, Last: last})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int64
+		for _, entry := range page.Entries {
+			got = append(got, entry.Revision)
+		}
+		if diff := cmp.Diff(held, got); diff != "" || page.Gone != gone {
+			t.Errorf("%q behind %d, %d known, up to %d: gone %d, want %d; %s", prefixes, after, known, last, page.Gone, gone, diff)
+		}
+	}
+	want(kv.AllKeys(), 0, 0, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	for _, key := range []string{"hot", "hot/x"} { // keep 8 and 9
+		if _, err := db.Prune(t.Context(), key, database.Retention{MaxVersions: 1}, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(kv.AllKeys(), 0, 0, 9, 6, 2, 3, 7, 8, 9)
+	want(kv.AllKeys(), 0, 0, 4, 4, 2, 3)
+	want(kv.AllKeys(), 5, 0, 9, 6, 7, 8, 9)
+	want(kv.AllKeys(), 6, 0, 9, 0, 7, 8, 9)
+	want(kv.AllKeys(), 0, 6, 9, 0, 2, 3, 7, 8, 9)
+	want(kv.Prefixes{"quiet/"}, 0, 0, 9, 0, 2, 3)
+	want(kv.Prefixes{"hot/"}, 0, 0, 9, 5, 9)
+	want(kv.Prefixes{"hot/x", "quiet/b"}, 2, 0, 9, 5, 3, 9)
+	want(kv.Prefixes{"gone", "quiet/"}, 0, 0, 9, 0, 2, 3, 7)
+	if err := db.Update(t.Context(), func(tx *database.Tx) error {
+		heads, err := tx.Heads([]string{"gone"})
+		if err != nil {
+			return err
+		}
+		_, err = tx.Erase("gone", heads["gone"], heads["gone"].Version)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if page, err := db.Events(t.Context(), "a/x", 0, 9); err != nil || page.Compacted != 2 || len(page.Entries) != 1 {
-		t.Errorf("after retention: %+v, %v", page, err)
+	want(kv.Prefixes{"quiet/"}, 0, 0, 9, 7, 2, 3) // the name is forgotten: it might have been one of these
+	want(kv.Prefixes{"quiet/"}, 7, 0, 9, 0)
+	want(kv.Prefixes{"hot/"}, 0, 0, 9, 7, 9)
+}
+
+// TestEventsGoneOfMany: the search for what is missing has an end, and is exact while
+// either the keys that lack something or those of the prefix are few.
+func TestEventsGoneOfMany(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	const many = database.GoneKeys + 10
+	var entries []kv.Entry
+	for version := range 2 {
+		for i := range many {
+			entries = append(entries, kv.Entry{Key: fmt.Sprintf("hot/%05d", i), Value: []byte(strconv.Itoa(version))})
+		}
+		for i := range many {
+			if version == 0 {
+				entries = append(entries, kv.Entry{Key: fmt.Sprintf("wide/%05d", i), Value: []byte("1")})
+			}
+		}
+		entries = append(entries, kv.Entry{Key: "quiet/a", Value: []byte("1")})
+	}
+	write(t, db, entries...)
+	if err := db.Update(t.Context(), func(tx *database.Tx) error {
+		for i := range many {
+			if err := tx.Prune(fmt.Sprintf("hot/%05d", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		prefix string
+		after  int64
+		most   int64 // is gone
+		exact  bool
+	}{
+		{"", 0, many, true}, {"hot/", 0, many, true}, {"hot/00000", 0, 1, true}, {"quiet/", 0, 0, true},
+		{"quiet/", 1000, 0, true}, {"wide/", 1000, 0, true}, {"wide/", 0, many, false},
+	} {
+		page, err := db.Events(t.Context(), database.EventsRequest{Keys: kv.Prefixes{test.prefix}, After: test.after, Last: 3*many + 2})
+		if err != nil || test.exact && page.Gone != test.most || page.Gone > test.most {
+			t.Errorf("%q behind %d: %d are gone, %v, want %d", test.prefix, test.after, page.Gone, err, test.most)
+		}
 	}
 }
 
@@ -68,7 +164,7 @@ func TestEventsPages(t *testing.T) {
 	var revisions []int64
 	pages := 0
 	for after := int64(0); after < 6; pages++ {
-		page, err := db.Events(t.Context(), "k", after, 6)
+		page, err := db.Events(t.Context(), database.EventsRequest{Keys: kv.Prefixes{"k"}, After: after, Last: 6, Values: true})
 		if err != nil || page.Through <= after {
 			t.Fatalf("from %d: through %d, %v", after, page.Through, err)
 		}

@@ -128,3 +128,19 @@ func (r *reads) Trace(_ context.Context, _ time.Time, fc func() (string, int64),
 func (db *DB) CopyWith(ctx context.Context, between func()) (*Copy, error) {
 	return db.copy(ctx, between)
 }
+
+// GoneKeys is how many keys one search for missing revisions looks at.
+const GoneKeys = goneKeys
+
+// Prune removes all versions of key but the latest.
+func (t *Tx) Prune(key string) error {
+	heads, err := t.Heads([]string{key})
+	if err != nil {
+		return err
+	}
+	rows, err := t.prunable(key, heads[key], Retention{MaxVersions: 1}, goneKeys)
+	if err != nil {
+		return err
+	}
+	return t.remove(key, heads[key], rows)
+}

@@ -132,6 +132,6 @@ func (t *Tx) saveHead(key string, head Head) error {
 func rowOf(key string, head Head) []any {
 	return []any{
 		head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
-		head.Deleted, int64(head.Expires), head.CompleteFrom, keyChecksum(key, head),
+		head.Deleted, int64(head.Expires), head.CompleteFrom, head.Pruned, keyChecksum(key, head),
 	}
 }

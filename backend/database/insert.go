@@ -32,7 +32,7 @@ func newInsert(table, columns, conflict string) *insert {
 
 var (
 	upsertKeys = newInsert("keys", keyColumns, moveHead+`, deleted = excluded.deleted,
-		expires_at = excluded.expires_at, complete_from = excluded.complete_from`)
+		expires_at = excluded.expires_at, complete_from = excluded.complete_from, pruned = excluded.pruned`)
 	// moveKeys is for keys that are stored and exist as they did. SQLite writes an index anew
 	// when a statement sets one of its columns, to the same value or not: this one sets none.
 	moveKeys       = newInsert("keys", "id, key, version, revision, timestamp, total_versions, checksum", moveHead)
@@ -41,7 +41,7 @@ var (
 )
 
 const (
-	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, checksum"
+	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, pruned, checksum"
 	moveHead   = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
 		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
 		checksum = excluded.checksum`

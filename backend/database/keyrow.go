@@ -10,7 +10,7 @@ import (
 
 // keyRowColumns are those of a scanned key.
 const keyRowColumns = `keys.id, keys.key, keys.version, keys.revision, keys.timestamp, keys.total_versions,
-	keys.deleted, keys.expires_at, keys.complete_from, keys.checksum`
+	keys.deleted, keys.expires_at, keys.complete_from, keys.pruned, keys.checksum`
 
 // A storedKey is a key as its row tells it, to be believed after check.
 type storedKey struct {
@@ -23,7 +23,7 @@ func (k *storedKey) fields() []any {
 	h := &k.head
 	return []any{
 		&h.ID, &k.key, &h.Version, &h.Revision, &h.Time, &h.TotalVersions,
-		&h.Deleted, &h.Expires, &h.CompleteFrom, &k.checksum,
+		&h.Deleted, &h.Expires, &h.CompleteFrom, &h.Pruned, &k.checksum,
 	}
 }
 

@@ -1,8 +1,10 @@
 package database
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -150,12 +152,7 @@ func endChecksums(tx *gorm.DB) error {
 		"CREATE UNIQUE INDEX versions_key_version ON versions(key_id, version)"); err != nil {
 		return err
 	}
-	for _, seal := range []func(*gorm.DB) error{sealKeys, sealErased, sealStore} {
-		if err := seal(tx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(sealKeys(tx), sealErased(tx))
 }
 
 // sealKeys gives the rows of all keys checksums.
@@ -175,7 +172,8 @@ func sealKeys(tx *gorm.DB) error {
 }
 
 func keysBehind(tx *gorm.DB, after int64) (found []storedKey, err error) {
-	rows, err := tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE id > ? ORDER BY id LIMIT ?", after, moveRows).Rows()
+	columns := strings.Replace(keyRowColumns, "keys.pruned", "0", 1) // comes with a later step
+	rows, err := tx.Raw("SELECT "+columns+" FROM keys WHERE id > ? ORDER BY id LIMIT ?", after, moveRows).Rows()
 	if err != nil {
 		return nil, err
 	}
@@ -210,8 +208,8 @@ func sealErased(tx *gorm.DB) error {
 func sealStore(tx *gorm.DB) error {
 	var s identity
 	var t kv.Totals
-	err := tx.Raw("SELECT uuid, created_at, revision, total_keys, total_versions, compacted FROM store").Row().
-		Scan(&s.storeID, &s.created, &t.Revision, &t.Keys, &t.Versions, &t.Compacted)
+	err := tx.Raw("SELECT uuid, created_at, revision, total_keys, total_versions, compacted, forgotten FROM store").Row().
+		Scan(&s.storeID, &s.created, &t.Revision, &t.Keys, &t.Versions, &t.Compacted, &t.Forgotten)
 	if err != nil {
 		return fmt.Errorf("the row of the store: %w", err)
 	}

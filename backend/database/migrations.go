@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/go-gormigrate/gormigrate/v2"
@@ -17,15 +18,15 @@ import (
 // it was released. A file that has a step which this program does not know is
 // refused: a newer program wrote it.
 //
-// Between the last two steps every version gets its checksums, see moveVersions.
+// In front of the step stepSealed every version gets its checksums, see moveVersions.
 func migrate(ctx context.Context, db *gorm.DB, logger *slog.Logger) error {
 	db = db.WithContext(ctx)
 	steps := migrations()
-	last := len(steps) - 1
-	if pending, err := isPending(db, steps[last].ID); err != nil || !pending {
+	if pending, err := isPending(db, stepSealed); err != nil || !pending {
 		return errors.Join(err, migrateBy(db, steps))
 	}
-	if err := migrateBy(db, steps[:last]); err != nil {
+	before := slices.IndexFunc(steps, func(m *gormigrate.Migration) bool { return m.ID == stepSealed })
+	if err := migrateBy(db, steps[:before]); err != nil {
 		return err
 	}
 	if err := moveVersions(db, logger); err != nil {
@@ -54,9 +55,12 @@ func migrations() []*gormigrate.Migration {
 		{ID: "0001_keys_and_versions", Migrate: createKeysAndVersions},
 		{ID: "0002_operations", Migrate: addOperations},
 		{ID: "0003_checksums", Migrate: addChecksums},
-		{ID: "0004_checksums_of_all", Migrate: endChecksums},
+		{ID: stepSealed, Migrate: endChecksums},
+		{ID: "0005_gaps", Migrate: addGaps},
 	}
 }
+
+const stepSealed = "0004_checksums_of_all"
 
 // createKeysAndVersions has its own copies of the models, since the models go on
 // changing and this step must not.
@@ -143,6 +147,21 @@ func addOperations(tx *gorm.DB) error {
 			FROM versions_before ORDER BY revision`,
 		"DROP TABLE versions_before",
 	)
+}
+
+// addGaps adds what a feed of events must know of revisions that are missing. Which keys
+// those of an older file belonged to is not known, so they count as forgotten.
+func addGaps(tx *gorm.DB) error {
+	if err := execAll(tx,
+		"ALTER TABLE keys ADD COLUMN pruned integer NOT NULL DEFAULT 0",
+		"CREATE INDEX keys_pruned ON keys(pruned) WHERE pruned > 0",
+		"ALTER TABLE store ADD COLUMN forgotten integer NOT NULL DEFAULT 0",
+		"ALTER TABLE store ADD COLUMN restored integer NOT NULL DEFAULT 0",
+		"UPDATE store SET forgotten = compacted",
+	); err != nil {
+		return err
+	}
+	return sealStore(tx)
 }
 
 func execAll(tx *gorm.DB, statements ...string) error {

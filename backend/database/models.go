@@ -8,7 +8,9 @@ type storeRow struct {
 	Revision      int64  `gorm:"not null"`
 	TotalKeys     int64  `gorm:"not null"`
 	TotalVersions int64  `gorm:"not null"`
-	Compacted     int64  `gorm:"not null;default:0"` // the highest revision that was removed
+	Compacted     int64  `gorm:"not null;default:0"` // up to it revisions may be missing: they were removed, or a restore passed over them
+	Forgotten     int64  `gorm:"not null;default:0"` // the highest revision that was removed together with the name of its key
+	Restored      int64  `gorm:"not null;default:0"` // the revision with which the last restore went on; 0 is none
 	Checksum      int64  `gorm:"not null;default:0"` // of all of these but the id; see identity.checksum
 }
 
@@ -23,6 +25,7 @@ type keyRow struct {
 	Deleted       bool   `gorm:"not null;default:false"`
 	ExpiresAt     int64  `gorm:"not null;default:0;index:keys_expires_at,where:expires_at > 0;index:keys_live,priority:2"` // of the latest version, Unix microseconds, 0 is never
 	CompleteFrom  int64  `gorm:"not null;default:0"`                                                                       // from this version on none is missing
+	Pruned        int64  `gorm:"not null;default:0;index:keys_pruned,where:pruned > 0"`                                    // the highest revision that retention removed of it
 	Checksum      int64  `gorm:"not null;default:0"`                                                                       // of all of these; see keyChecksum
 }
 

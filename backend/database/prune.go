@@ -113,5 +113,6 @@ func (t *Tx) remove(key string, head Head, rows []storedVersion) error {
 	t.Totals.Compacted = max(t.Totals.Compacted, last.Revision)
 	head.TotalVersions -= readable
 	head.CompleteFrom = max(head.CompleteFrom, last.Version+1)
+	head.Pruned = max(head.Pruned, last.Revision)
 	return translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
 }

@@ -15,7 +15,7 @@ type identity struct {
 }
 
 const storeColumns = `store.uuid, store.created_at, store.revision, store.total_keys, store.total_versions,
-	store.compacted, store.checksum`
+	store.compacted, store.forgotten, store.restored, store.checksum`
 
 // readTotals reads the counters of the store; kv.ErrCorrupt when they are not what was
 // written.
@@ -41,7 +41,7 @@ type storedTotals struct {
 }
 
 func (s *storedTotals) fields() []any {
-	return []any{&s.storeID, &s.created, &s.Revision, &s.Keys, &s.Versions, &s.Compacted, &s.sum}
+	return []any{&s.storeID, &s.created, &s.Revision, &s.Keys, &s.Versions, &s.Compacted, &s.Forgotten, &s.Restored, &s.sum}
 }
 
 func (s *storedTotals) check() error {
@@ -54,9 +54,10 @@ func (s *storedTotals) check() error {
 	}, uint32(s.sum), uint32(got))
 }
 
-const saveTotalsSQL = "UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?, checksum = ?"
+const saveTotalsSQL = `UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?, forgotten = ?,
+	restored = ?, checksum = ?`
 
 // save writes the counters.
 func (s identity) save(tx *gorm.DB, t kv.Totals) error {
-	return tx.Exec(saveTotalsSQL, t.Revision, t.Keys, t.Versions, t.Compacted, s.checksum(t)).Error
+	return tx.Exec(saveTotalsSQL, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored, s.checksum(t)).Error
 }

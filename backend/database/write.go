@@ -26,6 +26,8 @@ type Head struct {
 	// CompleteFrom: from this version on the history lacks none. Those before it may
 	// have been removed, or never were there. 0 is as 1.
 	CompleteFrom int64
+	// Pruned is the highest revision that retention has removed from the history.
+	Pruned int64
 }
 
 // Current returns the latest version of a key that exists at that time, else 0.
@@ -65,9 +67,10 @@ type state struct {
 	deleted      bool
 	expires      kv.Timestamp
 	completeFrom int64
+	pruned       int64
 }
 
-func (h Head) state() state { return state{h.Deleted, h.Expires, h.CompleteFrom} }
+func (h Head) state() state { return state{h.Deleted, h.Expires, h.CompleteFrom, h.Pruned} }
 
 // Update runs fn in one transaction and commits it: when it returns nil, all that
 // fn did is on disk; when it returns an error, nothing of it is stored, with one

@@ -116,9 +116,15 @@ type Totals struct {
 	// Versions counts the versions that are in a history and not destroyed, over
 	// all keys.
 	Versions int64
-	// Compacted is the highest revision that was removed from a history. What
-	// happened after it is known without a gap.
+	// Compacted: up to this revision some may be missing, since they were removed from a
+	// history or a restore passed over them. What happened after it is known without a gap.
 	Compacted int64
+	// Forgotten is the highest revision that was removed together with the name of its
+	// key, so that nobody knows whose it was.
+	Forgotten int64
+	// Restored is the revision with which the last restore of a backup went on; 0 when
+	// there was none. Every revision that was given out before the restore is lower.
+	Restored int64
 }
 
 // DatabaseStats describe a database.

@@ -20,9 +20,8 @@ var (
 	ErrWatchEnded = errors.New("watch has ended")
 )
 
-// FutureRevision says how far the store is. A revision beyond that is one of
-// another store, or of a state before a backup was restored: events could be missed
-// without notice.
+// FutureRevision says how far the store is. A revision beyond that is one of another
+// store: events could be missed without notice.
 func FutureRevision(asked, current int64) error {
 	return &Error{ErrFutureRevision, fmt.Sprintf(
 		"since: %d is in the future: the store is at revision %d; read the keys anew, and watch from there", asked, current)}

@@ -87,7 +87,7 @@ func TestDestroyedKeyIsWrittenByItsWatchers(t *testing.T) {
 	for round := range 100 {
 		key := fmt.Sprint("k", round)
 		version := put(t, s, key, "1").Entry.Version
-		watch, err := s.Watch(kv.Prefixes{key}, store.Now)
+		watch, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{key}, Since: store.Now, Values: true})
 		if err != nil {
 			t.Fatal(err)
 		}

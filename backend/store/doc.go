@@ -100,9 +100,11 @@
 // history from the database up to that revision; what is published later waits in
 // its queue. (A watch that begins far back reads most of its history before it
 // subscribes.) So a feed that goes on from the last revision that it has delivered,
-// in this process or in a later one, misses nothing, unless retention or DestroyAll
-// removed a version from there on: then it says so. A feed may still deliver a value
-// that was in its queue or on its way when it was destroyed.
+// in this process or in a later one, misses nothing that history still has. When
+// retention removed a version of its keys from there on, or DestroyAll any key, whose name
+// is forgotten with it, the feed says so first. When a backup was restored meanwhile it says
+// that too: revisions go on above every one that was given out before. A feed may still
+// deliver a value that was in its queue or on its way when it was destroyed.
 //
 // The writer hands each watch of a key what a transaction wrote, and does not wait:
 // a queue that is full is given up, and its watch ends and tells where to go on.

@@ -170,7 +170,7 @@ func TestPanicAfterCommit(t *testing.T) {
 		}
 	}}})
 	put(t, s, "k", "1")
-	watch, err := s.Watch(kv.AllKeys(), store.Now)
+	watch, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: store.Now, Values: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,8 @@ type hub struct {
 	ending context.Context //nolint:containedctx // it is no caller's
 	end    context.CancelFunc
 	cut    *atomic.Uint64 // counts watches that were too slow
+	// restored is the revision with which a restore of a backup went on.
+	restored int64
 
 	mu       sync.RWMutex // guards all below, and the fields of watches that say so
 	revision int64        // up to which all was handed on
@@ -40,11 +42,11 @@ type hub struct {
 	touched  []*Watch    // by the present publish
 }
 
-func newHub(maxWatchers int, revision int64) *hub {
+func newHub(maxWatchers int, totals kv.Totals) *hub {
 	if maxWatchers == 0 {
 		maxWatchers = defaultMaxWatchers
 	}
-	h := &hub{max: maxWatchers, revision: revision, byPrefix: map[string][]*subscription{}, ofLength: map[int]int{}}
+	h := &hub{max: maxWatchers, restored: totals.Restored, revision: totals.Revision, byPrefix: map[string][]*subscription{}, ofLength: map[int]int{}}
 	h.ending, h.end = context.WithCancel(context.Background())
 	return h
 }
@@ -81,7 +83,7 @@ func (h *hub) publish(written []kv.Written, revision int64) {
 
 // match notes an entry for each watch of its key.
 func (h *hub) match(entry *kv.Entry) {
-	var shared *kv.Entry // a copy, since the entry's neighbours would be kept with it
+	var shared, bare *kv.Entry // copies, since the entry's neighbours would be kept with it
 	for _, n := range h.lengths {
 		if n > len(entry.Key) {
 			return
@@ -89,13 +91,18 @@ func (h *hub) match(entry *kv.Entry) {
 		for _, s := range h.byPrefix[entry.Key[:n]] {
 			w := s.watch
 			if shared == nil {
-				clone := *entry
-				shared = &clone
+				clone, valueless := *entry, *entry
+				valueless.Value = nil
+				shared, bare = &clone, &valueless
 			}
 			if len(w.fresh) == 0 {
 				h.touched = append(h.touched, w)
 			}
-			w.fresh = append(w.fresh, shared)
+			if w.values {
+				w.fresh = append(w.fresh, shared)
+			} else {
+				w.fresh = append(w.fresh, bare)
+			}
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestObserve(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	s := open(t, options{keep: 1, maxWatchers: 7})
-	w, err := s.Watch(kv.Prefixes{""}, store.Now)
+	w, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{""}, Since: store.Now, Values: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func TestNothingKeptPinsARequest(t *testing.T) {
 					put(t, s, strings.Repeat("k", 5+i), "2")
 				}
 			}
-			watch, err := s.Watch(kv.AllKeys(), store.Now)
+			watch, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: store.Now, Values: true})
 			if err != nil {
 				t.Fatal(err)
 			}

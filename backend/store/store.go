@@ -62,7 +62,7 @@ type Store struct {
 	// publishing is held by the writer from before a commit until all that it
 	// committed is in the cache.
 	publishing sync.RWMutex
-	// published is the revision up to which the cache knows every write.
+	// published is the revision up to which the cache and the hub know every write.
 	published atomic.Int64
 
 	// full: the last transaction found no room on the disk.
@@ -104,7 +104,7 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes,
 		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
-		hub: newHub(cfg.MaxWatchers, totals.Revision), logger: cfg.Logger,
+		hub: newHub(cfg.MaxWatchers, totals.Totals), logger: cfg.Logger,
 	}
 	s.published.Store(totals.Revision)
 	s.hub.cut = &s.counters.cut

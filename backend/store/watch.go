@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -19,9 +20,12 @@ const nearHistory = 4096
 type Watch struct {
 	store    *Store
 	keys     kv.Prefixes
+	values   bool
 	position int64 // all up to it was delivered
 	history  int64 // up to it the database is asked
 	joined   bool  // and behind it the queue has all
+	told     int64 // up to it the feed was told that revisions may be missing
+	reset    bool  // a restore came between since and the history of today; to be told
 
 	// Under the hub's lock:
 	open          bool           // and counted
@@ -42,33 +46,52 @@ type Delivery struct {
 	// Position is the revision to resume from after this delivery. It advances
 	// without entries too, as others write.
 	Position int64
-	// Compacted, when not 0, says that history lacks writes up to that revision which
-	// this feed should have had; Position is the same. The feed goes on, complete
-	// from there.
+	// Compacted, when not 0, says in front of Entries that history may lack writes up to
+	// that revision which this feed should have had: retention has removed versions of its
+	// keys, or a key was erased together with its name. What history still has is
+	// delivered all the same.
 	Compacted int64
+	// Reset, with Compacted, says that a backup was restored since the feed was followed
+	// up to where it goes on: what was seen of it may not have happened.
+	Reset bool
 }
 
-// Watch returns the feed of all writes behind the revision since, or Now, to keys of the
-// set. None is missed and none comes twice, and those of one transaction that are not
-// history yet come in one delivery. Each prefix costs as much as a watch of its own. The
-// caller must Close it.
+// A WatchRequest says what a feed has.
+type WatchRequest struct {
+	// Keys are those whose writes are delivered. Each prefix costs as much as a watch of
+	// its own.
+	Keys kv.Prefixes
+	// Since is the revision behind which the feed begins, or Now.
+	Since int64
+	// Values: the entries have their values.
+	Values bool
+}
+
+// Watch returns a feed of writes. None is missed and none comes twice, and those of one
+// transaction that are not history yet come in one delivery. The caller must Close it.
 //
 // Errors: kv.ErrInvalidKey for a prefix, kv.ErrFutureRevision,
 // kv.ErrTooManyWatchers, or kv.ErrUnavailable for a store that is closing.
-func (s *Store) Watch(keys kv.Prefixes, since int64) (*Watch, error) {
-	for _, prefix := range keys {
+func (s *Store) Watch(r WatchRequest) (*Watch, error) {
+	for _, prefix := range r.Keys {
 		if err := kv.CheckPrefix(prefix); err != nil {
 			return nil, err
 		}
 	}
-	if current := s.hub.reached(); since > current {
-		return nil, kv.FutureRevision(since, current)
+	if r.Since > s.hub.reached() {
+		s.awaitPublished(kv.Entry{Revision: r.Since}) // a read may have seen it already
 	}
-	w := &Watch{store: s, keys: keys, position: since, wake: make(chan struct{}, 1)}
+	if current := s.hub.reached(); r.Since > current {
+		return nil, kv.FutureRevision(r.Since, current)
+	}
+	w := &Watch{
+		store: s, keys: r.Keys, values: r.Values, position: r.Since, wake: make(chan struct{}, 1),
+		reset: 0 < r.Since && r.Since < s.hub.restored,
+	}
 	if err := s.hub.admit(w); err != nil {
 		return nil, err
 	}
-	if since == Now {
+	if r.Since == Now {
 		w.history, w.joined = s.hub.subscribe(w), true
 		w.position = w.history
 	} else {
@@ -135,20 +158,18 @@ func (w *Watch) approach() {
 
 // read delivers the next page of history.
 func (w *Watch) read(ctx context.Context) (Delivery, error) {
-	page, err := w.store.db.Events(ctx, w.keys.Common(), w.position, w.history)
+	page, err := w.store.db.Events(ctx, database.EventsRequest{
+		Keys: w.keys, After: w.position, Last: w.history, Known: w.told, Values: w.values,
+	})
 	if err != nil {
 		return Delivery{}, err
 	}
-	if page.Compacted > w.position {
-		w.position = min(page.Compacted, w.history) // behind that the queue has all
-		return Delivery{Position: w.position, Compacted: w.position}, nil
+	delivery := Delivery{Position: page.Through, Compacted: page.Gone, Reset: w.reset}
+	if w.reset {
+		delivery.Compacted = max(page.Gone, w.store.hub.restored)
 	}
-	w.position = page.Through
-	delivery := Delivery{Position: w.position}
+	w.position, w.told, w.reset = page.Through, max(w.told, delivery.Compacted), false
 	for i := range page.Entries {
-		if !w.keys.Has(page.Entries[i].Key) {
-			continue
-		}
 		delivery.Entries = append(delivery.Entries, &page.Entries[i])
 	}
 	w.store.counters.events.Add(uint64(len(delivery.Entries)))

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ const patience = 10 * time.Second
 
 func watch(t testing.TB, s *store.Store, prefix string, since int64) *store.Watch {
 	t.Helper()
-	w, err := s.Watch(kv.Prefixes{prefix}, since)
+	w, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{prefix}, Since: since, Values: true})
 	if err != nil {
 		t.Fatalf("Watch(%q, %d): %v", prefix, since, err)
 	}
@@ -138,30 +139,117 @@ func TestWatchDestroyed(t *testing.T) {
 		t.Errorf("the end of the key is %+v", got)
 	}
 	later := watch(t, s, "", 0)
-	if d := next(t, later); d.Compacted != 4 || d.Position != 4 || len(d.Entries) != 0 {
-		t.Errorf("behind the gap: %+v", d)
+	if d := next(t, later); d.Compacted != 4 || d.Position != 4 || len(d.Entries) != 1 || d.Entries[0].Key != "other" {
+		t.Errorf("beside the gap: %+v", d)
 	}
 	wantIdle(t, later, 4)
 }
 
-// TestWatchCompacted: after retention a feed says once where it is complete from,
-// and goes on there.
+// TestWatchCompacted: after retention a feed says once from where on it is complete, and
+// has what is left.
 func TestWatchCompacted(t *testing.T) {
 	s := open(t, options{keep: 1})
 	for i := 1; i <= 5; i++ {
 		put(t, s, "k", strconv.Itoa(i))
 	}
 	waitReadable(t, s, "k", 5, 5)
+	put(t, s, "quiet/a", "6")
 	for since, compacted := range map[int64]bool{0: true, 3: true, 4: false} {
 		w := watch(t, s, "", since)
+		want := int64(0)
 		if compacted {
-			if d := next(t, w); d.Compacted != 4 || d.Position != 4 {
-				t.Errorf("since %d: %+v", since, d)
-			}
+			want = 4
 		}
-		if entry := take(t, w, 1)[0]; entry.Revision != 5 {
-			t.Errorf("since %d the feed goes on with %+v", since, entry)
+		if d := next(t, w); d.Compacted != want || d.Reset || d.Position != 6 || len(d.Entries) != 2 || d.Entries[0].Revision != 5 {
+			t.Errorf("since %d: %+v", since, d)
 		}
+		wantIdle(t, w, 6)
+	}
+	quiet := watch(t, s, "quiet/", 0)
+	if d := next(t, quiet); d.Compacted != 0 || len(d.Entries) != 1 {
+		t.Errorf("a feed of other keys: %+v", d)
+	}
+}
+
+// TestWatchHeld: what history has of a quiet key comes, whatever became of others. Who
+// hears that something is gone is who may lack it.
+func TestWatchHeld(t *testing.T) {
+	s := open(t, options{keep: 1})
+	for i, key := range []string{"hot", "quiet/a", "quiet/b", "hot", "secret"} {
+		put(t, s, key, strconv.Itoa(1+i/3))
+	}
+	waitReadable(t, s, "hot", 2, 2)
+	held := func(compacted int64) {
+		t.Helper()
+		w := watch(t, s, "quiet/", 2)
+		if d := next(t, w); d.Compacted != compacted || len(d.Entries) != 1 || d.Entries[0].Key != "quiet/b" || d.Entries[0].Revision != 3 {
+			t.Errorf("the feed of the quiet keys: %+v", d)
+		}
+		wantIdle(t, w, w.Position())
+	}
+	held(0)
+	if _, err := s.DestroyAll(t.Context(), "secret", "", kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	held(6) // nobody knows what it was called
+}
+
+// TestWatchSinceRead: a feed begins behind whatever revision a read has told.
+func TestWatchSinceRead(t *testing.T) {
+	const tries = 150
+	s := open(t, options{})
+	put(t, s, "k", "1")
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	var done atomic.Bool
+	defer done.Store(true)
+	writing.Go(func() {
+		for !done.Load() {
+			put(t, s, "k", "1")
+		}
+	})
+	for last := int64(0); last < tries; {
+		entry, _ := get(t, s, "k")
+		if entry.Revision == last {
+			continue
+		}
+		last = entry.Revision // it was written just now
+		w, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: entry.Revision})
+		if err != nil {
+			t.Fatalf("a read says revision %d, and then: %v", entry.Revision, err)
+		}
+		w.Close()
+	}
+}
+
+// TestWatchWithoutValues: all that is told of a write but its value, from the writer and
+// from history.
+func TestWatchWithoutValues(t *testing.T) {
+	s := open(t, options{})
+	bare := func(since int64) *store.Watch {
+		w, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: since})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Close)
+		return w
+	}
+	live, full := bare(store.Now), watch(t, s, "", store.Now)
+	put(t, s, "a", `"value"`)
+	written, err := s.Write(t.Context(), store.Change{Operation: kv.OpPut, Key: "b", Value: []byte{1}, ContentType: "image/png", Author: "me"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := written.Entry
+	want.Value = nil
+	for name, w := range map[string]*store.Watch{"live": live, "history": bare(0)} {
+		entries := take(t, w, 2)
+		if diff := cmp.Diff(want, entries[1]); diff != "" || len(entries[0].Value) > 0 {
+			t.Errorf("%s: %+v, %s", name, entries[0], diff)
+		}
+	}
+	if entries := take(t, full, 2); len(entries[0].Value) == 0 || len(entries[1].Value) == 0 {
+		t.Errorf("beside a feed without values one with values has %+v", entries)
 	}
 }
 
@@ -175,7 +263,7 @@ func TestWatchCompactedMeanwhile(t *testing.T) {
 	put(t, s, "k", "3")
 	put(t, s, "k", "4")
 	waitReadable(t, s, "k", 4, 4)
-	if d := next(t, w); d.Compacted != 2 || d.Position != 2 {
+	if d := next(t, w); d.Compacted != 2 || d.Position != 2 || len(d.Entries) != 0 {
 		t.Errorf("%+v", d)
 	}
 	if entries := take(t, w, 2); entries[0].Revision != 3 || entries[1].Revision != 4 {

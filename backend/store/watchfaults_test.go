@@ -23,20 +23,20 @@ func TestWatchErrors(t *testing.T) {
 	s := open(t, options{maxWatchers: 2})
 	put(t, s, "k", "1")
 	for prefix, since := range map[string]int64{"": 2, "k": 1 << 62} {
-		_, err := s.Watch(kv.Prefixes{prefix}, since)
+		_, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{prefix}, Since: since, Values: true})
 		if !errors.Is(err, kv.ErrFutureRevision) || !strings.Contains(err.Error(), "at revision 1;") {
 			t.Errorf("Watch(%q, %d) = %v, want ErrFutureRevision", prefix, since, err)
 		}
 	}
 	for _, prefix := range []string{"a\x00", "\xff", strings.Repeat("x", 513)} {
-		_, err := s.Watch(kv.Prefixes{prefix}, 0)
+		_, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{prefix}, Since: 0, Values: true})
 		if !errors.Is(err, kv.ErrInvalidKey) || !strings.HasPrefix(err.Error(), "prefix: ") {
 			t.Errorf("Watch(%q) = %v, want ErrInvalidKey", prefix, err)
 		}
 	}
 	first := watch(t, s, "", 1)
 	watch(t, s, strings.Repeat("x", 512), 0)
-	if _, err := s.Watch(kv.Prefixes{""}, 0); !errors.Is(err, kv.ErrTooManyWatchers) || !strings.Contains(err.Error(), "KV_MAX_WATCHERS") {
+	if _, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{""}, Since: 0, Values: true}); !errors.Is(err, kv.ErrTooManyWatchers) || !strings.Contains(err.Error(), "KV_MAX_WATCHERS") {
 		t.Errorf("the third watch of two: %v", err)
 	}
 	first.Close()
@@ -70,7 +70,7 @@ func TestEndWatches(t *testing.T) {
 			t.Errorf("watch %d ends with %v", i, err)
 		}
 	}
-	if _, err := s.Watch(kv.Prefixes{""}, 0); !errors.Is(err, kv.ErrUnavailable) {
+	if _, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{""}, Since: 0, Values: true}); !errors.Is(err, kv.ErrUnavailable) {
 		t.Errorf("a watch after the end: %v", err)
 	}
 	put(t, s, "k", "2") // writes go on
@@ -173,7 +173,7 @@ type follower struct {
 // feed at random, within a delivery too.
 func (f *follower) follow(t *testing.T, s *store.Store, random *rand.Rand, last func() int64) {
 	for last() > f.position {
-		w, err := s.Watch(kv.Prefixes{f.prefix}, f.position)
+		w, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{f.prefix}, Since: f.position, Values: true})
 		if err != nil {
 			t.Errorf("resume at %d: %v", f.position, err)
 			return

@@ -326,8 +326,8 @@ func (s *Store) publish(st *stage) {
 	for _, key := range st.uncached {
 		s.cache.Remove(key)
 	}
-	s.published.Store(st.tx.Totals.Revision)
 	s.hub.publish(st.written, st.tx.Totals.Revision)
+	s.published.Store(st.tx.Totals.Revision)
 }
 
 // recover is publish after it has panicked: the cache forgets the keys, so that the

@@ -1,0 +1,78 @@
+package database
+
+import (
+	"database/sql"
+	"errors"
+
+	"gorm.io/gorm"
+
+	"kvstore/backend/kv"
+)
+
+// goneKeys is how many keys one search of gone looks at, and so bounds its time.
+const goneKeys = 8192
+
+const (
+	// goneBoundSQL finds where the first goneKeys of the keys end that lack a revision
+	// behind another one, those that lack the highest first.
+	goneBoundSQL = `SELECT pruned FROM keys INDEXED BY keys_pruned WHERE pruned > 0 AND pruned > ?
+		ORDER BY pruned DESC LIMIT 1 OFFSET ?`
+	// goneSQL finds keys of a prefix that lack a revision behind another one.
+	goneSQL = "SELECT " + keyRowColumns + ` FROM keys INDEXED BY keys_pruned
+		WHERE pruned > 0 AND pruned > ? AND substr(key, 1, length(?)) = ? ORDER BY pruned DESC`
+	// withPrefixSQL finds keys of a prefix.
+	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys INDEXED BY keys_key WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?"
+)
+
+// gone returns Page.Gone. It is exact for a set of up to goneKeys keys, and while no more
+// keys than that lack anything behind r.After; else it may tell of a key outside of the set.
+func gone(tx *gorm.DB, totals kv.Totals, r EventsRequest) (int64, error) {
+	floor := max(r.After, r.Known)
+	if min(totals.Compacted, r.Last) <= floor {
+		return 0, nil
+	}
+	highest := max(totals.Forgotten, floor)
+	var bound int64
+	err := tx.Raw(goneBoundSQL, highest, goneKeys-1).Row().Scan(&bound)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	common := r.Keys.Common()
+	pruned, _, err := prunedOf(tx, r.Keys, 1, goneSQL, max(highest, bound-1), common, common)
+	if err == nil && pruned == 0 && bound > 0 {
+		var looked int
+		pruned, looked, err = prunedOf(tx, r.Keys, goneKeys, withPrefixSQL, common, common+beyond, goneKeys)
+		if looked == goneKeys {
+			pruned = bound
+		}
+	}
+	if highest = max(highest, pruned); highest <= floor {
+		return 0, err
+	}
+	return min(highest, r.Last), err
+}
+
+// prunedOf returns the highest revision that the keys which a query finds lack, as far as
+// they are in the set, and how many it has looked at. It ends with the key of that number
+// in the set.
+func prunedOf(tx *gorm.DB, keys kv.Prefixes, most int, query string, args ...any) (highest int64, looked int, err error) {
+	rows, err := tx.Raw(query, args...).Rows()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for found := 0; found < most && rows.Next(); looked++ {
+		var k storedKey
+		if err := rows.Scan(k.fields()...); err != nil {
+			return 0, 0, err
+		}
+		if err := k.check(); err != nil {
+			return 0, 0, err
+		}
+		if keys.Has(k.key) {
+			found++
+			highest = max(highest, k.head.Pruned)
+		}
+	}
+	return highest, looked, rows.Err()
+}
