@@ -73,8 +73,9 @@ func (c command) restore(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.say("restored %s to %s, and checked\n%s, %d bytes, sha256 %x",
-		args[0], c.config.databaseURL, contents(restored), restored.Bytes, restored.SHA256)
+	return c.say("restored %s to %s, and checked\n%s, %d bytes, sha256 %x\nthe next revision is %d, above all that were given out; "+
+		"versions count on from the backup, so clients must forget the ETags of before",
+		args[0], c.config.databaseURL, contents(restored), restored.Bytes, restored.SHA256, restored.Restored+1)
 }
 
 // contents says in words what a database holds.

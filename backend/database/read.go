@@ -97,10 +97,15 @@ func (db *DB) Stats(ctx context.Context) (stats kv.DatabaseStats, err error) {
 // LastWrite returns the time of the last version that was written, 0 for an empty
 // store. When its row is damaged it is that of the last one which is not.
 func (db *DB) LastWrite(ctx context.Context) (kv.Timestamp, error) {
-	rows, err := db.readers.WithContext(ctx).Raw("SELECT keys.key, " + versionColumns + `, NULL FROM versions
+	last, err := lastWrite(db.readers.WithContext(ctx))
+	return last, translate(ctx, "read the time of the last write", err)
+}
+
+func lastWrite(tx *gorm.DB) (kv.Timestamp, error) {
+	rows, err := tx.Raw("SELECT keys.key, " + versionColumns + `, NULL FROM versions
 		LEFT JOIN keys ON keys.id = versions.key_id ORDER BY versions.revision DESC LIMIT 1000`).Rows()
 	if err != nil {
-		return 0, translate(ctx, "read the time of the last write", err)
+		return 0, err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
@@ -109,7 +114,7 @@ func (db *DB) LastWrite(ctx context.Context) (kv.Timestamp, error) {
 			return v.Time, nil
 		}
 	}
-	return 0, translate(ctx, "read the time of the last write", rows.Err())
+	return 0, rows.Err()
 }
 
 // Damage is how many times, since the database was opened, a read or a write has found

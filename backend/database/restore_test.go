@@ -13,6 +13,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
 )
 
 // backedUp makes a database with one key and a backup of it.
@@ -204,5 +205,71 @@ func TestBackupRemovesKilled(t *testing.T) {
 	}
 	if got, want := strings.Join(names, " "), "backup.db download.partial fresh.db.kv-backup.partial locked.db.kv-backup.partial"; err != nil || got != want {
 		t.Errorf("there are %s, %v, want %s", got, err, want)
+	}
+}
+
+// TestRestoreGoesOn: a restored database uses no revision again that was given out since the
+// backup, known or not, and whatever the clock says; not even the next restore does.
+func TestRestoreGoesOn(t *testing.T) {
+	const leastStep, lastRevision = 1 << 36, 1<<53 - 1
+	for name, c := range map[string]struct {
+		later    int           // writes to the database that is replaced
+		lost     bool          // there is none
+		since    time.Duration // the last write of the backup
+		atLeast  int64
+		restores int
+	}{
+		"at once":                       {later: 3, atLeast: 4 + leastStep, restores: 1},
+		"after a year":                  {lost: true, since: 365 * 24 * time.Hour, atLeast: 364 * 24 * time.Hour.Microseconds(), restores: 1},
+		"with a clock that is not set":  {lost: true, since: -50 * 365 * 24 * time.Hour, atLeast: 1 + leastStep, restores: 1},
+		"with one that is far ahead":    {later: 1, since: 200 * 365 * 24 * time.Hour, atLeast: 2 + leastStep, restores: 1},
+		"again and again, far too late": {later: 1, since: 200 * 365 * 24 * time.Hour, atLeast: 100 * leastStep, restores: 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, backup := backedUp(t)
+			path, _ := database.ParseURL(url)
+			db := databasetest.Open(t, url)
+			for range c.later {
+				put(t, db, "later", "1")
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if c.lost {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := int64(0)
+			for range c.restores {
+				restored, _, err := database.Restore(t.Context(), backup, url, time.UnixMicro(1).Add(c.since))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if restored.Revision != 1 || restored.Restored < before+leastStep || restored.Restored > lastRevision {
+					t.Fatalf("restored %+v behind %d", restored, before)
+				}
+				before = restored.Restored
+			}
+			if before < c.atLeast {
+				t.Errorf("it goes on with %d, want %d at least", before, c.atLeast)
+			}
+			db = databasetest.Open(t, url)
+			put(t, db, "k", "2")
+			stats, err := db.Stats(t.Context())
+			if err != nil || stats.Revision != before+1 || stats.Restored != before || stats.Keys != 1 || stats.Versions != 2 {
+				t.Errorf("after the next write: %+v, %v", stats.Totals, err)
+			}
+			page, err := db.Events(t.Context(), database.EventsRequest{Keys: kv.AllKeys(), Last: stats.Revision})
+			if err != nil || len(page.Entries) != 2 || page.Gone != 0 || page.Through != stats.Revision {
+				t.Errorf("its feed: %+v, %v", page, err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := database.Check(t.Context(), url); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -1,0 +1,62 @@
+package store_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
+	"kvstore/backend/store"
+)
+
+// TestWatchAfterRestore: whoever resumes a feed from before a restore is told that the
+// history is another one, wherever it was, and then gets what this history has. Who begins
+// anew is told nothing.
+func TestWatchAfterRestore(t *testing.T) {
+	url, backup := databasetest.URL(t), filepath.Join(t.TempDir(), "backup.db")
+	db := databasetest.Open(t, url)
+	s := over(t, db, options{maxKeys: 10, maxBytes: 1000})
+	put(t, s, "k", "1")
+	put(t, s, "quiet/a", "2")
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "k", "3")
+	put(t, s, "k", "4")
+	s.Close()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restored, _, err := database.Restore(t.Context(), backup, url, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, options{url: url})
+	written := put(t, s, "k", "other 3").Entry
+	if written.Version != 2 || written.Revision <= 4 {
+		t.Errorf("the first write after the restore is %+v", written)
+	}
+	last := written.Revision
+	for since, held := range map[int64]int{0: 3, 1: 2, 2: 1, 3: 1, 4: 1, last - 2: 1, last - 1: 1} {
+		w := watch(t, s, "", since)
+		d := next(t, w)
+		resumes := since > 0 && since < last-1
+		if d.Reset != resumes || (d.Compacted != 0) != resumes || resumes && d.Compacted != restored.Restored {
+			t.Errorf("since %d: %+v", since, d)
+		}
+		if len(d.Entries) != held || d.Entries[held-1].Revision != last || d.Position != last {
+			t.Errorf("since %d there come %+v, want %d", since, d, held)
+		}
+		wantIdle(t, w, last)
+	}
+	quiet := watch(t, s, "quiet/", 4)
+	if d := next(t, quiet); !d.Reset || len(d.Entries) != 0 || d.Position != last {
+		t.Errorf("a feed of other keys: %+v", d)
+	}
+	if _, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: last + 1}); !errors.Is(err, kv.ErrFutureRevision) {
+		t.Errorf("a revision that nobody has seen: %v", err)
+	}
+}
