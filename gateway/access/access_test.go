@@ -66,7 +66,7 @@ func (v *vault) add(t *testing.T, name string, expires time.Time, rules ...strin
 
 // check returns the status that a request would get from the guard, 200 if it goes on.
 func check(g *access.Guard, path string, fields []wire.Field) int {
-	_, denial := g.Check([]byte(path), fields)
+	_, denial := g.Check(access.Find([]byte(path)), fields)
 	if denial == nil {
 		return http.StatusOK
 	}
@@ -172,7 +172,7 @@ func TestChallenges(t *testing.T) {
 		{"outside", []string{"Authorization: Bearer " + good}, 403, "forbidden", `Bearer realm="kv", error="insufficient_scope"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, denial := g.Check([]byte("/get/other"), fields(t, c.lines...))
+			_, denial := g.Check(access.Find([]byte("/get/other")), fields(t, c.lines...))
 			if denial == nil {
 				t.Fatal("goes on")
 			}
@@ -190,11 +190,11 @@ func TestChallenges(t *testing.T) {
 			t.Errorf("%.25s: %d", line, got)
 		}
 	}
-	_, denial := g.Check([]byte("/get/other"), bearer(t, good))
+	_, denial := g.Check(access.Find([]byte("/get/other")), bearer(t, good))
 	if want := "The access token 'good' does not have the right read for the key 'other'"; denial.Problem.Detail != want {
 		t.Error(denial.Problem.Detail)
 	}
-	_, denial = g.Check([]byte("/get/app/k"), bearer(t, old))
+	_, denial = g.Check(access.Find([]byte("/get/app/k")), bearer(t, old))
 	if want := "The access token 'old' has expired at 2026-01-01T00:00:00Z"; denial.Problem.Detail != want {
 		t.Error(denial.Problem.Detail)
 	}
@@ -207,7 +207,7 @@ func TestExpiry(t *testing.T) {
 	var mu sync.Mutex
 	now := end.Add(-time.Nanosecond)
 	g := open(t, v, func() time.Time { mu.Lock(); defer mu.Unlock(); return now })
-	grant, denial := g.Check([]byte("/get/k"), bearer(t, secret))
+	grant, denial := g.Check(access.Find([]byte("/get/k")), bearer(t, secret))
 	if denial != nil || !g.Holds(grant) {
 		t.Fatal(denial)
 	}
@@ -235,7 +235,7 @@ func TestGrantEndsWithChanges(t *testing.T) {
 			v := newVault(t)
 			secret := v.add(t, "t", time.Time{}, "read,write:app/")
 			g := open(t, v, func() time.Time { return now })
-			grant, denial := g.Check([]byte("/watch"), bearer(t, secret))
+			grant, denial := g.Check(access.Find([]byte("/watch")), bearer(t, secret))
 			if denial != nil || !g.Holds(grant) {
 				t.Fatal(denial)
 			}
@@ -266,7 +266,7 @@ func TestWhatTheBackendIsTold(t *testing.T) {
 		{"some", "/watch", "X-KV-Author: some\r\nX-KV-Read-Prefixes: a%2Cb%2F,%E6%97%A5%E6%9C%AC%20%25\r\n" +
 			"X-KV-Write-Prefixes: %E6%97%A5%E6%9C%AC%20%25\r\n"},
 	} {
-		grant, denial := g.Check([]byte(c.path), bearer(t, v.secrets[c.name]))
+		grant, denial := g.Check(access.Find([]byte(c.path)), bearer(t, v.secrets[c.name]))
 		if denial != nil || string(grant.Head) != c.head {
 			t.Errorf("%s %s: %q, %v", c.name, c.path, grant.Head, denial)
 		}
@@ -280,7 +280,7 @@ func TestCheckAllocatesNothing(t *testing.T) {
 	g := open(t, v, nil)
 	headers, path := bearer(t, secret), []byte("/get/app/k")
 	if n := testing.AllocsPerRun(100, func() {
-		if _, denial := g.Check(path, headers); denial != nil {
+		if _, denial := g.Check(access.Find(path), headers); denial != nil {
 			t.Error("refused")
 		}
 	}); n != 0 {
@@ -305,7 +305,7 @@ func BenchmarkCheck(b *testing.B) {
 	target := []byte("/get/app/k")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, denial := g.Check(target, r.Fields); denial != nil {
+		if _, denial := g.Check(access.Find(target), r.Fields); denial != nil {
 			b.Fatal("refused")
 		}
 	}

@@ -5,75 +5,15 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
-	"net/url"
 
 	"kvstore/gateway/wire"
 	"kvstore/internal/problem"
 )
 
-// A scope is which keys a path is about.
-type scope uint8
-
-const (
-	unknown  scope = iota
-	open           // none that need a token
-	ofKey          // the key that follows in the path
-	ofAll          // the whole store
-	filtered       // those that the backend finds to be allowed
-)
-
-// A need is what a path asks for.
-type need struct {
-	scope  scope
-	rights Rights // all of them, for filtered one of them
-}
-
-// verbs are followed by a key. A path decides by itself, whatever the method: one that
-// does not go with it is the backend's 405.
-var verbs = map[string]need{
-	"get": {ofKey, Read}, "history": {ofKey, Read}, "diff": {ofKey, Read},
-	"put": {ofKey, Write}, "delete": {ofKey, Write}, "revert": {ofKey, Write},
-	// A JSON patch can test what the value is.
-	"patch":   {ofKey, Read | Write},
-	"destroy": {ofKey, Admin},
-	"docs":    {open, 0},
-}
-
-// paths are whole.
-var paths = map[string]need{
-	"/keys": {filtered, Read}, "/watch": {filtered, Read}, "/batch": {filtered, Read | Write},
-	// They count all keys.
-	"/cache/stats": {ofAll, Read}, "/db/stats": {ofAll, Read},
-	"/db/backup": {ofAll, Admin},
-	"/health":    {open, 0}, "/healthz": {open, 0}, "/docs": {open, 0}, "/openapi.json": {open, 0},
-}
-
-// needOf returns what a decoded path asks for, and its key.
-func needOf(path []byte) (n need, key []byte) {
-	if n, ok := paths[string(path)]; ok {
-		return n, nil
-	}
-	if len(path) == 0 || path[0] != '/' {
-		return need{}, nil
-	}
-	if slash := bytes.IndexByte(path[1:], '/'); slash >= 0 {
-		return verbs[string(path[1:1+slash])], path[slash+2:]
-	}
-	return need{}, nil
-}
-
-// Check decides about a request with that path, as the client spelt it, and those
-// headers. denial is nil when it may go on.
-func (g *Guard) Check(path []byte, fields []wire.Field) (grant Grant, denial *Denial) {
-	if bytes.IndexByte(path, '%') >= 0 {
-		decoded, err := url.PathUnescape(string(path))
-		if err != nil { // wire has refused it
-			return Grant{}, &Denial{problem.New(http.StatusBadRequest, "bad_request", "The path is malformed"), ""}
-		}
-		path = []byte(decoded)
-	}
-	n, key := needOf(path)
-	if n.scope == open {
+// Check decides about a request of that route with those headers. denial is nil when it may go
+// on.
+func (g *Guard) Check(m Match, fields []wire.Field) (grant Grant, denial *Denial) {
+	if m.scope == open {
 		return Grant{}, nil
 	}
 	table := g.table.Load()
@@ -82,21 +22,21 @@ func (g *Guard) Check(path []byte, fields []wire.Field) (grant Grant, denial *De
 		return Grant{}, denial
 	}
 	grant = Grant{Head: token.author, table: table, token: token}
-	switch n.scope {
+	switch m.scope {
 	case filtered:
 		grant.Head = token.scoped
-		if !token.hasSome(n.rights) {
-			return Grant{}, lacks(token, n.rights, "any key")
+		if !token.hasSome(m.rights) {
+			return Grant{}, lacks(token, m.rights, "any key")
 		}
 	case ofAll:
-		if missing := token.missing(n.rights, nil); missing != 0 {
+		if missing := token.missing(m.rights, nil); missing != 0 {
 			return Grant{}, lacks(token, missing, "all keys")
 		}
 	case ofKey:
-		if missing := token.missing(n.rights, key); missing != 0 {
-			return Grant{}, lacks(token, missing, fmt.Sprintf("the key '%s'", key))
+		if missing := token.missing(m.rights, m.key); missing != 0 {
+			return Grant{}, lacks(token, missing, fmt.Sprintf("the key '%s'", m.key))
 		}
-	case unknown, open:
+	case nothing, open:
 		return Grant{}, &Denial{problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"), ""}
 	}
 	return grant, nil

@@ -3,7 +3,7 @@
 // backend and what it may see there. What it guarantees:
 //
 //   - Nobody but the bearer of a token that is in the file and has not expired gets
-//     anything but the few open paths (Open says which). A path that is not known here
+//     anything but the few open paths (routes.go says which). A path that is not known here
 //     is not forwarded, so that what a backend learns later is closed until it has a
 //     right of its own.
 //   - A rule's prefix is compared with the key that the backend will read: the path

@@ -209,7 +209,7 @@ func decides(t *testing.T, path, secret string) {
 		target, secret string
 		allowed        bool
 	}{{"/get/k", secret, true}, {"/put/k", secret, false}, {"/destroy/k", secret, false}, {"/get/k", other, false}} {
-		if _, denial := g.Check([]byte(c.target), bearer(t, c.secret)); (denial == nil) != c.allowed {
+		if _, denial := g.Check(access.Find([]byte(c.target)), bearer(t, c.secret)); (denial == nil) != c.allowed {
 			t.Errorf("%s: %+v, want allowed = %t", c.target, denial, c.allowed)
 		}
 	}

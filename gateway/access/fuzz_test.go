@@ -128,7 +128,7 @@ func FuzzCheck(f *testing.F) {
 			t.Fatalf("%q is %q to net/http and %q here", r.Target, u.Path, decoded)
 		}
 		want, bearer := z.want(decoded, r.Fields)
-		grant, denial := z.guard.Check(r.Path(), r.Fields)
+		grant, denial := z.guard.Check(access.Find(r.Path()), r.Fields)
 		got := http.StatusOK
 		if denial != nil {
 			got = denial.Problem.Status

@@ -52,7 +52,7 @@ func TestReload(t *testing.T) {
 	v := newVault(t)
 	first := v.add(t, "first", time.Time{}, "read:")
 	g, log := openLogged(t, v.path, nil)
-	grant, _ := g.Check([]byte("/keys"), bearer(t, first))
+	grant, _ := g.Check(access.Find([]byte("/keys")), bearer(t, first))
 	status := func(secret string) int { return check(g, "/get/k", bearer(t, secret)) }
 
 	second := v.add(t, "second", time.Time{}, "read:")

@@ -80,6 +80,7 @@ type exchange struct {
 	stream bool
 	// late says that the answer begins when a copy of the whole store has been made.
 	late   bool
+	route  access.Match
 	grant  access.Grant
 	status int // of the answer, once it has begun
 	upload *upload
@@ -134,36 +135,9 @@ func (c *conn) serveOne() bool {
 	c.id = requestID(c.req.Fields)
 	c.unread = c.req.Length != 0
 	c.toHEAD = string(c.req.Method) == http.MethodHead
+	c.route = access.Find(c.req.Path())
 	c.observe()
-	if c.isLoop() {
-		return c.answerLoop()
-	}
-	route := routeOf(c.req.Path())
-	if c.surplus && route != alive {
-		return c.refuseSurplus()
-	}
-	if route == guarded && c.p.access == nil {
-		route = hidden
-	}
-	switch route {
-	case alive:
-		return c.answerAlive()
-	case overall:
-		return c.answerReadOnly(func() bool { return c.counted(c.answerHealth) })
-	case insecure:
-		return c.answerProblem(problem.New(http.StatusForbidden, "tls_required",
-			"The access token was sent without TLS, where others may have seen it; use https://, and a new token"))
-	case hidden:
-		return c.answerProblem(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
-	case forwarded, streamed, guarded:
-		c.stream, c.late = route == streamed, route == guarded
-	}
-	if c.p.access != nil {
-		if denial := c.authorize(); denial != nil {
-			return c.answerDenial(denial)
-		}
-	}
-	return c.counted(c.forward)
+	return c.dispatch()
 }
 
 // readHead waits for the next request and returns the length of its head, which

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/url"
 	"strconv"
 
 	"kvstore/gateway/wire"
@@ -103,52 +102,4 @@ func requestID(fields []wire.Field) string {
 		}
 	}
 	return telemetry.RequestIDOr(nil)
-}
-
-// A route is what the gateway does not simply forward.
-type route uint8
-
-const (
-	forwarded route = iota
-	streamed        // its answer may begin late and never ends
-	alive
-	overall
-	hidden  // of the backend, and not for the outside
-	guarded // of the backend, and hidden unless there is access control
-	// insecure is where Traefik sends what has a token and came without TLS.
-	insecure
-)
-
-// routeOf compares the decoded path, as the backend does: /%72eadyz must not
-// reach what /readyz must not.
-func routeOf(path []byte) route {
-	const longest = len("/tls-required")
-	if len(path) > 3*longest { // every byte escaped
-		return forwarded
-	}
-	for _, c := range path {
-		if c == '%' {
-			decoded, err := url.PathUnescape(string(path))
-			if err != nil {
-				return forwarded
-			}
-			path = []byte(decoded)
-			break
-		}
-	}
-	switch string(path) {
-	case "/healthz":
-		return alive
-	case "/health":
-		return overall
-	case "/readyz", "/metrics", "/db/compact":
-		return hidden
-	case "/db/backup":
-		return guarded
-	case "/tls-required":
-		return insecure
-	case "/watch":
-		return streamed
-	}
-	return forwarded
 }

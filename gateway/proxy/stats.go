@@ -71,50 +71,6 @@ func (c *countedConn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// Routes are the labels under which requests are counted: the paths of the OpenAPI
-// document. The gateway does not know whether the backend has them all.
-func Routes() []string {
-	routes := append(make([]string, 0, 1+len(verbs)+len(plain)), malformedRoute)
-	for _, route := range verbs {
-		routes = append(routes, route)
-	}
-	for route := range plain {
-		routes = append(routes, route)
-	}
-	return routes
-}
-
-// malformedRoute is for what is no request.
-const malformedRoute = "malformed"
-
-// verbs are the routes with something behind the first part of the path.
-var verbs = map[string]string{
-	"put": "/put/{key}", "get": "/get/{key}", "delete": "/delete/{key}", "revert": "/revert/{key}", "destroy": "/destroy/{key}",
-	"history": "/history/{key}", "patch": "/patch/{key}", "diff": "/diff/{key}", "docs": "/docs/{any}",
-}
-
-var plain = map[string]bool{
-	"/keys": true, "/batch": true, "/watch": true, "/cache/stats": true, "/db/stats": true, "/db/backup": true,
-	"/health": true, "/healthz": true, "/openapi.json": true, "/docs": true,
-}
-
-// routeLabel is one of Routes, or telemetry.OtherRoute. A path whose verb is
-// percent-encoded is another one here.
-func routeLabel(path []byte) string {
-	if plain[string(path)] {
-		return string(path)
-	}
-	for i := 1; i < len(path); i++ {
-		if path[i] == '/' {
-			if label, ok := verbs[string(path[1:i])]; ok {
-				return label
-			}
-			break
-		}
-	}
-	return telemetry.OtherRoute
-}
-
 // observation is what of a request is kept until its end, when it is observed.
 type observation struct {
 	route  string
@@ -129,7 +85,7 @@ func (c *conn) observe() {
 	}
 	c.seenAs.route, c.seenAs.method = malformedRoute, ""
 	if c.line != noRequest {
-		c.seenAs.route, c.seenAs.method = routeLabel(c.req.Path()), telemetry.KnownMethod(string(c.req.Method))
+		c.seenAs.route, c.seenAs.method = c.route.Label, telemetry.KnownMethod(string(c.req.Method))
 	}
 	if c.p.requests != nil {
 		c.p.requests.Begin()
