@@ -69,7 +69,7 @@ func (c *config) define(set *settings.Set) {
 		"most requests under way at once, /watch not counted; more get 503")
 	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "most writes that wait for the disk; more get 503")
 	set.Size(&c.maxBytes, "max-queued-bytes", "128MiB", 1, maxQueueBytes,
-		"most bytes of values that wait for the disk, and most bytes of large bodies on their way in; more get 503")
+		"most bytes of values that wait for the disk, of large bodies on their way in, and of large answers on their way out, each; more get 503")
 	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")
 }

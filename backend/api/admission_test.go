@@ -43,6 +43,22 @@ func (s *watched) stuck(t *testing.T) (release func()) {
 	return func() { close(goOn); holding.Wait() }
 }
 
+// wait begins a request that is stuck, and returns where its answer comes. It is begun
+// again while another one takes its place.
+func (s *watched) wait(t *testing.T, method, target, body string) <-chan answer {
+	t.Helper()
+	waiting := make(chan answer, 1)
+	go func() {
+		for {
+			if got := s.do(t, method, target, body); got.status != http.StatusServiceUnavailable {
+				waiting <- got
+				return
+			}
+		}
+	}()
+	return waiting
+}
+
 // halfAPut sends a part of a body and leaves the connection open.
 func (s *watched) halfAPut(t *testing.T, body string, length int) {
 	t.Helper()
@@ -81,8 +97,7 @@ func TestTooManyRequests(t *testing.T) {
 		t.Fatalf("beside a slow client: %d %s", got.status, got.body)
 	}
 	release := s.stuck(t)
-	waiting := make(chan answer)
-	go func() { waiting <- s.do(t, "PUT", "/put/k", `{"value":2}`) }()
+	waiting := s.wait(t, "PUT", "/put/k", `{"value":2}`)
 	until(t, "a read is refused", func() bool { return s.do(t, "GET", "/get/k", "").status != http.StatusOK })
 	wantOverloaded(t, s.do(t, "GET", "/get/k", ""), "KV_MAX_REQUESTS")
 	wantOverloaded(t, s.do(t, "PUT", "/put/k", `{"value":3}`), "KV_MAX_REQUESTS")
@@ -112,6 +127,26 @@ func TestTooManyRequests(t *testing.T) {
 }
 
 var refused = regexp.MustCompile(`(?m)^kv_http_requests_refused_total [1-9]`)
+
+// A request counts from its head on, though nobody reads its body.
+func TestRequestsWithUnreadBodiesCount(t *testing.T) {
+	s := startWatched(t, store.Config{}, api.Limits(1, 0))
+	release := s.stuck(t)
+	waiting := s.wait(t, "DELETE", "/delete/k", "x")
+	until(t, "a read is refused", func() bool { return s.do(t, "GET", "/get/k", "").status == http.StatusServiceUnavailable })
+	for range 16 {
+		wantOverloaded(t, s.do(t, "DELETE", "/delete/k", "x"), "KV_MAX_REQUESTS")
+		wantOverloaded(t, s.do(t, "GET", "/get/k", "x"), "KV_MAX_REQUESTS")
+		wantOverloaded(t, s.do(t, "PUT", "/put/k", `{"value":1}`), "KV_MAX_REQUESTS")
+	}
+	release()
+	if got := <-waiting; got.status != http.StatusNotFound {
+		t.Errorf("the one that waited: %d %s", got.status, got.body)
+	}
+	if got := s.do(t, "GET", "/get/k", "x"); got.status != http.StatusNotFound {
+		t.Errorf("afterwards: %d %s", got.status, got.body)
+	}
+}
 
 func TestTooManyQueuedWrites(t *testing.T) {
 	s := startWatched(t, store.Config{MaxQueuedWrites: 1})

@@ -14,6 +14,7 @@ import (
 
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/telemetry"
 )
 
 const (
@@ -24,6 +25,9 @@ const (
 	// so that the server's own last bytes behind a stream are in time.
 	stallTimeout  = 20 * time.Second
 	slowestStream = 64 << 10
+	// probeInterval takes the place of heartbeatInterval when the client has closed its
+	// sending side: only a write tells whether it still reads.
+	probeInterval = time.Second
 	// endTimeout is how long it may do so once the server stops.
 	endTimeout = 2 * time.Second
 )
@@ -168,10 +172,16 @@ func (a *API) stream(ctx context.Context, s *stream, w *store.Watch) error {
 	if err := s.send(func(b *batch) error { return b.start(w.Position()) }); err != nil {
 		return err
 	}
+	half, release := telemetry.HalfClosed(ctx)
+	defer release()
+	waiting, idle := half, a.heartbeat
 	for {
 		position := w.Position()
-		delivery, err := w.Next(ctx, a.heartbeat)
+		delivery, err := w.Next(waiting, idle)
 		switch {
+		case err != nil && half.Err() != nil && waiting == half && ctx.Err() == nil:
+			waiting, idle = ctx, min(a.heartbeat, probeInterval)
+			continue
 		case errors.Is(err, kv.ErrSlowWatcher):
 			return s.send(func(b *batch) error { return b.cut(w.Position()) })
 		case errors.Is(err, kv.ErrWatchEnded), ctx.Err() != nil:

@@ -19,6 +19,12 @@ func TooManyBytes(limit int64) error {
 	return &Error{ErrOverloaded, fmt.Sprintf("Overloaded: the values that wait to be written come to the limit of %d bytes (KV_MAX_QUEUED_BYTES); nothing was written", limit)}
 }
 
+// TooManyAnswerBytes says how many bytes of answers may wait, and the option to change
+// that.
+func TooManyAnswerBytes(limit int64) error {
+	return &Error{ErrOverloaded, fmt.Sprintf("Overloaded: the answers that wait for their clients come to the limit of %d bytes (KV_MAX_QUEUED_BYTES)", limit)}
+}
+
 // TooManyRequests says how many requests may be under way, and the option to change
 // that.
 func TooManyRequests(limit int) error {

@@ -39,15 +39,26 @@ func Requests(next http.Handler, logger *slog.Logger) http.Handler {
 			r.Header.Set(RequestIDHeader, id)
 		}
 		w.Header().Set(RequestIDHeader, id)
-		ctx := context.WithValue(r.Context(), requestIDKey{}, id)
-		answer := &answer{ResponseWriter: w}
+		ctx := r.Context()
+		client := clientOf(ctx)
+		if client != nil {
+			ctx = requestContext{client.broken, ctx}
+		}
+		ctx = context.WithValue(ctx, requestIDKey{}, id)
+		request := r.WithContext(ctx)
+		answer := &answer{ResponseWriter: w, client: client}
+		if client != nil && r.ContentLength != 0 {
+			answer.body = &requestBody{ReadCloser: r.Body}
+			request.Body = answer.body
+		}
 		defer func() {
 			if cause := recover(); cause != nil {
 				answer.recovered(ctx, logger, cause)
 			}
 			answer.log(ctx, logger, r, time.Since(start))
+			answer.end()
 		}()
-		next.ServeHTTP(answer, r.WithContext(ctx))
+		next.ServeHTTP(answer, request)
 	})
 }
 
@@ -70,8 +81,27 @@ func saneRequestID(id string) bool {
 // answer notes the status that was sent.
 type answer struct {
 	http.ResponseWriter
+	client *clientConn  // nil without one of Serve
+	body   *requestBody // nil without
 	status int
 	quiet  bool
+}
+
+// early prepares an answer that comes before the end of its request. net/http reads on
+// for up to 256 KiB before it sends an answer, to keep the connection, and here for as
+// long as refusalPause; what lasts longer is for drain.
+func (a *answer) early() {
+	if a.body != nil && !a.body.ended {
+		a.client.lingers.Store(true)
+		_ = a.client.SetReadDeadline(time.Now().Add(refusalPause)) // fails on a closed connection
+	}
+}
+
+// end must be called behind the handler.
+func (a *answer) end() {
+	if a.status == 0 {
+		a.early()
+	}
 }
 
 // Quiet says that an answer of 500 and above has no line in the log of its own, but at
@@ -92,6 +122,7 @@ func Quiet(w http.ResponseWriter) {
 
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && status >= http.StatusOK {
+		a.early()
 		a.status = status
 	}
 	a.ResponseWriter.WriteHeader(status)
@@ -99,7 +130,7 @@ func (a *answer) WriteHeader(status int) {
 
 func (a *answer) Write(b []byte) (int, error) {
 	if a.status == 0 {
-		a.status = http.StatusOK
+		a.WriteHeader(http.StatusOK)
 	}
 	return a.ResponseWriter.Write(b)
 }

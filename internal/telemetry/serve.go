@@ -27,16 +27,26 @@ const (
 // Serve answers requests on listener until ctx ends; then it stops accepting,
 // waits up to DrainTimeout for the requests in flight and returns nil when all
 // were answered. It closes listener in every case.
+//
+// A client that takes nothing of its answer is cut after WriteTimeout. One that has
+// closed its sending side is answered: the context of a request, within Requests, ends
+// only when its connection breaks.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
+	return serve(ctx, clientListener{listener, logger, WriteTimeout}, handler, logger)
+}
+
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: HeaderTimeout,
 		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    MaxHeaderBytes,
+		ConnContext:       withClient,
+		ConnState:         kept,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(problemListener{listener, logger}) }()
+	go func() { served <- server.Serve(listener) }()
 	logger.Info("listening", "address", listener.Addr().String(), "version", Version)
 
 	select {
