@@ -357,11 +357,15 @@ func TestDatabaseDown(t *testing.T) {
 func TestDocs(t *testing.T) {
 	s := start(t)
 	for _, method := range []string{"GET", "HEAD"} {
-		if got := s.do(t, method, "/docs", ""); got.status != 307 || got.header.Get("Location") != "/docs/index.html" {
-			t.Errorf("%s /docs = %d to %q", method, got.status, got.header.Get("Location"))
+		got := s.do(t, method, "/docs", "")
+		if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/html") {
+			t.Errorf("%s /docs = %d %s", method, got.status, got.header.Get("Content-Type"))
+		}
+		if policy := got.header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; script-src 'self'; ") {
+			t.Errorf("%s /docs with the policy %q", method, policy)
 		}
 	}
-	for target, want := range map[string]string{"/docs/index.html": "swagger-initializer.js", "/docs/swagger-initializer.js": `"/openapi.json"`} {
+	for target, want := range map[string]string{"/docs": "swagger-initializer.js", "/docs/index.html": "swagger-initializer.js", "/docs/swagger-initializer.js": `"/openapi.json"`} {
 		if got := s.do(t, "GET", target, ""); got.status != 200 || !strings.Contains(got.body, want) {
 			t.Errorf("%s = %d without %s", target, got.status, want)
 		}

@@ -51,21 +51,21 @@ func (a *API) openAPI(c *gin.Context, _ query) error {
 	return nil
 }
 
-// docsIndex leads to the page of the Swagger UI.
+// docsPage serves the page of the Swagger UI.
 //
 //	@Summary	The Swagger UI of this document
 //	@ID			getDocs
 //	@Tags		operation
 //	@Produce	html
-//	@Success	307	{string}	string	"The page is /docs/index.html"
+//	@Success	200	{string}	string	"The page"
 //	@Router		/docs [get]
-func (a *API) docsIndex(c *gin.Context, _ query) error {
-	c.Redirect(http.StatusTemporaryRedirect, "/docs/index.html")
+func (a *API) docsPage(c *gin.Context, _ query) error {
+	writePage(c, "text/html; charset=utf-8", docs.Page)
 	return nil
 }
 
-// swaggerUI serves the page and its files. The library refuses HEAD, for which a GET does as
-// well, since the server sends no body.
+// swaggerUI serves the files of the page. The library refuses HEAD, for which a GET does
+// as well, since the server sends no body.
 //
 //	@Summary	The files of the Swagger UI
 //	@ID			getDocsFile
@@ -77,11 +77,15 @@ func (a *API) docsIndex(c *gin.Context, _ query) error {
 //	@Failure	404		{object}	problem.Problem	"There is no such file (code not_found)"
 //	@Router		/docs/{file} [get]
 func (a *API) swaggerUI() func(*gin.Context, query) error {
-	serve := ginswagger.WrapHandler(swaggerfiles.Handler, ginswagger.URL("/openapi.json"))
+	serve := ginswagger.WrapHandler(swaggerfiles.Handler)
 	return func(c *gin.Context, _ query) error {
 		switch file := c.Param("file"); {
 		case file == "/":
-			c.Redirect(http.StatusTemporaryRedirect, "/docs/index.html")
+			c.Redirect(http.StatusTemporaryRedirect, "/docs")
+		case file == "/index.html":
+			writePage(c, "text/html; charset=utf-8", docs.Page)
+		case file == "/swagger-initializer.js":
+			writePage(c, "text/javascript; charset=utf-8", docs.Script)
 		case file == "/doc.json": // where the library would serve a document of its own
 			writeBody(c, docs.OpenAPI)
 		case !isFile(c, file):
@@ -92,6 +96,16 @@ func (a *API) swaggerUI() func(*gin.Context, query) error {
 		}
 		return nil
 	}
+}
+
+// pagePolicy lets the page run and load nothing but its own files, and the images that
+// Swagger UI has in its style sheet.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+func writePage(c *gin.Context, contentType string, body []byte) {
+	c.Header("Content-Security-Policy", pagePolicy)
+	writeTagged(c, contentType, body, 0)
 }
 
 func isFile(c *gin.Context, name string) bool {

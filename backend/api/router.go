@@ -102,7 +102,7 @@ func (a *API) routes() []route {
 		{get, "/readyz", a.ready, none, nil},
 
 		{get, "/openapi.json", a.openAPI, none, nil},
-		{get, "/docs", a.docsIndex, none, nil},
+		{get, "/docs", a.docsPage, none, nil},
 		{get, "/docs/*file", a.swaggerUI(), conditions, nil},
 	}
 }

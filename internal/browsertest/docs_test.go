@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -53,12 +54,19 @@ var trials = []struct {
 	{"get", "/docs/{file}", "200", nil},
 }
 
-func TestEveryOperationInTheBrowser(t *testing.T) {
+// openDocs starts the service and opens the page of its documentation.
+func openDocs(t *testing.T) context.Context {
+	t.Helper()
 	startService(t)
 	ctx := startBrowser(t)
 	if err := chromedp.Do(ctx, chromedp.Navigate(service+"/docs"), chromedp.WaitVisible(".opblock")); err != nil {
 		t.Fatalf("the page does not show the operations: %v", err)
 	}
+	return ctx
+}
+
+func TestEveryOperationInTheBrowser(t *testing.T) {
+	ctx := openDocs(t)
 	tried := map[string]bool{}
 	for _, trial := range trials {
 		name := trial.method + " " + trial.path
@@ -80,7 +88,36 @@ func TestEveryOperationInTheBrowser(t *testing.T) {
 	}
 }
 
-// try does what a person does with one operation and returns what the page shows.
+// TestNumbersInTheBrowser: a value that is typed into the page is stored to the digit,
+// and the page shows it to the digit.
+func TestNumbersInTheBrowser(t *testing.T) {
+	const value = `{"id":12345678901234567890,"ratio":0.1000}`
+	ctx := openDocs(t)
+	if _, body, err := try(ctx, "put", "/put/{key}", map[string]string{"": `{"value":` + value + `}`}); err != nil {
+		t.Fatalf("%v; the page shows %s", err, body)
+	}
+	response, err := http.Get(service + "/get/app/db/host?raw=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if stored, err := io.ReadAll(response.Body); err != nil || string(stored) != value {
+		t.Errorf("stored: %s, %v; want %s", stored, err, value)
+	}
+	_, body, err := try(ctx, "get", "/get/{key}", nil)
+	if err != nil || !strings.Contains(body, value) {
+		t.Errorf("the page shows %.500s, %v; want %s in it", body, err, value)
+	}
+	broken, err := chromedp.Run(ctx, chromedp.Evaluate[string](`
+		new Promise(resolve => new ReportingObserver(reports => resolve(JSON.stringify(reports)), {types: ["csp-violation"], buffered: true}).observe() || setTimeout(resolve, 1000, ""))
+	`, chromedp.EvalAwaitPromise))
+	if err != nil || broken != "" {
+		t.Errorf("the page breaks its policy: %s, %v", broken, err)
+	}
+}
+
+// try does what a person does with one operation and returns what the page shows. The
+// field without a name is the body.
 func try(ctx context.Context, method, path string, fields map[string]string) (status, body string, err error) {
 	block := fmt.Sprintf(`//div[contains(@class,"opblock-%s")][.//span[@data-path=%q]]`, method, path)
 	live := block + `//table[contains(@class,"live-responses-table")]//tbody`
@@ -94,7 +131,11 @@ func try(ctx context.Context, method, path string, fields map[string]string) (st
 	}
 	for name, value := range fields {
 		field := block + fmt.Sprintf(`//tr[@data-param-name=%q]//input`, name)
-		if err := chromedp.Do(ctx, chromedp.SendKeys(field, value)); err != nil {
+		if name == "" {
+			field = block + `//textarea[contains(@class,"body-param__text")]`
+		}
+		overwrite := fmt.Sprintf("document.evaluate(%q, document, null, 9, null).singleNodeValue.select()", field)
+		if err := chromedp.Do(ctx, chromedp.WaitVisible(field), chromedp.Evaluate[chromedp.Void](overwrite), chromedp.SendKeys(field, value)); err != nil {
 			return "", "", fmt.Errorf("fill in %s: %w", name, err)
 		}
 	}

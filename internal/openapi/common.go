@@ -169,7 +169,7 @@ func keyParameter(document *openapi3.T) *openapi3.ParameterRef {
 		key := openapi3.NewPathParameter("key").WithSchema(openapi3.NewStringSchema().WithMinLength(1)).
 			WithDescription("The key: 1 to 512 bytes of UTF-8 after percent-decoding. Slashes belong to it; control characters do not")
 		key.Example = "app/db/host"
-		document.Components.Parameters = openapi3.ParametersMap{"Key": {Value: key}}
+		document.Components.Parameters = openapi3.ParametersMap{"KeyInPath": {Value: key}}
 	}
-	return &openapi3.ParameterRef{Ref: "#/components/parameters/Key", Value: document.Components.Parameters["Key"].Value}
+	return &openapi3.ParameterRef{Ref: "#/components/parameters/KeyInPath", Value: document.Components.Parameters["KeyInPath"].Value}
 }

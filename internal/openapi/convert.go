@@ -136,6 +136,7 @@ func giveBodies(operation *openapi3.Operation) {
 	}
 	examples, _ := operation.Extensions[bodiesExtension].(map[string]any)
 	delete(operation.Extensions, bodiesExtension)
+	delete(operation.RequestBody.Value.Extensions, "x-originalParamName")
 	for kind, media := range operation.RequestBody.Value.Content {
 		media.Example = examples[kind]
 		if !strings.HasSuffix(kind, "json") {

@@ -21,12 +21,22 @@ func giveTypes(document *openapi3.T) {
 			for _, parameter := range operation.Parameters {
 				giveType(parameter.Value.Schema)
 			}
+			if body := operation.RequestBody; body != nil {
+				giveContentTypes(body.Value.Content)
+			}
 			for _, response := range operation.Responses.Map() {
+				giveContentTypes(response.Value.Content)
 				for _, header := range response.Value.Headers {
 					giveType(header.Value.Schema)
 				}
 			}
 		}
+	}
+}
+
+func giveContentTypes(content openapi3.Content) {
+	for _, media := range content {
+		giveType(media.Schema)
 	}
 }
 
@@ -40,6 +50,8 @@ func giveType(ref *openapi3.SchemaRef) {
 		schema.Format = "int64"
 	case schema.Type.Is(openapi3.TypeNumber):
 		schema.Format = "double"
+	case schema.Type.Is(openapi3.TypeObject) && len(schema.Properties) == 0:
+		schema.WithAnyAdditionalProperties() // else TypeScript takes it for one without members
 	}
 	if _, found := schema.Extensions["x-any"]; found {
 		// No type is any type, null too. Go clients that oapi-codegen makes keep the
