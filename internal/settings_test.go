@@ -17,15 +17,21 @@ import (
 // settings returns those of each program.
 func settings(t *testing.T) map[string]map[string]string {
 	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", "../backend", "../gateway").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	return map[string]map[string]string{
-		"backend": settingsOf(t, filepath.Join(dir, "backend")),
-		"gateway": settingsOf(t, filepath.Join(dir, "gateway")),
+		"backend": settingsOf(t, build(t, "backend")),
+		"gateway": settingsOf(t, build(t, "gateway")),
 		"traefik": settingsOfTraefik(t),
 	}
+}
+
+// build returns one of our programs.
+func build(t *testing.T, name string) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), name)
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../"+name).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
 }
 
 // settingsOf returns what a program lists with --help; "" stands for a default that the

@@ -1,12 +1,14 @@
 package traefik_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // readmeVaries is what differs from run to run: the times in the answers, and how
@@ -14,7 +16,8 @@ import (
 var readmeVaries = regexp.MustCompile(`("timestamp":|"expires_at":|retry: )[\d.]+`)
 
 // TestReadmeTour types the commands of the README's tour on an empty store and
-// compares what comes out, to the letter but for the times.
+// compares what comes out, to the letter but for the times; a key lives as long after
+// its write as the command says.
 func TestReadmeTour(t *testing.T) {
 	newStack(t)
 	for _, step := range readmeTour(t) {
@@ -28,6 +31,34 @@ func TestReadmeTour(t *testing.T) {
 		if got != want {
 			t.Errorf("$ %s\n got %s\nwant %s", step.command, got, want)
 		}
+		checkLife(t, step.command, step.output)
+		checkLife(t, step.command, string(out))
+	}
+}
+
+var readmeTTL = regexp.MustCompile(`[?&]ttl=(\w+)`)
+
+// checkLife fails when a key does not live for the ttl of its command.
+func checkLife(t *testing.T, command, answer string) {
+	t.Helper()
+	ttl := readmeTTL.FindStringSubmatch(command)
+	if ttl == nil {
+		return
+	}
+	want, err := time.ParseDuration(ttl[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var times struct {
+		Timestamp float64
+		ExpiresAt float64 `json:"expires_at"`
+	}
+	if err := json.Unmarshal([]byte(answer), &times); err != nil {
+		t.Fatal(err)
+	}
+	life := time.Duration((times.ExpiresAt - times.Timestamp) * float64(time.Second)).Round(time.Microsecond)
+	if life != want {
+		t.Errorf("$ %s\nshows a key that lives %v: %s", command, life, answer)
 	}
 }
 
