@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"net/url"
 	"strings"
-
-	"kvstore/internal/telemetry"
 )
 
 // A Kind says who answers the requests of a route, and how.
@@ -36,8 +34,7 @@ const (
 // A Route is a path that the gateway knows, or all that begin with a verb. It decides by itself,
 // whatever the method: one that does not go with it is the backend's 405.
 type Route struct {
-	// Label is the path in the OpenAPI document, telemetry.OtherRoute for those that it does
-	// not have.
+	// Label is the path in the OpenAPI document, "" for those that it does not have.
 	Label  string
 	Kind   Kind
 	scope  scope
@@ -73,7 +70,7 @@ var routes = []Route{
 
 // other is the route of all other paths. Without access control it is for the backend to say
 // that there is none.
-var other = &Route{Label: telemetry.OtherRoute}
+var other = &Route{}
 
 // whole has the routes of one path each, verbs the others by what stands before the second slash.
 var whole, verbs = func() (whole, verbs map[string]*Route) {
@@ -87,16 +84,16 @@ var whole, verbs = func() (whole, verbs map[string]*Route) {
 			whole[path] = route
 		}
 		if route.scope == nothing {
-			route.Label = telemetry.OtherRoute
+			route.Label = ""
 		}
 	}
 	return whole, verbs
 }()
 
-// Labels are those of all routes, telemetry.OtherRoute left out.
+// Labels are those of all routes that have one.
 func Labels() (labels []string) {
 	for i := range routes {
-		if routes[i].Label != telemetry.OtherRoute {
+		if routes[i].Label != "" {
 			labels = append(labels, routes[i].Label)
 		}
 	}

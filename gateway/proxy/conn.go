@@ -158,11 +158,11 @@ func (c *conn) readHead() (n int, malformed *wire.Error, err error) {
 		switch {
 		case malformed != nil || n > 0:
 			return n, malformed, nil
-		case time.Since(c.began) > c.p.headerTimeout:
+		case time.Since(c.began) > c.p.cfg.HeaderTimeout:
 			return 0, c.slowHead(), nil
 		}
 		checked = c.in.len()
-		c.readBy.in(c.began, c.p.headerTimeout)
+		c.readBy.in(c.began, c.p.cfg.HeaderTimeout)
 		switch err := c.in.fill(c.Conn, telemetry.MaxHeaderBytes); {
 		case errors.Is(err, errFull):
 			return 0, errLargeHead, nil
@@ -224,7 +224,7 @@ func (c *conn) lighten() {
 func (c *conn) slowHead() *wire.Error {
 	return &wire.Error{
 		Status: http.StatusRequestTimeout,
-		Reason: fmt.Sprintf("headers: did not arrive within %s (KV_HEADER_TIMEOUT)", c.p.headerTimeout),
+		Reason: fmt.Sprintf("headers: did not arrive within %s (KV_HEADER_TIMEOUT)", c.p.cfg.HeaderTimeout),
 	}
 }
 
@@ -255,12 +255,12 @@ func (c *conn) refuse(malformed *wire.Error) bool {
 // KV_WRITE_TIMEOUT loses its connection, with what the system keeps for it.
 func (c *conn) write(b []byte) error {
 	if !c.stream { // endStream sets the deadline of those
-		c.writeBy.in(time.Now(), c.p.writeTimeout)
+		c.writeBy.in(time.Now(), c.p.cfg.WriteTimeout)
 	}
 	_, err := c.Write(b)
 	if isTimeout(err) && !c.stream {
 		c.p.logger.WarnContext(c.context(), "a client does not take its answer; it was cut",
-			"remote", c.RemoteAddr().String(), "KV_WRITE_TIMEOUT", c.p.writeTimeout.String())
+			"remote", c.RemoteAddr().String(), "KV_WRITE_TIMEOUT", c.p.cfg.WriteTimeout.String())
 		c.linger = false
 		c.in = buffer{}
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {

@@ -9,9 +9,12 @@ func (p *Proxy) Clients() int {
 	return len(p.clients.counts)
 }
 
-// Shrink lets go of idle connections to backends as of now.
-func (p *Proxy) Shrink(now time.Time) {
+// Shrink lets go of idle connections to backends as of now, when it did so last at before.
+func (p *Proxy) Shrink(before, now time.Time) {
 	for _, b := range p.pool.backends {
+		b.reserve.mu.Lock()
+		b.reserve.shrunk = before
+		b.reserve.mu.Unlock()
 		b.reserve.shrink(now)
 	}
 }

@@ -106,7 +106,7 @@ func (c *conn) try(up *upstream, rest int64) (again bool, err error) {
 		return false, err
 	}
 	now := time.Now() // to connect may have taken longer than the timeout
-	up.writeBy.in(now, c.p.backendTimeout)
+	up.writeBy.in(now, c.p.cfg.BackendTimeout)
 	if n, err := up.Write(c.out); err != nil {
 		switch {
 		case isTimeout(err):
@@ -124,7 +124,7 @@ func (c *conn) try(up *upstream, rest int64) (again bool, err error) {
 	case c.stream, c.late:
 		up.readBy.none()
 	default:
-		up.readBy.in(now, c.p.backendTimeout)
+		up.readBy.in(now, c.p.cfg.BackendTimeout)
 	}
 	c.res.Status = 0
 	err = c.readAnswer(up)
@@ -225,7 +225,7 @@ func (c *conn) failBody(cause error) bool {
 		return c.answerTooLarge()
 	case isTimeout(cause):
 		return c.answerProblem(problem.New(http.StatusRequestTimeout, "request_timeout",
-			fmt.Sprintf("body: did not arrive within %s (KV_BODY_TIMEOUT)", c.p.bodyTimeout)))
+			fmt.Sprintf("body: did not arrive within %s (KV_BODY_TIMEOUT)", c.p.cfg.BodyTimeout)))
 	case errors.As(cause, &malformed):
 		return c.answerProblem(problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed"))
 	}

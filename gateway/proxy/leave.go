@@ -64,7 +64,7 @@ func (p *Proxy) leave() {
 	p.leaving.Store(true)
 	ticker := time.NewTicker(leaveInterval)
 	defer ticker.Stop()
-	for time.Since(began) < p.drainDelay {
+	for time.Since(began) < p.cfg.DrainDelay {
 		untold, told := p.checkers.state(began.Add(-checkedLately))
 		if untold == 0 && told == 0 {
 			return
@@ -74,7 +74,7 @@ func (p *Proxy) leave() {
 		}
 		<-ticker.C
 	}
-	for settled := time.Now(); time.Since(settled) < settleTime && p.drainDelay > 0; {
+	for settled := time.Now(); time.Since(settled) < settleTime && p.cfg.DrainDelay > 0; {
 		<-ticker.C
 	}
 }

@@ -26,7 +26,8 @@ const (
 )
 
 // clients count what each client has under way, and say when that is too much. A
-// client is an IPv4 address or an IPv6 /64 network, as in Traefik.
+// client is an IPv4 address or an IPv6 /64 network, as in Traefik. Traefik's bound on requests
+// under way is wider and cannot tell watches from others; and not everybody comes through it.
 type clients struct {
 	maxRequests, maxWatchers int
 
@@ -41,8 +42,8 @@ func newClients(cfg Config) *clients {
 	return &clients{maxRequests: cfg.MaxRequestsPerClient, maxWatchers: cfg.MaxWatchersPerClient, counts: map[netip.Addr]*clientCount{}}
 }
 
-// enter counts a request of client, or returns the answer to one too many. Who got
-// nil calls leave.
+// enter counts a request of client, or returns the answer to one too many. Each nil needs a
+// call of leave.
 func (s *clients) enter(client netip.Addr, watch bool) *problem.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +84,7 @@ func (c *conn) counted(serve func() bool) bool {
 	client, watch := c.client(), c.stream
 	if refused := c.p.clients.enter(client, watch); refused != nil {
 		c.p.logger.WarnContext(c.context(), "a client has too much under way", "client", client.String(), "code", refused.Code)
-		c.p.requests.Refused()
+		c.p.cfg.Requests.Refused()
 		return c.answerProblem(refused)
 	}
 	defer c.p.clients.leave(client, watch)
@@ -132,14 +133,14 @@ func (p *Proxy) connectionLimit() int {
 	var files syscall.Rlimit
 	// The Go runtime has raised the soft limit to the hard one.
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur > math.MaxInt32 {
-		return p.maxConnections
+		return p.cfg.MaxConnections
 	}
 	possible := max((int(files.Cur)-otherFiles)/2, 1)
-	if possible >= p.maxConnections {
-		return p.maxConnections
+	if possible >= p.cfg.MaxConnections {
+		return p.cfg.MaxConnections
 	}
 	p.logger.Info("fewer connections than KV_MAX_CONNECTIONS, for want of open files (ulimit -n)",
-		"connections", possible, "KV_MAX_CONNECTIONS", p.maxConnections, "files", files.Cur)
+		"connections", possible, "KV_MAX_CONNECTIONS", p.cfg.MaxConnections, "files", files.Cur)
 	return possible
 }
 
@@ -148,7 +149,7 @@ func (p *Proxy) turnAway(client net.Conn) {
 	select {
 	case p.refusing <- struct{}{}:
 	default:
-		p.requests.Refused()
+		p.cfg.Requests.Refused()
 		client.Close()
 		return
 	}
@@ -159,7 +160,7 @@ func (p *Proxy) turnAway(client net.Conn) {
 
 // refuseSurplus answers whatever the client asks, and ends the connection.
 func (c *conn) refuseSurplus() bool {
-	c.p.requests.Refused()
+	c.p.cfg.Requests.Refused()
 	c.req.KeepAlive = false
 	c.linger = true
 	detail := fmt.Sprintf("The gateway has as many connections as it may have, %d (KV_MAX_CONNECTIONS); nothing was done", c.p.limit)

@@ -58,9 +58,8 @@ type pool struct {
 	turn      atomic.Uint64
 	reporting shared[[]report] // what the backends say of their health
 
-	// What is asked for requests has ctx, and whatever is asked is one of asking.
+	// What is asked for requests ends with ctx, and whatever is asked is one of asking.
 	ctx    context.Context //nolint:containedctx // it is no request's
-	cancel context.CancelFunc
 	asking tasks
 
 	// difference is set while two backends are known to serve different stores.
@@ -69,8 +68,8 @@ type pool struct {
 	mu sync.Mutex // guards every backend's store, and the order of what is logged
 }
 
-func newPool(urls []*url.URL, via string, logger *slog.Logger) *pool {
-	p := &pool{logger: logger, client: newProbeClient(), via: via}
+func newPool(ctx context.Context, urls []*url.URL, via string, logger *slog.Logger) *pool {
+	p := &pool{ctx: ctx, logger: logger, client: newProbeClient(), via: via}
 	for _, u := range urls {
 		p.backends = append(p.backends, &backend{url: u})
 	}
@@ -78,9 +77,8 @@ func newPool(urls []*url.URL, via string, logger *slog.Logger) *pool {
 }
 
 // start probes every backend once and then each on its own at every interval
-// until ctx ends or close is called.
+// until ctx or that of the pool ends.
 func (p *pool) start(ctx context.Context, interval time.Duration) {
-	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(p.ctx, cancel)
 	var first sync.WaitGroup
@@ -106,9 +104,9 @@ func (p *pool) keepProbing(ctx context.Context, b *backend, interval time.Durati
 	}
 }
 
-// close ends what is asked, waits for it, and closes the idle connections.
+// close waits for what is asked, which the end of the context has ended, and closes the idle
+// connections.
 func (p *pool) close() {
-	p.cancel()
 	p.asking.wait()
 	p.client.CloseIdleConnections()
 	for _, b := range p.backends {

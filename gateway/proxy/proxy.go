@@ -78,27 +78,18 @@ type Config struct {
 // A Proxy is the gateway. It is made by New, serves with Serve and is ended by
 // Close.
 type Proxy struct {
-	pool           *pool
-	name           string        // in Via
-	access         *access.Guard // may be nil
-	logger         *slog.Logger
-	maxBody        int64
-	bodyTimeout    time.Duration
-	backendTimeout time.Duration
-	drainTimeout   time.Duration
-	headerTimeout  time.Duration
-	writeTimeout   time.Duration
-	requests       *telemetry.RequestMetrics // nil: none are counted
-	tracer         trace.Tracer              // nil: none are traced
+	cfg     Config // with its defaults
+	logger  *slog.Logger
+	pool    *pool
+	name    string // in Via
+	maxBody int64  // bytes
 
-	retries        atomic.Uint64
-	streams        atomic.Int64
-	drainDelay     time.Duration
-	maxConnections int
-	limit          int // of connections, from when it serves
-	clients        *clients
-	checkers       *checkers
-	refusing       chan struct{} // has one for each client that is turned away
+	retries  atomic.Uint64
+	streams  atomic.Int64
+	limit    int // of connections, from when it serves
+	clients  *clients
+	checkers *checkers
+	refusing chan struct{} // has one for each client that is turned away
 
 	// base is the context of what belongs to no request; cancel ends it in Close.
 	base   context.Context //nolint:containedctx // it is no request's
@@ -123,28 +114,18 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		return nil, errors.New("proxy: no backends")
 	}
 	cfg = withDefaults(cfg)
-	name := newName()
 	p := &Proxy{
-		pool:           newPool(cfg.Backends, name, cfg.Logger),
-		name:           name,
-		access:         cfg.Access,
-		logger:         cfg.Logger,
-		maxBody:        cfg.MaxValueBytes + settings.EnvelopeBytes,
-		bodyTimeout:    cfg.BodyTimeout,
-		backendTimeout: cfg.BackendTimeout,
-		drainTimeout:   cfg.DrainTimeout,
-		headerTimeout:  cfg.HeaderTimeout,
-		writeTimeout:   cfg.WriteTimeout,
-		requests:       cfg.Requests,
-		tracer:         cfg.Tracer,
-		drainDelay:     cfg.DrainDelay,
-		maxConnections: cfg.MaxConnections,
-		clients:        newClients(cfg),
-		checkers:       newCheckers(),
-		refusing:       make(chan struct{}, turnedAway),
-		conns:          map[*conn]struct{}{},
+		cfg:      cfg,
+		logger:   cfg.Logger,
+		name:     newName(),
+		maxBody:  cfg.MaxValueBytes + settings.EnvelopeBytes,
+		clients:  newClients(cfg),
+		checkers: newCheckers(),
+		refusing: make(chan struct{}, turnedAway),
+		conns:    map[*conn]struct{}{},
 	}
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	p.pool = newPool(p.base, cfg.Backends, p.name, cfg.Logger)
 	p.pool.start(ctx, cfg.ProbeInterval)
 	if err := p.pool.differ(); err != nil {
 		p.Close()

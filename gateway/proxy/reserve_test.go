@@ -74,13 +74,13 @@ func TestIdleConnectionsBecomeFewer(t *testing.T) {
 	idle := func() int { return g.proxy.Stats().Backends[0].Idle }
 	eventually(t, "all are answered", func() bool { return idle() == clients })
 	now := time.Now()
-	for _, step := range []struct {
-		after time.Duration
-		want  int
-	}{{4 * time.Second, 200}, {6 * time.Second, 132}, {7 * time.Second, 132}, {12 * time.Second, 98}, {60 * time.Second, 81}, {89 * time.Second, 72}, {100 * time.Second, 0}} {
-		g.proxy.Shrink(now.Add(step.after))
+	for _, step := range []struct{ before, at, want int }{ // seconds, and connections
+		{-9, 4, 200}, {1, 6, 132}, {6, 10, 132}, {6, 12, 98}, {12, 60, 81}, {60, 89, 72}, {89, 100, 0},
+	} {
+		after := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
+		g.proxy.Shrink(after(step.before), after(step.at))
 		if got := idle(); got != step.want {
-			t.Errorf("after %s: %d, want %d", step.after, got, step.want)
+			t.Errorf("after %d s: %d, want %d", step.at, got, step.want)
 		}
 	}
 	if open := g.proxy.Stats().Backends[0].Open; open != 0 {

@@ -27,7 +27,7 @@ func (c *conn) dispatch() bool {
 		return c.answerLoop()
 	case c.surplus && kind != access.Alive:
 		return c.refuseSurplus()
-	case kind == access.Guarded && c.p.access == nil:
+	case kind == access.Guarded && c.p.cfg.Access == nil:
 		kind = access.Hidden
 	}
 	switch kind {
@@ -44,9 +44,9 @@ func (c *conn) dispatch() bool {
 		c.stream, c.late = kind == access.Streamed, kind == access.Guarded
 	}
 	// What has no path needs no right: it is not forwarded.
-	if c.p.access != nil && len(c.req.Target) > 0 {
+	if c.p.cfg.Access != nil && len(c.req.Target) > 0 {
 		var denial *access.Denial
-		if c.grant, denial = c.p.access.Check(c.route, c.req.Fields); denial != nil {
+		if c.grant, denial = c.p.cfg.Access.Check(c.route, c.req.Fields); denial != nil {
 			return c.answerDenial(denial)
 		}
 	}
@@ -66,7 +66,7 @@ func (c *conn) answerDenial(denial *access.Denial) bool {
 func (c *conn) endRevoked() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.up != nil && c.stream && !c.p.access.Holds(c.grant) {
+	if c.up != nil && c.stream && !c.p.cfg.Access.Holds(c.grant) {
 		c.endLocked(errRevoked)
 		_ = c.SetWriteDeadline(longAgo) // the client may be slow
 	}

@@ -56,13 +56,13 @@ func (p *Proxy) drain(stop context.CancelFunc) error {
 		p.connected.Wait()
 		close(ended)
 	}()
-	timer := time.NewTimer(p.drainTimeout)
+	timer := time.NewTimer(p.cfg.DrainTimeout)
 	defer timer.Stop()
 	var err error
 	select {
 	case <-ended:
 	case <-timer.C:
-		err = fmt.Errorf("drain: requests are still in flight after %s", p.drainTimeout)
+		err = fmt.Errorf("drain: requests are still in flight after %s", p.cfg.DrainTimeout)
 		p.each((*conn).abort)
 		<-ended
 	}
@@ -138,7 +138,7 @@ func (p *Proxy) patrol(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			p.each((*conn).watchWhenSlow)
-			if p.access != nil {
+			if p.cfg.Access != nil {
 				p.each((*conn).endRevoked)
 			}
 			for _, b := range p.pool.backends {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"sync/atomic"
@@ -80,17 +81,17 @@ type observation struct {
 
 // observe begins the observation of the request whose head was read.
 func (c *conn) observe() {
-	if c.p.requests == nil && c.p.tracer == nil {
+	if c.p.cfg.Requests == nil && c.p.cfg.Tracer == nil {
 		return
 	}
 	c.seenAs.route, c.seenAs.method = malformedRoute, ""
 	if c.line != noRequest {
-		c.seenAs.route, c.seenAs.method = c.route.Label, telemetry.KnownMethod(string(c.req.Method))
+		c.seenAs.route, c.seenAs.method = cmp.Or(c.route.Label, telemetry.OtherRoute), telemetry.KnownMethod(string(c.req.Method))
 	}
-	if c.p.requests != nil {
-		c.p.requests.Begin()
+	if c.p.cfg.Requests != nil {
+		c.p.cfg.Requests.Begin()
 	}
-	if c.p.tracer != nil {
+	if c.p.cfg.Tracer != nil {
 		c.seenAs.span = c.startSpan()
 	}
 }
@@ -101,9 +102,9 @@ func (c *conn) observed() {
 	if seen.route == "" {
 		return
 	}
-	if c.p.requests != nil {
-		c.p.requests.Route(seen.route).Count(seen.method, c.status, time.Since(c.began), c.stream)
-		c.p.requests.End()
+	if c.p.cfg.Requests != nil {
+		c.p.cfg.Requests.Route(seen.route).Count(seen.method, c.status, time.Since(c.began), c.stream)
+		c.p.cfg.Requests.End()
 	}
 	if seen.span != nil {
 		seen.span.end(c)

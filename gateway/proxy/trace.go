@@ -37,7 +37,7 @@ func (c *conn) startSpan() *span {
 	if method == "" {
 		method = "HTTP"
 	}
-	_, s.server = c.p.tracer.Start(ctx, method, trace.WithTimestamp(c.began), trace.WithSpanKind(trace.SpanKindServer),
+	_, s.server = c.p.cfg.Tracer.Start(ctx, method, trace.WithTimestamp(c.began), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(method), semconv.URLScheme("http")))
 	return s
 }
@@ -46,7 +46,7 @@ func (c *conn) startSpan() *span {
 // head of its answer.
 func (s *span) startClient(c *conn) {
 	ctx := trace.ContextWithSpan(c.p.base, s.server)
-	ctx, s.client = c.p.tracer.Start(ctx, c.seenAs.method, trace.WithSpanKind(trace.SpanKindClient),
+	ctx, s.client = c.p.cfg.Tracer.Start(ctx, c.seenAs.method, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(c.seenAs.method)))
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)

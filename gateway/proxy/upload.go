@@ -30,7 +30,7 @@ type upload struct {
 func (c *conn) startUpload(up *upstream, rest int64) {
 	c.describe() // the head is about to be overwritten
 	c.upload = &upload{done: make(chan struct{})}
-	_ = c.SetReadDeadline(c.began.Add(c.p.bodyTimeout))
+	_ = c.SetReadDeadline(c.began.Add(c.p.cfg.BodyTimeout))
 	c.readBy.stale = true
 	go c.upload.run(c, up, rest)
 }
@@ -64,7 +64,7 @@ func (u *upload) run(c *conn, up *upstream, rest int64) {
 	c.phase = waiting
 	c.turn++
 	if !c.stream {
-		up.readBy.in(time.Now(), c.p.backendTimeout)
+		up.readBy.in(time.Now(), c.p.cfg.BackendTimeout)
 	}
 }
 
@@ -81,7 +81,7 @@ func (c *conn) awaitPart(up *upstream) {
 		up.readBy.none()
 		return
 	}
-	up.readBy.in(time.Now(), c.p.backendTimeout)
+	up.readBy.in(time.Now(), c.p.cfg.BackendTimeout)
 }
 
 func (u *upload) sendPlain(c *conn, up *upstream, rest int64) {
@@ -136,7 +136,7 @@ func (u *upload) sendChunked(c *conn, up *upstream) {
 
 // write sends b to the backend and reports whether it could.
 func (u *upload) write(c *conn, up *upstream, b []byte) bool {
-	up.writeBy.in(time.Now(), c.p.backendTimeout)
+	up.writeBy.in(time.Now(), c.p.cfg.BackendTimeout)
 	n, err := up.Write(b)
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
