@@ -20,9 +20,9 @@ type patchOperation struct { //nolint:unused // for the annotations
 //
 //	@Summary		Compare two versions
 //	@Description	Returns the JSON patch (RFC 6902) that makes version `to` of version `from`, `[]` when they are the same value.
-//	@Description	Numbers differ when their texts do; the order of members does not count. The patch has at most 1000 operations
-//	@Description	and is never longer than the one that replaces the whole value, which is the answer when the versions differ in more.
-//	@Description	It is correct, and not always the shortest there is.
+//	@Description	It names each member and element that changed; elements have the index that they have in `from`.
+//	@Description	Numbers differ when their texts do; the order of members does not count. It has at most 1000 operations. Where the
+//	@Description	versions differ in more, or are not both objects or both arrays, it replaces the whole value.
 //	@ID				getDiff
 //	@Tags			versions
 //	@Produce		application/json-patch+json

@@ -166,7 +166,7 @@ func TestDiff(t *testing.T) {
 	s.do(t, "PUT", "/put/one", `{"value":1}`)
 	s.do(t, "PUT", "/put/two", `{"value":1}`)
 	s.do(t, "PUT", "/put/two", `{"value":2}`)
-	const oneToTwo = `[{"op":"replace","path":"","value":{"a":[0,1,2],"n":12345678901234567891}}]`
+	const oneToTwo = `[{"op":"add","path":"/a/0","value":0},{"op":"replace","path":"/n","value":12345678901234567891}]`
 	for target, want := range map[string]string{
 		"k?from=1&to=2": oneToTwo, "k?to=2": oneToTwo, "k?from=2&to=3": `[]`, "k?to=3": `[]`, "k?from=3&to=3": `[]`,
 		"two": `[{"op":"replace","path":"","value":2}]`, "two?from=2&to=1": `[{"op":"replace","path":"","value":1}]`, "two?from=1": `[{"op":"replace","path":"","value":2}]`,

@@ -78,7 +78,7 @@ func (a *application) apply(o operation) (at pointer, err error) {
 		if err != nil {
 			return o.path, err
 		}
-		if same, err := equal(value, newNode(o.value), 0, sameValue); err != nil || same {
+		if same, err := equal(value, newNode(o.value), 0); err != nil || same {
 			return o.path, err
 		}
 		return o.path, errTestFailed

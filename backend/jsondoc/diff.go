@@ -1,40 +1,49 @@
 package jsondoc
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 )
 
+// maxPatchBytes is how much longer than both texts together a patch may be: a pointer
+// repeats the names above it.
+const maxPatchBytes = 1 << 20
+
 // Diff returns a JSON patch (RFC 6902) that makes to of from: applied by Apply it gives
 // a value with the same members, elements, strings and numbers, these digit for digit.
-// The order of members, which JSON gives no meaning to, it does not tell. The patch is
-// at most as long as the one that replaces the document, and has at most
-// MaxOperations operations. It is [] when there is no difference. Of several members
-// with one name the last counts.
+// The order of members, which JSON gives no meaning to, it does not tell. It is [] when
+// there is no difference. Of several members with one name the last counts.
 //
-// The work is in proportion to the sizes of the texts for each level, up to MaxDepth:
-// of two arrays the elements that are alike at both ends are left out, and the rest is
-// compared one by one. So an insertion or a removal in one place is found; a shortest
-// patch, which would take time in the square of the size, is not looked for.
+// The patch names each member and element that changed, whatever its length. It replaces
+// the whole document only where the two are not both objects or both arrays, where more
+// than MaxOperations operations or maxPatchBytes are needed; and a part of it where
+// MaxDepth ends, or a pointer cannot name the member.
+//
+// What stays of an array is a longest common subsequence; an operation names an element by
+// the index that it has in from. The work is in proportion to the sizes of the texts for
+// each level, up to MaxDepth, and has a fixed bound beyond that (maxSteps). Memory is in
+// proportion to the sizes.
 func Diff(from, to []byte) ([]byte, error) {
 	if !valid(from) || !valid(to) {
 		return nil, notJSON()
 	}
-	whole := append(append([]byte(`[{"op":"replace","path":"","value":`), trim(to)...), "}]"...)
-	d := &difference{patch: []byte{'['}, limit: len(whole) - 1}
-	d.compare(nil, newNode(from), newNode(to), 0)
+	a, b, numbers := newNode(from), newNode(to), numbering{}
+	numbers.number(a, 0)
+	numbers.number(b, 0)
+	d := &difference{patch: []byte{'['}, limit: len(from) + len(to) + maxPatchBytes, steps: maxSteps}
+	d.compare(nil, a, b, 0)
 	if d.full {
-		return whole, nil
+		return append(append([]byte(`[{"op":"replace","path":"","value":`), trim(to)...), "}]"...), nil
 	}
 	return append(d.patch, ']'), nil
 }
 
-// difference collects the operations until they are more than it is worth.
+// difference collects the operations until there are too many.
 type difference struct {
 	patch      []byte
 	operations int
 	limit      int // bytes
+	steps      int // that may still be taken to match elements
 	full       bool
 }
 
@@ -44,15 +53,13 @@ type place struct {
 	above *place // nil for the document
 	token string // escaped
 	size  int    // of the pointer
-	none  bool   // a pointer cannot have a name with half of a surrogate pair
 }
 
 func (p *place) at(token string) *place {
 	token = strings.ReplaceAll(strings.ReplaceAll(token, "~", "~0"), "/", "~1")
-	below := &place{p, token, len(token) + 1, strings.HasPrefix(token, "\xff")}
+	below := &place{p, token, len(token) + 1}
 	if p != nil {
 		below.size += p.size
-		below.none = below.none || p.none
 	}
 	return below
 }
@@ -68,7 +75,7 @@ func (p *place) appendTo(b []byte) []byte {
 
 // add adds one operation, with the text of a value when there is one.
 func (d *difference) add(op string, at *place, value *node) {
-	d.full = d.full || d.operations == MaxOperations || at != nil && (at.none || len(d.patch)+at.size > d.limit)
+	d.full = d.full || d.operations == MaxOperations || at != nil && len(d.patch)+at.size > d.limit
 	if d.full {
 		return
 	}
@@ -84,23 +91,25 @@ func (d *difference) add(op string, at *place, value *node) {
 	d.full = len(d.patch) > d.limit
 }
 
+// compare tells how a became b; both have numbers.
 func (d *difference) compare(at *place, a, b *node, depth int) {
 	switch {
-	case d.full || bytes.Equal(a.text, b.text):
-	case depth == MaxDepth:
-		d.full = true
-	case a.asObject() != nil && b.asObject() != nil:
-		d.objects(at, a.object, b.object, depth+1)
-	case a.asArray() != nil && b.asArray() != nil:
+	case d.full || a.number == b.number:
+	case depth < MaxDepth && a.object != nil && b.object != nil:
+		d.objects(at, a, b, depth+1)
+	case depth < MaxDepth && a.array != nil && b.array != nil:
 		d.arrays(at, a.array.elements, b.array.elements, depth+1)
 	default:
-		if same, err := equal(a, b, 0, bytes.Equal); err != nil || !same {
-			d.add("replace", at, b)
-		}
+		d.add("replace", at, b)
 	}
 }
 
-func (d *difference) objects(at *place, a, b *object, depth int) {
+func (d *difference) objects(at *place, from, to *node, depth int) {
+	a, b := from.object, to.object
+	if a.differsUnnamed(b) || b.differsUnnamed(a) {
+		d.add("replace", at, to)
+		return
+	}
 	for name, value := range a.all {
 		if other := b.get(name); other == nil {
 			d.add("remove", at.at(name), nil)
@@ -115,30 +124,15 @@ func (d *difference) objects(at *place, a, b *object, depth int) {
 	}
 }
 
-func (d *difference) arrays(at *place, a, b []*node, depth int) {
-	start := 0
-	for start < min(len(a), len(b)) && alike(a[start], b[start]) {
-		start++
+// differsUnnamed reports whether a member that no pointer can name, since its name has
+// half of a surrogate pair, is another in other, or not there.
+func (o *object) differsUnnamed(other *object) bool {
+	for name, value := range o.all {
+		if strings.HasPrefix(name, "\xff") {
+			if there := other.get(name); there == nil || value.number != there.number {
+				return true
+			}
+		}
 	}
-	endA, endB := len(a), len(b)
-	for endA > start && endB > start && alike(a[endA-1], b[endB-1]) {
-		endA--
-		endB--
-	}
-	both := min(endA, endB)
-	for i := start; i < both && !d.full; i++ {
-		d.compare(at.item(i), a[i], b[i], depth)
-	}
-	for i := endA - 1; i >= both && !d.full; i-- { // from the end, so that the indices stay
-		d.add("remove", at.item(i), nil)
-	}
-	for i := both; i < endB && !d.full; i++ {
-		d.add("add", at.item(i), b[i])
-	}
-}
-
-// alike reports whether two elements are equal. Those too deep to tell are not.
-func alike(a, b *node) bool {
-	same, err := equal(a, b, 0, bytes.Equal)
-	return err == nil && same
+	return false
 }

@@ -13,7 +13,8 @@
 // A patch is untrusted. It has at most MaxOperations operations, its pointers have at
 // most MaxDepth tokens and merge patches at most MaxDepth objects in one another; what
 // its copies add is bounded by the caller. Texts are opened a level at a time and
-// only where a patch leads, so the work is at most the size of the texts for each level.
+// only where a patch leads, so the work is at most the size of the texts for each level;
+// Diff opens both down to MaxDepth.
 package jsondoc
 
 import (

@@ -20,29 +20,29 @@ func sameValue(a, b []byte) bool {
 }
 
 // equal compares two values: objects whatever the order of their members, strings
-// decoded, numbers by the given function.
-func equal(a, b *node, depth int, numbers func(a, b []byte) bool) (bool, error) {
+// decoded, numbers by their values.
+func equal(a, b *node, depth int) (bool, error) {
 	switch {
 	case a.text != nil && bytes.Equal(a.text, b.text):
 		return true, nil
 	case depth > MaxDepth:
 		return false, errDeep
 	case a.asObject() != nil:
-		return equalObjects(a.object, b.asObject(), depth, numbers)
+		return equalObjects(a.object, b.asObject(), depth)
 	case a.asArray() != nil:
-		return equalArrays(a.array, b.asArray(), depth, numbers)
+		return equalArrays(a.array, b.asArray(), depth)
 	case b.text == nil || b.asObject() != nil || b.asArray() != nil:
 		return false, nil
 	case kind(a.text) == '"' && kind(b.text) == '"':
 		return unquote(a.text) == unquote(b.text), nil
 	case strings.IndexByte("-0123456789", kind(a.text)) >= 0 && strings.IndexByte("-0123456789", kind(b.text)) >= 0:
-		return numbers(a.text, b.text), nil
+		return sameValue(a.text, b.text), nil
 	default:
 		return false, nil
 	}
 }
 
-func equalObjects(a, b *object, depth int, numbers func(a, b []byte) bool) (bool, error) {
+func equalObjects(a, b *object, depth int) (bool, error) {
 	if b == nil || len(a.index) != len(b.index) {
 		return false, nil
 	}
@@ -51,19 +51,19 @@ func equalObjects(a, b *object, depth int, numbers func(a, b []byte) bool) (bool
 		if other == nil {
 			return false, nil
 		}
-		if same, err := equal(a.members[i].value, other, depth+1, numbers); err != nil || !same {
+		if same, err := equal(a.members[i].value, other, depth+1); err != nil || !same {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-func equalArrays(a, b *array, depth int, numbers func(a, b []byte) bool) (bool, error) {
+func equalArrays(a, b *array, depth int) (bool, error) {
 	if b == nil || len(a.elements) != len(b.elements) {
 		return false, nil
 	}
 	for i, element := range a.elements {
-		if same, err := equal(element, b.elements[i], depth+1, numbers); err != nil || !same {
+		if same, err := equal(element, b.elements[i], depth+1); err != nil || !same {
 			return false, err
 		}
 	}

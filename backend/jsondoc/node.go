@@ -8,6 +8,7 @@ type node struct {
 	text   []byte // as it was read; nil once something in it was changed
 	object *object
 	array  *array
+	number int32 // that of a numbering, if it has one
 }
 
 // object has its members in their order.
