@@ -109,7 +109,7 @@ func (a *application) add(p pointer, value *node) error {
 	if array == nil {
 		return fmt.Errorf("%w: a member or element cannot be added to what is neither an object nor an array", errNothing)
 	}
-	i := len(array.elements)
+	i := array.length
 	if token != "-" {
 		if i, err = position(token, i); err != nil {
 			return err
@@ -137,7 +137,7 @@ func (a *application) remove(p pointer) (*node, error) {
 		return value, nil
 	}
 	array := container.asArray()
-	i, err := position(token, len(array.elements)-1)
+	i, err := position(token, array.length-1)
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +162,10 @@ func (a *application) replace(p pointer, value *node) error {
 		return nil
 	}
 	array := container.asArray()
-	i, err := position(token, len(array.elements)-1)
+	i, err := position(token, array.length-1)
 	if err != nil {
 		return err
 	}
-	array.elements[i] = value
+	array.set(i, value)
 	return nil
 }

@@ -98,7 +98,7 @@ func (d *difference) compare(at *place, a, b *node, depth int) {
 	case depth < MaxDepth && a.object != nil && b.object != nil:
 		d.objects(at, a, b, depth+1)
 	case depth < MaxDepth && a.array != nil && b.array != nil:
-		d.arrays(at, a.array.elements, b.array.elements, depth+1)
+		d.arrays(at, a.array.elements(), b.array.elements(), depth+1)
 	default:
 		d.add("replace", at, b)
 	}

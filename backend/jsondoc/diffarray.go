@@ -156,10 +156,9 @@ func likeness(a, b *node) (score int) {
 			}
 		}
 	case a.array != nil && b.array != nil:
-		x, y := a.array.elements, b.array.elements
 		score = 1
-		for i := range min(len(x), len(y), maxLookedAt) {
-			if x[i].number == y[i].number {
+		for i := range min(a.array.length, b.array.length, maxLookedAt) {
+			if a.array.at(i).number == b.array.at(i).number {
 				score += 2
 			}
 		}

@@ -59,11 +59,12 @@ func equalObjects(a, b *object, depth int) (bool, error) {
 }
 
 func equalArrays(a, b *array, depth int) (bool, error) {
-	if b == nil || len(a.elements) != len(b.elements) {
+	if b == nil || a.length != b.length {
 		return false, nil
 	}
-	for i, element := range a.elements {
-		if same, err := equal(element, b.elements[i], depth+1); err != nil || !same {
+	others := b.elements()
+	for i, element := range a.elements() {
+		if same, err := equal(element, others[i], depth+1); err != nil || !same {
 			return false, err
 		}
 	}

@@ -1,7 +1,5 @@
 package jsondoc
 
-import "slices"
-
 // A node is one value of a document that is being changed. It is a text until
 // somebody looks into it.
 type node struct {
@@ -23,9 +21,6 @@ type member struct {
 	text  []byte // the name as it is written
 	value *node
 }
-
-// array has its elements.
-type array struct{ elements []*node }
 
 func newNode(text []byte) *node { return &node{text: trim(text)} }
 
@@ -49,10 +44,11 @@ func (n *node) asArray() *array {
 	if n.array == nil && n.text != nil && kind(n.text) == '[' {
 		var nodes []node // together, since there may be very many
 		walk(n.text, func(_, value []byte) { nodes = append(nodes, node{text: value}) })
-		n.array = &array{make([]*node, len(nodes))}
+		elements := make([]*node, len(nodes))
 		for i := range nodes {
-			n.array.elements[i] = &nodes[i]
+			elements[i] = &nodes[i]
 		}
+		n.array = newArray(elements)
 	}
 	return n.array
 }
@@ -90,9 +86,6 @@ func (o *object) remove(name string) {
 	}
 }
 
-func (a *array) insert(i int, value *node) { a.elements = slices.Insert(a.elements, i, value) }
-func (a *array) remove(i int)              { a.elements = slices.Delete(a.elements, i, i+1) }
-
 // appendTo appends the text of the node.
 func (n *node) appendTo(b []byte) []byte {
 	switch {
@@ -115,10 +108,12 @@ func (n *node) appendTo(b []byte) []byte {
 		return append(b, '}')
 	default:
 		b = append(b, '[')
-		for i, element := range n.array.elements {
-			if i > 0 {
+		first := true
+		for element := range n.array.all {
+			if !first {
 				b = append(b, ',')
 			}
+			first = false
 			b = element.appendTo(b)
 		}
 		return append(b, ']')

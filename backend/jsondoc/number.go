@@ -19,9 +19,9 @@ func (n numbering) number(v *node, depth int) {
 	case v.asObject() != nil:
 		form = n.members(v.object, depth)
 	case v.asArray() != nil:
-		form = make([]byte, 1, 1+4*len(v.array.elements))
+		form = make([]byte, 1, 1+4*v.array.length)
 		form[0] = '['
-		for _, element := range v.array.elements {
+		for element := range v.array.all {
 			n.number(element, depth+1)
 			form = appendNumber(form, element.number)
 		}

@@ -62,11 +62,11 @@ func (n *node) child(token string) (*node, error) {
 	if array == nil {
 		return nil, fmt.Errorf("%w: %s is looked for in what is neither an object nor an array", errNothing, quote(token))
 	}
-	i, err := position(token, len(array.elements)-1)
+	i, err := position(token, array.length-1)
 	if err != nil {
 		return nil, err
 	}
-	return array.elements[i], nil
+	return array.at(i), nil
 }
 
 // position parses an index of an array that is at most last.
