@@ -15,7 +15,7 @@ type traefikSide struct{ *programs }
 func (s *traefikSide) name() string { return "traefik" }
 
 func (s *traefikSide) about() string {
-	return "the whole service: Traefik with the files of the repository (access log of failures, limits, headers) in front of gateway and backend"
+	return "the whole service: Traefik with the files of the repository in front of gateway and backend"
 }
 
 func (s *traefikSide) version(context.Context) (string, error) {

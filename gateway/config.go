@@ -37,6 +37,7 @@ type config struct {
 	bodyTimeout    time.Duration
 	writeTimeout   time.Duration
 
+	rateLimit, rateBurst                       int
 	maxRequestsPerClient, maxWatchersPerClient int
 
 	logLevel    string
@@ -132,6 +133,10 @@ func addressOf(host string) netip.Addr {
 func (cfg *config) limits(set *settings.Set) {
 	set.Int(&cfg.maxConnections, "max-connections", "connections", 16_384, 1, most,
 		"most connections of clients at once, idle ones too; more get 503")
+	set.Int(&cfg.rateLimit, "rate-limit", "requests", 50_000, 0, most,
+		"most requests of one client address in a second, on average; more get 429; 0 means no limit")
+	set.Int(&cfg.rateBurst, "rate-burst", "requests", 100_000, 1, most,
+		"most requests of one client address at once, above that average")
 	set.Int(&cfg.maxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
 		"most requests of one client address under way at once, /watch included; more get 429")
 	set.Int(&cfg.maxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,

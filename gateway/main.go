@@ -74,6 +74,8 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 		BodyTimeout:    cfg.bodyTimeout,
 		WriteTimeout:   cfg.writeTimeout,
 
+		RateLimit:            cfg.rateLimit,
+		RateBurst:            cfg.rateBurst,
 		MaxRequestsPerClient: cfg.maxRequestsPerClient,
 		MaxWatchersPerClient: cfg.maxWatchersPerClient,
 	})

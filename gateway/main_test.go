@@ -122,7 +122,7 @@ func TestRunPrints(t *testing.T) {
 	for flag, want := range map[string][]string{
 		"--version": {"gateway dev (", ")\n"},
 		"--help": {"KV_GATEWAY_ADDR", "127.0.0.1:8001", "KV_BACKENDS", "http://127.0.0.1:8080", "KV_BACKEND_TIMEOUT", "30s",
-			"KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_CONNECTIONS", "KV_MAX_REQUESTS_PER_CLIENT", "KV_MAX_WATCHERS_PER_CLIENT", "KV_DRAIN_DELAY", "KV_LOG_LEVEL", "KV_LOG_FORMAT", "healthcheck"},
+			"KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_CONNECTIONS", "KV_RATE_LIMIT", "KV_RATE_BURST", "KV_MAX_REQUESTS_PER_CLIENT", "KV_MAX_WATCHERS_PER_CLIENT", "KV_DRAIN_DELAY", "KV_LOG_LEVEL", "KV_LOG_FORMAT", "healthcheck"},
 	} {
 		var stdout bytes.Buffer
 		// Mistakes do not stand in the way.

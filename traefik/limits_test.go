@@ -1,6 +1,7 @@
 package traefik_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strings"
@@ -32,13 +33,17 @@ func TestLimitsOfOneClient(t *testing.T) {
 	})
 }
 
-// Traefik's rate limit tells when to try again.
+// Who sends more than the rate limit allows is told when to try again, whoever it says
+// that it is.
 func TestRateLimitTellsWhen(t *testing.T) {
-	newTraefikFor(t, func(http.ResponseWriter, *http.Request) {}, "KV_RATE_LIMIT=1", "KV_RATE_BURST=5")
+	newStack(t, "KV_RATE_LIMIT=1", "KV_RATE_BURST=5")
 	eventually(t, "a client over its rate gets 429", func() error {
-		answer := get(t, "/")
+		answer := request(t, webAddress, http.MethodGet, "/cache/stats", http.Header{"X-Forwarded-For": {rand.Text()}}, "")
 		if answer.status != http.StatusTooManyRequests || answer.header.Get("Retry-After") == "" {
 			return fmt.Errorf("status %d, Retry-After %q", answer.status, answer.header.Get("Retry-After"))
+		}
+		if p := answer.wantProblem(t, http.StatusTooManyRequests); p.Code != "too_many_requests" || !strings.Contains(p.Detail, "KV_RATE_LIMIT") {
+			t.Errorf("%+v", p)
 		}
 		return nil
 	})

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// However a client mistreats its token, no log has it: not Traefik's, which has a line
-// for each request that fails, and not those of the others at their lowest level.
+// However a client mistreats its token, no log has it: not Traefik's, when it is on,
+// and not those of the others at their lowest level.
 func TestNoLogHasATokenOfTheURL(t *testing.T) {
 	file := tokenFile(filepath.Join(t.TempDir(), "tokens.yml"))
 	secret := file.add(t, "ci", "read,write:")
-	s := startStack(t, "KV_TOKENS_FILE="+string(file), "KV_LOG_LEVEL=debug")
+	s := startStack(t, "KV_TOKENS_FILE="+string(file), "KV_LOG_LEVEL=debug", "KV_ACCESS_LOG=true")
 	s.waitHealthy(t)
 	send := func(header http.Header, target string, status int) {
 		t.Helper()
@@ -40,7 +40,8 @@ func TestNoLogHasATokenOfTheURL(t *testing.T) {
 	}
 	request(t, webAddress, http.MethodGet, "/get/logged", nil, "")
 	s.traefik.stop(t) // and so flushes its log
-	if len(s.traefik.log.lines("/get/logged")) != 1 || len(s.gateway.log.lines("access_token=kv_...")) == 0 {
+	if len(s.traefik.log.lines(`"DownstreamStatus":401`)) == 0 || len(s.traefik.log.lines("/get/")) > 0 ||
+		len(s.gateway.log.lines("/get/logged")) != 1 || len(s.gateway.log.lines("access_token=...")) == 0 || len(s.gateway.log.lines("/get/kv_...")) == 0 {
 		t.Error("the logs do not have what they should")
 	}
 	for _, p := range s.processes() {

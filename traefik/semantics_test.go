@@ -162,7 +162,7 @@ func TestDocumentation(t *testing.T) {
 }
 
 func TestRequestID(t *testing.T) {
-	s := newStack(t, "KV_LOG_LEVEL=debug")
+	s := newStack(t, "KV_LOG_LEVEL=debug", "KV_ACCESS_LOG=true")
 	put(t, "k", "1").wantStatus(t, http.StatusOK)
 	t.Run("the caller's is kept", func(t *testing.T) {
 		for hop, address := range s.addresses() {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"kvstore/gateway/proxy"
 )
@@ -19,6 +20,42 @@ func TestClientsAreForgotten(t *testing.T) {
 			t.Fatalf("%s %s", response.Status, body)
 		}
 	}
+	eventually(t, "nobody is counted", func() bool { return g.proxy.Clients() == 0 })
+}
+
+// A client may send so many at once and then so many in a second, whatever becomes of
+// them; others are not touched, and nor is a health check.
+func TestRateLimit(t *testing.T) {
+	const limit, burst = 2, 5
+	g := start(t, func(c *proxy.Config) { c.RateLimit, c.RateBurst = limit, burst }, newBackend(t, "s", func(http.ResponseWriter, *http.Request) {}).URL)
+	ask := func(target, from string) (*http.Response, string) {
+		return g.send(t, "GET "+target+" HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: "+from+"\r\n\r\n")
+	}
+	began := time.Now()
+	passed, targets := 0, []string{"/get/k", "/metrics", "/health", "/watch?"}
+	for i := range 20 {
+		response, body := ask(targets[i%len(targets)], "192.0.2.1")
+		if response.StatusCode != http.StatusTooManyRequests {
+			passed++
+			continue
+		}
+		wantTooMany(t, response, body, http.StatusTooManyRequests, "too_many_requests", "KV_RATE_LIMIT")
+	}
+	if most := burst + int(limit*time.Since(began).Seconds()) + 1; passed < burst || passed > most {
+		t.Errorf("%d requests passed, want %d to %d", passed, burst, most)
+	}
+	for _, c := range [][2]string{{"/get/k", "192.0.2.2"}, {"/healthz", "192.0.2.1"}} {
+		if response, body := ask(c[0], c[1]); response.StatusCode != http.StatusOK {
+			t.Errorf("%s of %s: %s %s", c[0], c[1], response.Status, body)
+		}
+	}
+	if n := g.log.count("a client sends too much", "client=192.0.2.1"); n == 0 {
+		t.Error("the log does not tell")
+	}
+	eventually(t, "the client may send again", func() bool {
+		response, _ := ask("/get/k", "192.0.2.1")
+		return response.StatusCode == http.StatusOK
+	})
 	eventually(t, "nobody is counted", func() bool { return g.proxy.Clients() == 0 })
 }
 

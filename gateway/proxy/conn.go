@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -69,11 +69,13 @@ type conn struct {
 // An exchange is what belongs to one request.
 type exchange struct {
 	began  time.Time
+	who    netip.Addr // sends it, once that was asked
 	req    wire.Request
 	res    wire.Response
 	id     string
 	line   string // method and target for the log, once req has lost them
 	toHEAD bool
+	secure bool // the client came over TLS
 	// unread says that a part of the body is still to be read from the client.
 	unread bool
 	broken bool // the request could not be sent whole
@@ -136,6 +138,7 @@ func (c *conn) serveOne() bool {
 	c.unread = c.req.Length != 0
 	c.toHEAD = string(c.req.Method) == http.MethodHead
 	c.route = access.Find(c.req.Path())
+	c.secure = cameOverTLS(c.req.Fields)
 	c.observe()
 	return c.dispatch()
 }
@@ -293,27 +296,4 @@ func (c *conn) ended() {
 		c.logRequest()
 	}
 	c.observed()
-}
-
-// logRequest logs each request at debug level and each answer of 500 and above at
-// warn level.
-func (c *conn) logRequest() {
-	level := slog.LevelDebug
-	if c.status >= http.StatusInternalServerError && c.line != noRequest {
-		level = slog.LevelWarn
-	}
-	if !c.p.logger.Enabled(c.p.base, level) {
-		return
-	}
-	method, uri, _ := bytes.Cut([]byte(c.describe()), []byte(" "))
-	c.p.logger.Log(c.context(), level, "request", "method", string(method), "uri", telemetry.WithoutTokens(string(uri)),
-		"status", c.status, "duration_us", time.Since(c.began).Microseconds(), "remote", c.RemoteAddr().String())
-}
-
-// describe returns the method and the target of the request.
-func (c *conn) describe() string {
-	if c.line == "" {
-		c.line = string(c.req.Method) + " " + string(c.req.Target)
-	}
-	return c.line
 }

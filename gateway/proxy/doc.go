@@ -7,7 +7,8 @@
 //     section 7.6.1), the X-Forwarded ones and Via, which gain this hop, and
 //     X-Request-Id, which every answer carries exactly once, and Authorization,
 //     which ends here: what a backend is told of the bearer comes from package
-//     access, and clients cannot say it.
+//     access, and clients cannot say it. What tells browsers how careful to be is
+//     the same in every answer, whoever made it.
 //   - What two readers might understand differently is refused and never sent on;
 //     package wire says what that is. The lengths of bodies are told anew, by what
 //     was understood.

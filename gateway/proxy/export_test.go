@@ -2,6 +2,8 @@ package proxy
 
 import "time"
 
+const SlowRequest time.Duration = slowRequest
+
 // Clients is how many clients are counted.
 func (p *Proxy) Clients() int {
 	p.clients.mu.Lock()

@@ -25,21 +25,77 @@ const (
 	otherFiles = 128
 )
 
-// clients count what each client has under way, and say when that is too much. A
-// client is an IPv4 address or an IPv6 /64 network, as in Traefik. Traefik's bound on requests
-// under way is wider and cannot tell watches from others; and not everybody comes through it.
+// clients count what each client sends and has under way, and say when that is too
+// much. A client is an IPv4 address or an IPv6 /64 network. Traefik could do nearly the
+// same, but at more cost, without a word in its answer that says why, and without telling
+// watches from others; and not everybody comes through it.
 type clients struct {
+	rateLimit                int
 	maxRequests, maxWatchers int
+	// pace is how far each request moves a client's clock ahead, and lead how far ahead
+	// that may be.
+	pace, lead time.Duration
 
 	mu     sync.Mutex // guards counts
 	counts map[netip.Addr]*clientCount
 }
 
 // clientCount is what one client has under way; requests has the watches too.
-type clientCount struct{ requests, watchers int }
+type clientCount struct {
+	requests, watchers int
+	clock              time.Time // what was asked for up to now, at the limit's rate
+}
 
 func newClients(cfg Config) *clients {
-	return &clients{maxRequests: cfg.MaxRequestsPerClient, maxWatchers: cfg.MaxWatchersPerClient, counts: map[netip.Addr]*clientCount{}}
+	s := &clients{
+		rateLimit:   cfg.RateLimit,
+		maxRequests: cfg.MaxRequestsPerClient,
+		maxWatchers: cfg.MaxWatchersPerClient,
+		counts:      map[netip.Addr]*clientCount{},
+	}
+	if cfg.RateLimit > 0 {
+		s.pace = time.Second / time.Duration(cfg.RateLimit)
+		s.lead = s.pace * time.Duration(cfg.RateBurst-1)
+	}
+	return s
+}
+
+// countLocked returns what is counted of client.
+func (s *clients) countLocked(client netip.Addr) *clientCount {
+	count := s.counts[client]
+	if count == nil {
+		count = &clientCount{}
+		s.counts[client] = count
+	}
+	return count
+}
+
+// admit counts a request of client that came at now, and reports whether its rate
+// allows it.
+func (s *clients) admit(client netip.Addr, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := s.countLocked(client)
+	if count.clock.Before(now) {
+		count.clock = now
+	}
+	if count.clock.Sub(now) > s.lead {
+		return false
+	}
+	count.clock = count.clock.Add(s.pace)
+	return true
+}
+
+// forget lets go of those who have nothing under way and whose rate is as if they had
+// never come.
+func (s *clients) forget(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for client, count := range s.counts {
+		if count.requests == 0 && !count.clock.After(now) {
+			delete(s.counts, client)
+		}
+	}
 }
 
 // enter counts a request of client, or returns the answer to one too many. Each nil needs a
@@ -47,11 +103,8 @@ func newClients(cfg Config) *clients {
 func (s *clients) enter(client netip.Addr, watch bool) *problem.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	count := s.counts[client]
+	count := s.countLocked(client)
 	switch {
-	case count == nil:
-		count = &clientCount{}
-		s.counts[client] = count
 	case watch && count.watchers >= s.maxWatchers:
 		return problem.New(http.StatusTooManyRequests, "too_many_watchers", fmt.Sprintf(
 			"Your address has %d streams of /watch open, which is the limit for each client (KV_MAX_WATCHERS_PER_CLIENT)", s.maxWatchers))
@@ -74,18 +127,31 @@ func (s *clients) leave(client netip.Addr, watch bool) {
 	if watch {
 		count.watchers--
 	}
-	if count.requests == 0 {
-		delete(s.counts, client)
-	}
+}
+
+// overRate counts the request, and reports whether its client sends more than its rate
+// allows.
+func (c *conn) overRate() bool {
+	return c.p.clients.pace > 0 && !c.p.clients.admit(c.client(), c.began)
+}
+
+func (c *conn) refuseOverRate() bool {
+	return c.refuseClient("a client sends too much", problem.New(http.StatusTooManyRequests, "too_many_requests", fmt.Sprintf(
+		"Your address sends more than %d requests per second, which is the limit for each client (KV_RATE_LIMIT); nothing was done", c.p.clients.rateLimit)))
+}
+
+// refuseClient answers a request that is one too many of its client.
+func (c *conn) refuseClient(message string, refused *problem.Problem) bool {
+	c.p.logger.WarnContext(c.context(), message, "client", c.client().String(), "code", refused.Code)
+	c.p.cfg.Requests.Refused()
+	return c.answerProblem(refused)
 }
 
 // counted answers the request with serve unless its client has too much under way.
 func (c *conn) counted(serve func() bool) bool {
 	client, watch := c.client(), c.stream
 	if refused := c.p.clients.enter(client, watch); refused != nil {
-		c.p.logger.WarnContext(c.context(), "a client has too much under way", "client", client.String(), "code", refused.Code)
-		c.p.cfg.Requests.Refused()
-		return c.answerProblem(refused)
+		return c.refuseClient("a client has too much under way", refused)
 	}
 	defer c.p.clients.leave(client, watch)
 	return serve()
@@ -96,6 +162,13 @@ func (c *conn) counted(serve func() bool) bool {
 // Traefik is, and else the peer itself. What stands further in front in that header
 // anybody may have written.
 func (c *conn) client() netip.Addr {
+	if !c.who.IsValid() {
+		c.who = c.findClient()
+	}
+	return c.who
+}
+
+func (c *conn) findClient() netip.Addr {
 	peer, err := netip.ParseAddr(c.ip)
 	if err != nil {
 		return netip.Addr{} // no TCP: all are one

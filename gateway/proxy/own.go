@@ -69,6 +69,7 @@ func (c *conn) answer(a answer) bool {
 	to = append(to, "\r\n"...)
 	to = append(to, a.header...)
 	to = wire.AppendField(to, requestIDHeader, c.id)
+	to = c.appendSecurity(to)
 	to = appendLength(to, int64(len(a.body)))
 	to = c.appendConnection(to, keep)
 	to = append(to, "\r\n"...)

@@ -64,6 +64,9 @@ type Config struct {
 	DrainDelay time.Duration
 	// MaxConnections bounds the clients' connections. 0 means 16,384.
 	MaxConnections int
+	// RateLimit is how many requests one client may send in a second, on average, and
+	// RateBurst how many at once above that. A RateLimit of 0 is none.
+	RateLimit, RateBurst int
 	// MaxRequestsPerClient bounds what one client has under way at once, watches
 	// included, and MaxWatchersPerClient its watches. 0 means 4,000 and 1,000.
 	MaxRequestsPerClient, MaxWatchersPerClient int
@@ -144,6 +147,7 @@ func withDefaults(cfg Config) Config {
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, defaultWriteTimeout)
 	cfg.DrainDelay = cmp.Or(cfg.DrainDelay, defaultDrainDelay)
 	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, defaultMaxConnections)
+	cfg.RateBurst = max(cfg.RateBurst, 1)
 	cfg.MaxRequestsPerClient = cmp.Or(cfg.MaxRequestsPerClient, defaultMaxRequestsPerClient)
 	cfg.MaxWatchersPerClient = cmp.Or(cfg.MaxWatchersPerClient, defaultMaxWatchersPerClient)
 	return cfg

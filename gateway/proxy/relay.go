@@ -60,6 +60,7 @@ func (c *conn) appendAnswer(to []byte, keep, none bool) []byte {
 		to = append(time.Now().UTC().AppendFormat(append(to, "Date: "...), http.TimeFormat), "\r\n"...)
 	}
 	to = wire.AppendField(to, requestIDHeader, c.id)
+	to = c.appendSecurity(to)
 	switch {
 	case res.HasLength() && res.Status != http.StatusNoContent:
 		to = appendLength(to, res.Length)
@@ -94,7 +95,8 @@ func appendInterim(to []byte, res *wire.Response) []byte {
 	return append(appendEndToEnd(appendStatus(to, res), res), "\r\n"...)
 }
 
-// appendEndToEnd appends the headers that are not of the backend's connection.
+// appendEndToEnd appends the headers that are not of the backend's connection, nor
+// said by the gateway in every answer.
 func appendEndToEnd(to []byte, res *wire.Response) []byte {
 	for i := range res.Fields {
 		switch field := &res.Fields[i]; field.Kind {
@@ -103,7 +105,7 @@ func appendEndToEnd(to []byte, res *wire.Response) []byte {
 			if !field.Named {
 				to = wire.AppendField(to, field.Name, field.Value)
 			}
-		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Connection, wire.HopByHop, wire.RequestID, wire.Internal:
+		case wire.Host, wire.ContentLength, wire.TransferEncoding, wire.Connection, wire.HopByHop, wire.RequestID, wire.Internal, wire.Security:
 		}
 	}
 	return to

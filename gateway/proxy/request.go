@@ -23,7 +23,7 @@ func appendRequest(to []byte, r *wire.Request, name, id, clientIP string, bearer
 	for i := range r.Fields {
 		field := &r.Fields[i]
 		switch field.Kind {
-		case wire.Plain:
+		case wire.Plain, wire.Security:
 			if field.Named || s.replaces(field.Name) {
 				continue
 			}

@@ -27,6 +27,8 @@ func (c *conn) dispatch() bool {
 		return c.answerLoop()
 	case c.surplus && kind != access.Alive:
 		return c.refuseSurplus()
+	case kind != access.Alive && c.overRate():
+		return c.refuseOverRate()
 	case kind == access.Guarded && c.p.cfg.Access == nil:
 		kind = access.Hidden
 	}

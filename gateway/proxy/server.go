@@ -141,6 +141,7 @@ func (p *Proxy) patrol(ctx context.Context) {
 			if p.cfg.Access != nil {
 				p.each((*conn).endRevoked)
 			}
+			p.clients.forget(now)
 			for _, b := range p.pool.backends {
 				b.reserve.shrink(now)
 			}

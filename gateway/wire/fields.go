@@ -35,6 +35,8 @@ const (
 	Authorization
 	// Internal are those that the gateway tells its backends of the bearer of a token.
 	Internal
+	// Security are those of an answer that tell browsers what not to do.
+	Security
 )
 
 // A Field is one header line.
@@ -68,7 +70,7 @@ type special struct {
 }
 
 // specials are the names with a kind, in lower case, by their length.
-var specials = func() (table [20][]special) {
+var specials = func() (table [26][]special) {
 	for _, s := range []special{
 		{"host", Host}, {"content-length", ContentLength}, {"transfer-encoding", TransferEncoding},
 		{"connection", Connection}, {"expect", Expect}, {"trailer", HopByHop}, {"date", Date},
@@ -78,6 +80,8 @@ var specials = func() (table [20][]special) {
 		{"x-forwarded-host", ForwardedHost}, {"x-forwarded-proto", ForwardedProto},
 		{"authorization", Authorization}, {"x-kv-author", Internal},
 		{"x-kv-read-prefixes", Internal}, {"x-kv-write-prefixes", Internal},
+		{"x-content-type-options", Security}, {"x-frame-options", Security}, {"referrer-policy", Security},
+		{"permissions-policy", Security}, {"strict-transport-security", Security},
 	} {
 		table[len(s.name)] = append(table[len(s.name)], s)
 	}
@@ -265,7 +269,7 @@ func frame(fields []Field) (framing, *Error) {
 				return f, err
 			}
 		case Plain, Host, Expect, HopByHop, Date, RequestID, ForwardedFor, ForwardedHost, ForwardedProto,
-			Authorization, Internal:
+			Authorization, Internal, Security:
 		}
 	}
 	if f.chunked && f.length != noLength {
@@ -305,7 +309,7 @@ func (f *framing) connection(value []byte, fields []Field) *Error {
 			f.persists = true
 		default:
 			for i := range fields {
-				if fields[i].Kind == Plain && len(fields[i].Name) == len(option) && bytes.EqualFold(fields[i].Name, option) {
+				if (fields[i].Kind == Plain || fields[i].Kind == Security) && len(fields[i].Name) == len(option) && bytes.EqualFold(fields[i].Name, option) {
 					fields[i].Named = true
 				}
 			}
