@@ -132,6 +132,41 @@ func TestWritesAreNotSentTwice(t *testing.T) {
 	}
 }
 
+// The Go transport in Traefik takes a request with one of these headers for one that
+// may be sent twice, if it has no body and the connection that it was sent on was kept
+// from before and broke. So the headers end at Traefik.
+func TestIdempotencyKeysSendNothingTwice(t *testing.T) {
+	var sent, keys atomic.Int32
+	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" || r.URL.Path == "/warm" {
+			return
+		}
+		sent.Add(1)
+		if len(r.Header["Idempotency-Key"])+len(r.Header["X-Idempotency-Key"]) > 0 {
+			keys.Add(1)
+		}
+		panic(http.ErrAbortHandler) // cuts the connection
+	})
+	want := 0
+	for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPatch} {
+		for _, header := range []http.Header{
+			{"Idempotency-Key": {"1"}}, {"X-Idempotency-Key": {"1"}}, {"idempotency-key": {""}}, {"Idempotency-Key": {"1"}, "X-Idempotency-Key": {"2"}},
+		} {
+			for _, target := range []string{"/delete/k", "/metrics"} {
+				get(t, "/warm").wantStatus(t, http.StatusOK) // leaves an idle connection
+				request(t, webAddress, method, target, header, "").wantStatus(t, http.StatusBadGateway)
+				want++
+			}
+		}
+	}
+	if got := int(sent.Load()); got != want {
+		t.Errorf("the gateway has got %d writes, want %d", got, want)
+	}
+	if got := keys.Load(); got != 0 {
+		t.Errorf("%d of them had such a header", got)
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	const policy = "sandbox; default-src 'none'"
 	arrived := make(chan http.Header, 1)
