@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -111,6 +113,61 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 				arrived <- struct{}{}
 			}
 		})
+	}
+}
+
+// More clients than a limit of idle connections is likely to have: all are answered, and
+// what they were sent on is used again.
+func TestManyClientsAtOnce(t *testing.T) {
+	const clients, rounds = 1500, 3
+	var arrived, dialed atomic.Int32
+	var gates [rounds]chan struct{} // closed when all requests of the round have arrived
+	for i := range gates {
+		gates[i] = make(chan struct{})
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/get/k" {
+			return
+		}
+		n := int(arrived.Add(1)) - 1
+		gate := gates[n/clients]
+		if n%clients == clients-1 {
+			close(gate)
+		}
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+		}
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dialed.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	newTraefikFor(t, http.NotFound, "KV_GATEWAY_URL="+server.URL)
+	var answered atomic.Int32
+	var group sync.WaitGroup
+	for range clients {
+		connection := dialWeb(t)
+		group.Go(func() {
+			reader := bufio.NewReader(connection)
+			for range rounds {
+				fmt.Fprint(connection, "GET /get/k HTTP/1.1\r\nHost: h\r\n\r\n")
+				answer, err := http.ReadResponse(reader, nil)
+				if err != nil || answer.StatusCode != http.StatusOK {
+					t.Errorf("%v, %v", answer, err)
+					return
+				}
+				_ = answer.Body.Close()
+				answered.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if answered.Load() != clients*rounds || dialed.Load() > clients+clients/10 {
+		t.Errorf("%d requests were answered, over %d connections", answered.Load(), dialed.Load())
 	}
 }
 
