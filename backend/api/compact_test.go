@@ -16,10 +16,11 @@ func TestCompact(t *testing.T) {
 		s.do(t, "PUT", "/put/k", `{"value":"`+strings.Repeat("x", 900)+`"}`)
 	}
 	for pruned := 1; pruned > 0; {
-		var err error
-		if pruned, err = s.db.Prune(t.Context(), "k", database.Retention{MaxVersions: 1}, 256); err != nil {
+		done, err := s.db.Prune(t.Context(), []string{"k"}, database.Retention{MaxVersions: 1}, 256)
+		if err != nil {
 			t.Fatal(err)
 		}
+		pruned = done.Versions
 	}
 	var freed, steps int64
 	for free := int64(1); free > 0; steps++ {

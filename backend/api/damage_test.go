@@ -96,7 +96,7 @@ func stockForDamage(t *testing.T, path string, keys []string, random *rand.Rand)
 		}
 	}
 	for _, key := range keys[:3] {
-		if _, err := s.db.Prune(t.Context(), key, database.Retention{MaxVersions: 9}, 100); err != nil {
+		if _, err := s.db.Prune(t.Context(), []string{key}, database.Retention{MaxVersions: 9}, 100); err != nil {
 			t.Fatal(err)
 		}
 	}

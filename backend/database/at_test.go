@@ -27,7 +27,7 @@ func TestAtAgainstScan(t *testing.T) {
 		oldest := 1
 		if random.IntN(2) == 0 {
 			kept := 1 + random.IntN(length)
-			if _, err := db.Prune(t.Context(), key, database.Retention{MaxVersions: int64(kept)}, length); err != nil {
+			if _, err := db.Prune(t.Context(), []string{key}, database.Retention{MaxVersions: int64(kept)}, length); err != nil {
 				t.Fatal(err)
 			}
 			oldest = length - kept + 1

@@ -81,7 +81,7 @@ func TestEventsGone(t *testing.T) {
 	}
 	want(kv.AllKeys(), 0, 0, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 	for _, key := range []string{"hot", "hot/x"} { // keep 8 and 9
-		if _, err := db.Prune(t.Context(), key, database.Retention{MaxVersions: 1}, 10); err != nil {
+		if _, err := db.Prune(t.Context(), []string{key}, database.Retention{MaxVersions: 1}, 10); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -134,13 +134,6 @@ const GoneKeys = goneKeys
 
 // Prune removes all versions of key but the latest.
 func (t *Tx) Prune(key string) error {
-	heads, err := t.Heads([]string{key})
-	if err != nil {
-		return err
-	}
-	rows, err := t.prunable(key, heads[key], Retention{MaxVersions: 1}, goneKeys)
-	if err != nil {
-		return err
-	}
-	return t.remove(key, heads[key], rows)
+	_, err := t.prune([]string{key}, Retention{MaxVersions: 1}, goneKeys)
+	return err
 }

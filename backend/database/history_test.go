@@ -83,7 +83,7 @@ func TestHistoryPages(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	write(t, db, versionsOf("k", 12)...)
 	const oldest, latest = 4, 12
-	if _, err := db.Prune(t.Context(), "k", database.Retention{MaxVersions: latest - oldest + 1}, 100); err != nil {
+	if _, err := db.Prune(t.Context(), []string{"k"}, database.Retention{MaxVersions: latest - oldest + 1}, 100); err != nil {
 		t.Fatal(err)
 	}
 	bounds := []int64{0, 1, 2, 3, 4, 5, 8, 11, 12, 13, 14, 100, math.MaxInt64}

@@ -32,10 +32,13 @@ func newInsert(table, columns, conflict string) *insert {
 
 var (
 	upsertKeys = newInsert("keys", keyColumns, moveHead+`, deleted = excluded.deleted,
-		expires_at = excluded.expires_at, complete_from = excluded.complete_from, pruned = excluded.pruned`)
+		expires_at = excluded.expires_at, pruned = excluded.pruned`)
 	// moveKeys is for keys that are stored and exist as they did. SQLite writes an index anew
 	// when a statement sets one of its columns, to the same value or not: this one sets none.
-	moveKeys       = newInsert("keys", "id, key, version, revision, timestamp, total_versions, checksum", moveHead)
+	moveKeys = newInsert("keys", "id, key, version, revision, timestamp, total_versions, complete_from, checksum", moveHead)
+	// pruneKeys is moveKeys for those that have lost versions too.
+	pruneKeys = newInsert("keys", "id, key, version, revision, timestamp, total_versions, complete_from, pruned, checksum",
+		moveHead+", pruned = excluded.pruned")
 	appendVersions = newInsert("versions", `revision, key_id, version, timestamp, operation, content_type,
 		author, expires_at, destroyed, checksums, value`, "")
 )
@@ -44,7 +47,7 @@ const (
 	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, pruned, checksum"
 	moveHead   = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
 		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
-		checksum = excluded.checksum`
+		complete_from = excluded.complete_from, checksum = excluded.checksum`
 )
 
 // exec inserts the rows, in their order.

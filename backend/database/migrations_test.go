@@ -140,7 +140,7 @@ func TestDestroyedVersionsArePruned(t *testing.T) {
 	}
 	put(t, db, "late", "1")
 	put(t, db, "late", "2")
-	if _, err := db.Prune(t.Context(), "late", database.Retention{MaxVersions: 1}, 9); err != nil {
+	if _, err := db.Prune(t.Context(), []string{"late"}, database.Retention{MaxVersions: 1}, 9); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
@@ -150,8 +150,8 @@ func TestDestroyedVersionsArePruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{3, 1, 0} {
-		if n, err := db.Prune(t.Context(), "k", database.Retention{MaxVersions: 1}, 3); err != nil || n != want {
-			t.Fatalf("Prune = %d, %v, want %d", n, err, want)
+		if done, err := db.Prune(t.Context(), []string{"k"}, database.Retention{MaxVersions: 1}, 3); err != nil || done.Versions != want {
+			t.Fatalf("Prune = %+v, %v, want %d", done, err, want)
 		}
 	}
 	stats, err := db.Stats(t.Context())

@@ -2,34 +2,34 @@ package database
 
 import (
 	"context"
+	"fmt"
 
 	"kvstore/backend/kv"
 )
 
-// A Retention says which versions may go. The latest version of a key never may.
+// A Retention says which versions may go. The latest version of a key never may, unless it
+// is a tombstone.
 type Retention struct {
 	// MaxVersions is how many of the newest versions of a key stay; 0 means all.
 	MaxVersions int64
-	// Before lets versions go that were written earlier; 0 means none.
+	// Before lets versions go that were written earlier, and keys that ended earlier; 0
+	// means none.
 	Before kv.Timestamp
 }
 
-// A Prunable is a key that has versions which may go.
-type Prunable struct {
-	ID  int64
-	Key string
-}
-
-// candidatesSQL finds keys whose oldest version may go. Versions go from the oldest
-// on, and their times do not run backwards, so the oldest tells enough.
-const candidatesSQL = `SELECT keys.id, keys.key FROM keys JOIN versions ON versions.key_id = keys.id
+const (
+	// searchedKeys is how many keys one search looks at.
+	searchedKeys = 4096
+	// candidatesSQL finds, among some keys, those whose oldest version may go. Versions go
+	// from the oldest on, and their times do not run backwards, so the oldest tells enough.
+	candidatesSQL = `SELECT keys.key FROM keys JOIN versions ON versions.key_id = keys.id
 		AND versions.version = (SELECT min(version) FROM versions WHERE key_id = keys.id)
-	WHERE keys.id > ? AND versions.version < keys.version
-		AND (versions.version <= keys.version - ? OR versions.timestamp < ?)
-	ORDER BY keys.id LIMIT ?`
-
-const prunableSQL = "SELECT " + versionColumns + `, NULL FROM versions
-	WHERE unlikely(key_id = ?) AND version < ? AND (version <= ? OR timestamp < ?) ORDER BY version LIMIT ?`
+	WHERE keys.id > ? AND keys.id <= ? AND (keys.deleted AND keys.timestamp < ? OR versions.version < keys.version
+		AND (versions.version <= keys.version - ? OR versions.timestamp < ?))
+	ORDER BY keys.id`
+	prunableSQL = "SELECT " + versionColumns + `, NULL FROM versions
+		WHERE unlikely(key_id = ?) AND version < ? ORDER BY version LIMIT ?`
+)
 
 // keepAll is more versions than a key can have.
 const keepAll = 1 << 62
@@ -41,78 +41,146 @@ func (r Retention) maxVersions() int64 {
 	return r.MaxVersions
 }
 
-// Prunables returns keys with versions that may go, in the order of their ids, from
-// the one behind after on, and at most limit.
-func (db *DB) Prunables(ctx context.Context, r Retention, after int64, limit int) ([]Prunable, error) {
-	var found []Prunable
-	err := db.readers.WithContext(ctx).Raw(candidatesSQL, after, r.maxVersions(), int64(r.Before), limit).Scan(&found).Error
-	return found, translate(ctx, "find versions that may go", err)
-}
+// ended reports whether a key may go whole.
+func (r Retention) ended(head Head) bool { return head.Deleted && head.Time < r.Before }
 
-// Prune deletes the oldest versions of key that may go, at most limit, in one
-// transaction, and returns how many those were. Their numbers are not used again.
-func (db *DB) Prune(ctx context.Context, key string, r Retention, limit int) (pruned int, err error) {
-	err = db.Update(ctx, func(tx *Tx) error {
-		heads, err := tx.Heads([]string{key})
-		if err != nil {
-			return err
-		}
-		head := heads[key]
-		rows, err := tx.prunable(key, head, r, limit)
-		if err != nil || len(rows) == 0 {
-			return translate(ctx, "find versions that may go", err)
-		}
-		pruned = len(rows)
-		return tx.remove(key, head, rows)
-	})
-	return pruned, err
-}
-
-// prunable returns checked versions that may go. One that is damaged is an error, since
-// its time may be what is damaged.
-func (t *Tx) prunable(key string, head Head, r Retention, limit int) ([]storedVersion, error) {
-	found, err := t.tx.Raw(prunableSQL, head.ID, head.Version, head.Version-r.maxVersions(), int64(r.Before), limit).Rows()
-	if err != nil {
-		return nil, err
+// Prunables looks at some keys, in the order of their ids from the one behind after on, and
+// returns those that have versions which may go. last is where the next search goes on, 0
+// when there are no more.
+func (db *DB) Prunables(ctx context.Context, r Retention, after int64) (found []string, last int64, err error) {
+	readers := db.readers.WithContext(ctx)
+	var looked int
+	err = readers.Raw("SELECT count(*), coalesce(max(id), 0) FROM (SELECT id FROM keys WHERE id > ? ORDER BY id LIMIT ?)", after, searchedKeys).
+		Row().Scan(&looked, &last)
+	if err == nil && looked > 0 {
+		err = readers.Raw(candidatesSQL, after, last, int64(r.Before), r.maxVersions(), int64(r.Before)).Scan(&found).Error
 	}
-	defer found.Close() //nolint:errcheck // found.Err has told
-	var rows []storedVersion
-	for found.Next() {
+	if looked < searchedKeys {
+		last = 0
+	}
+	return found, last, translate(ctx, "find versions that may go", err)
+}
+
+// A Pruned is what Prune did.
+type Pruned struct {
+	// Versions is how many were deleted.
+	Versions int
+	// Left are keys that may have more to delete.
+	Left []string
+	// Failed has why nothing was deleted of a key: it is damaged.
+	Failed map[string]error
+}
+
+// Prune deletes the oldest versions of keys that may go, and keys that have ended whole, in
+// one transaction of about limit versions. Their numbers are not used again.
+func (db *DB) Prune(ctx context.Context, keys []string, r Retention, limit int) (done Pruned, err error) {
+	err = db.Update(ctx, func(tx *Tx) (err error) {
+		done, err = tx.prune(keys, r, limit)
+		return translate(ctx, "prune", err)
+	})
+	return done, err
+}
+
+func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err error) {
+	heads, failed, err := t.SoundHeads(keys)
+	if err != nil {
+		return done, err
+	}
+	var ids []versionID
+	names := map[int64]string{}
+	for i, key := range keys {
+		head := heads[key]
+		if done.Versions+len(ids) >= limit {
+			done.Left = keys[i:]
+			break
+		}
+		switch {
+		case failed[key] != nil || head.ID == 0:
+		case r.ended(head):
+			before := t.Totals.Versions
+			whole, err := t.Erase(key, head, head.Version)
+			if err != nil {
+				return done, err
+			}
+			done.Versions += int(before - t.Totals.Versions)
+			if !whole {
+				done.Left = keys[i:]
+				limit = 0
+			}
+		default:
+			found, more, err := t.prunable(key, head, r, limit-len(ids))
+			if isCorrupt(err) {
+				t.count(&err)
+				failed[key] = err
+				continue
+			}
+			if err != nil {
+				return done, err
+			}
+			ids, names[head.ID] = append(ids, found...), key
+			if more {
+				done.Left = keys[i:]
+				limit = 0
+			}
+		}
+		if limit == 0 {
+			break
+		}
+	}
+	done.Failed = failed
+	done.Versions += len(ids)
+	return done, t.pruneVersions(heads, names, ids)
+}
+
+// pruneVersions deletes versions of the keys with those heads and saves what these are then.
+func (t *Tx) pruneVersions(heads map[string]Head, names map[int64]string, ids []versionID) error {
+	gone, err := t.removeVersions(ids)
+	if err != nil {
+		return err
+	}
+	changed := map[string]Head{}
+	for _, r := range gone {
+		key := names[r.key]
+		if _, found := changed[key]; !found {
+			changed[key] = heads[key]
+		}
+		changed[key] = t.without(changed[key], r)
+	}
+	return t.saveHeads(changed, nil)
+}
+
+// prunable returns the oldest versions of a key as far as they may go, and whether there
+// may be more. One that is damaged is an error, since its time may be what is damaged; and
+// so are times that run backwards.
+func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []versionID, more bool, err error) {
+	rows, err := t.tx.Raw(prunableSQL, head.ID, head.Version, limit+2).Rows()
+	if err != nil {
+		return nil, false, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	before := kv.Timestamp(0)
+	stays := 0
+	for bytes := int64(0); stays < 2 && rows.Next(); {
 		v := storedVersion{Entry: kv.Entry{Key: key}}
-		if err := found.Scan(v.fields()...); err != nil {
-			return nil, scanned(err, key, v.Version)
+		if err := rows.Scan(v.fields()...); err != nil {
+			return nil, false, scanned(err, key, v.Version)
 		}
 		if err := v.check(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		rows = append(rows, v)
-	}
-	return rows, found.Err()
-}
-
-// remove deletes versions of a key, the oldest, in their order, and counts them out.
-func (t *Tx) remove(key string, head Head, rows []storedVersion) error {
-	t.uncertain = append(t.uncertain, key)
-	t.wrote = true // the counters may stay as they are: destroyed versions are counted out already
-	readable := int64(0)
-	for _, row := range rows {
-		if !row.Destroyed {
-			readable++
+		if v.Time < before {
+			return nil, false, damaged(key, v.Version, fmt.Sprintf("it is of the time %d, and the one before it of %d", v.Time, before))
+		}
+		before = v.Time
+		switch may := v.Version <= head.Version-r.maxVersions() || v.Time < r.Before; {
+		case !may || stays > 0:
+			stays++
+		case len(found) == limit || bytes >= erasedBytes:
+			return found, true, rows.Err()
+		default:
+			found = append(found, versionID{head.ID, v.Version})
+			bytes += v.size
 		}
 	}
-	last := rows[len(rows)-1]
-	result := t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?) AND version <= ?", head.ID, last.Version)
-	err := result.Error
-	if err == nil && result.RowsAffected != int64(len(rows)) {
-		err = damaged(key, last.Version, "the history is not in the order of its times")
-	}
-	if err != nil {
-		return translate(t.tx.Statement.Context, "delete versions", err)
-	}
-	t.Totals.Versions -= readable
-	t.Totals.Compacted = max(t.Totals.Compacted, last.Revision)
-	head.TotalVersions -= readable
-	head.CompleteFrom = max(head.CompleteFrom, last.Version+1)
-	head.Pruned = max(head.Pruned, last.Revision)
-	return translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
+	return found, false, rows.Err()
 }

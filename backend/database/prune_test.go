@@ -29,8 +29,8 @@ func TestPruneOfTimesOutOfOrder(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := db.Prune(t.Context(), "k", database.Retention{Before: 15}, 9); !errors.Is(err, kv.ErrCorrupt) {
-		t.Errorf("Prune = %d, %v, want ErrCorrupt", n, err)
+	if done, err := db.Prune(t.Context(), []string{"k"}, database.Retention{Before: 15}, 9); err != nil || !errors.Is(done.Failed["k"], kv.ErrCorrupt) {
+		t.Errorf("Prune = %+v, %v, want ErrCorrupt of k", done, err)
 	}
 	for version := range int64(3) {
 		if _, err := db.Version(t.Context(), "k", version+1); err != nil {

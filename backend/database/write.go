@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 
 	"gorm.io/gorm"
 
@@ -60,17 +61,20 @@ type Tx struct {
 	// Totals are the store's counters. The caller advances them; they are saved
 	// with the transaction.
 	Totals kv.Totals
+	// Keep, when not 0, is how many of its newest versions a key has after Append. One that
+	// had more before loses them over several. Trimmed is how many were removed so.
+	Keep    int64
+	Trimmed int
 }
 
-// state is what decides in which indexes a key stands, and what else seldom changes.
+// state is what decides in which indexes a key stands.
 type state struct {
-	deleted      bool
-	expires      kv.Timestamp
-	completeFrom int64
-	pruned       int64
+	deleted bool
+	expires kv.Timestamp
+	pruned  int64
 }
 
-func (h Head) state() state { return state{h.Deleted, h.Expires, h.CompleteFrom, h.Pruned} }
+func (h Head) state() state { return state{h.Deleted, h.Expires, h.Pruned} }
 
 // Update runs fn in one transaction and commits it: when it returns nil, all that
 // fn did is on disk; when it returns an error, nothing of it is stored, with one
@@ -154,42 +158,51 @@ func padded(keys []string) []string {
 }
 
 // Append stores new versions, and the heads of their keys as they are afterwards.
-// Each entry's key must be in heads, with an ID.
-func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) error {
-	keys, moved := make([][]any, 0, len(heads)), make([][]any, 0, len(heads))
-	for key, head := range heads {
-		was, stored := t.stored[head.ID]
-		if head.CompleteFrom == 0 {
-			if head.CompleteFrom = was.completeFrom; !stored {
-				head.CompleteFrom = firstOf(key, entries)
-			}
-		}
-		now := head.state()
-		if stored && was == now {
-			moved = append(moved, []any{
-				head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions, keyChecksum(key, head),
-			})
-		} else {
-			keys = append(keys, rowOf(key, head))
-		}
-		t.stored[head.ID] = now
-		t.changed[key] = head
-	}
+// Each entry's key must be in heads, with an ID. When Keep is set, it removes older
+// versions and changes heads accordingly.
+func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) (err error) {
 	t.wrote = true
+	if t.Keep > 0 {
+		if entries, err = t.trim(heads, entries); err != nil {
+			return err
+		}
+	}
+	if err := t.saveHeads(heads, entries); err != nil {
+		return err
+	}
 	versions := make([][]any, 0, len(entries))
 	for i := range entries {
 		e := &entries[i]
 		versions = append(versions, versionOf(e, heads[e.Key].ID))
 	}
-	for _, piece := range []struct {
-		insert *insert
-		rows   [][]any
-	}{{upsertKeys, keys}, {moveKeys, moved}, {appendVersions, versions}} {
-		if err := piece.insert.exec(t.tx, piece.rows); err != nil {
-			return translate(t.tx.Statement.Context, "write "+piece.insert.table, err)
+	return t.insert(appendVersions, versions)
+}
+
+func (t *Tx) saveHeads(heads map[string]Head, entries []kv.Entry) error {
+	var keys, moved, pruned [][]any
+	for key, head := range heads {
+		was, stored := t.stored[head.ID]
+		if head.CompleteFrom == 0 && !stored {
+			head.CompleteFrom = firstOf(key, entries)
 		}
+		now := head.state()
+		row := []any{head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions, head.CompleteFrom}
+		switch sum := keyChecksum(key, head); {
+		case stored && was == now:
+			moved = append(moved, append(row, sum))
+		case stored && was == state{now.deleted, now.expires, was.pruned}:
+			pruned = append(pruned, append(row, head.Pruned, sum))
+		default:
+			keys = append(keys, rowOf(key, head))
+		}
+		t.stored[head.ID] = now
+		t.changed[key] = head
 	}
-	return nil
+	return errors.Join(t.insert(upsertKeys, keys), t.insert(moveKeys, moved), t.insert(pruneKeys, pruned))
+}
+
+func (t *Tx) insert(i *insert, rows [][]any) error {
+	return translate(t.tx.Statement.Context, "write "+i.table, i.exec(t.tx, rows))
 }
 
 // firstOf returns the lowest version of a key among entries.

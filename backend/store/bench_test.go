@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -58,6 +60,37 @@ func BenchmarkGet(b *testing.B) {
 			if name == "hit" && after.Misses != before.Misses {
 				b.Errorf("%d misses", after.Misses-before.Misses)
 			}
+		})
+	}
+}
+
+// BenchmarkPutWithRetention writes as 64 callers do, with nothing to delete and with one
+// version for each that is written. The file must not grow with what is written.
+func BenchmarkPutWithRetention(b *testing.B) {
+	const callers = 64
+	for _, c := range []struct{ keys, keep, before int }{{5000, 0, 0}, {5000, 1, 0}, {5000, 10, 0}, {1, 20_000, 20_000}} {
+		b.Run(fmt.Sprintf("keys=%d/keep=%d", c.keys, c.keep), func(b *testing.B) {
+			s := open(b, options{keep: c.keep})
+			history(b, s, "key0", c.before, "1")
+			var next atomic.Int64
+			var waiting sync.WaitGroup
+			b.ResetTimer()
+			for range callers {
+				waiting.Go(func() {
+					for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+						put(b, s, "key"+strconv.FormatInt(n%int64(c.keys), 10), benchValue)
+					}
+				})
+			}
+			waiting.Wait()
+			b.StopTimer()
+			stats, err := s.DatabaseStats(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+			b.ReportMetric(float64(stats.Versions), "versions")
+			b.ReportMetric(float64(stats.Bytes)/(1<<20), "MiB")
 		})
 	}
 }

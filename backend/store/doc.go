@@ -43,7 +43,7 @@
 //
 // A tombstone is a version: the key does not exist after it, and goes on counting
 // when it is written again. A key with a time to live ends at that time: reads look
-// at the clock and do not depend on the tombstone, which a sweeper writes soon
+// at the clock and do not depend on the tombstone, which the janitor writes soon
 // after, many in a transaction, or the next write of the key before its own version. A
 // damaged key that cannot be ended is set aside, for longer each time. The clock never runs
 // backwards (see clock), so a key that has ended stays so.
@@ -111,10 +111,12 @@
 //
 // # Retention
 //
-// By default every version is kept. With a limit of number or age, a goroutine of
-// its own deletes the oldest versions, a few hundred in a transaction, so that
-// writes wait for it only as for one another. The latest version of a key stays
-// whatever its age; a deleted version's number is not used again, and reading it
-// says that it is gone. The cache holds latest versions alone, so nothing of what is
-// deleted is in it.
+// By default every version is kept. With a limit of their number, each write deletes what
+// goes beyond it, in its own transaction; of a key that had far more than that it deletes a
+// few more than it adds. With a limit of age, and for what is left of other settings, the
+// janitor searches the whole store from time to time, and deletes from many keys in one
+// transaction. The latest version of a key stays whatever its age, unless it is a tombstone: a
+// key that has ended before that age goes whole, as one that was destroyed. A deleted
+// version's number is not used again, and reading it says that it is gone. The cache holds
+// latest versions alone, so nothing of what is deleted is in it.
 package store

@@ -83,7 +83,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// TestWriteOverExpired: a write that comes before the sweeper appends the tombstone
+// TestWriteOverExpired: a write that comes before the janitor appends the tombstone
 // itself, and sees a key that does not exist. The clock jumps within the test, so
 // one of the two comes first, and either way the history is the same.
 func TestWriteOverExpired(t *testing.T) {
@@ -160,7 +160,7 @@ func TestSweeperAndFailingDatabase(t *testing.T) {
 	s := over(t, db, options{maxKeys: 10, maxBytes: 1000, now: clock.now})
 	putFor(t, s, "k", time.Minute)
 	putFor(t, s, "swept", time.Minute)
-	faults.FailCommits(2) // of the sweeper; nobody else writes
+	faults.FailCommits(2) // of the janitor; nobody else writes
 	clock.add(time.Minute)
 	if !isDeleted(t, s, "k") {
 		t.Error("the key has not ended")
@@ -329,7 +329,7 @@ func TestExpiredNamesNoVersionToCome(t *testing.T) {
 			clock.add(time.Minute)
 			expired := fmt.Sprintf("Key '%s' expired at %s", key, clock.timestamp().AppendJSON(nil))
 			err := way(key)
-			_, _, second := s.GetVersion(t.Context(), key, 2) // the sweeper may be faster now and then
+			_, _, second := s.GetVersion(t.Context(), key, 2) // the janitor may be faster now and then
 			switch {
 			case strings.HasSuffix(err.Error(), expired), strings.HasSuffix(err.Error(), "version 2 not found"):
 				told++

@@ -59,10 +59,12 @@ func TestRetentionByNumber(t *testing.T) {
 	waitReadable(t, s, "many", 600, 598, 599, 600) // the search at the start
 	waitReadable(t, s, "one", 1, 1)
 	written := put(t, s, "many", "601")
-	if written.Entry.Version != 601 || written.TotalVersions != 4 {
-		t.Errorf("the next write is %+v, want version 601 and 4 versions", written)
+	if written.Entry.Version != 601 || written.TotalVersions != 3 {
+		t.Errorf("the next write is %+v, want version 601 and 3 versions", written)
 	}
-	waitReadable(t, s, "many", 601, 599, 600, 601) // after the write
+	if diff := cmp.Diff([]int64{599, 600, 601}, readable(t, s, "many", 601)); diff != "" { // with the write
+		t.Error(diff)
+	}
 	stats, err := s.DatabaseStats(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -115,5 +117,110 @@ func TestRetentionUnderWrites(t *testing.T) {
 		if entry, _ := get(t, s, fmt.Sprint("k", k)); entry.Version != last {
 			t.Errorf("k%d has version %d, want %d", k, entry.Version, last)
 		}
+	}
+}
+
+// TestRetentionInABatch: a transaction that writes a key more often than versions are kept
+// leaves the last of them, and answers say how many there are.
+func TestRetentionInABatch(t *testing.T) {
+	s := open(t, options{keep: 2, sweep: time.Hour})
+	put(t, s, "k", "1")
+	changes := []store.Change{getOf("k")}
+	for n := 2; n <= 6; n++ {
+		changes = append(changes, putOf("k", strconv.Itoa(n)))
+	}
+	changes = append(changes, getOf("k"), store.Change{Operation: kv.OpRevert, Key: "k", Version: 3}, putOf("new", "1"), putOf("new", "2"), putOf("new", "3"))
+	done, err := s.Batch(t.Context(), nil, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(done.Results[6].Entry.Value); got != "6" {
+		t.Errorf("a get within the batch reads %s", got)
+	}
+	if w := done.Results[7].Written; w.Entry.Version != 7 || w.TotalVersions != 2 {
+		t.Errorf("the last write: %+v", w)
+	}
+	for key, want := range map[string][]int64{"k": {6, 7}, "new": {2, 3}} {
+		page, err := s.History(t.Context(), key, kv.HistoryRequest{Limit: 10})
+		if err != nil || page.TotalVersions != 2 || len(page.Versions) != 2 || page.Versions[1].Version != want[0] {
+			t.Errorf("%s: %+v, %v", key, page, err)
+		}
+		if _, _, err := s.GetVersion(t.Context(), key, 1); !errors.Is(err, kv.ErrVersionGone) {
+			t.Errorf("%s version 1: %v", key, err)
+		}
+	}
+	if entry, _ := get(t, s, "k"); string(entry.Value) != "3" {
+		t.Errorf("k has %s", entry.Value)
+	}
+	if stats, err := s.DatabaseStats(t.Context()); err != nil || stats.Versions != 4 || stats.Keys != 2 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+}
+
+// TestRetentionOfLongHistory: a key that has far too many versions loses some with each
+// write, and few at once.
+func TestRetentionOfLongHistory(t *testing.T) {
+	url := databasetest.URL(t)
+	db := databasetest.Open(t, url)
+	all := over(t, db, options{})
+	history(t, all, "k", 1000, "1")
+	all.Close()
+	s := over(t, db, options{keep: 10, sweep: time.Hour})
+	waitFor(t, func() bool { // the search at the start takes the rest
+		put(t, s, "k", "1")
+		stats, err := s.DatabaseStats(t.Context())
+		return err != nil || stats.Versions == 10
+	})
+	if pruned := s.Stats().Pruned; pruned < 990 {
+		t.Errorf("%d versions were counted", pruned)
+	}
+}
+
+// TestEndedKeysGoWhole: a key that has ended before the age of what is kept leaves nothing,
+// goes on counting when it is written again, and takes no other key with it.
+func TestEndedKeysGoWhole(t *testing.T) {
+	var clock atomic.Int64
+	clock.Store(time.Hour.Microseconds())
+	now := func() time.Time { return time.UnixMicro(clock.Load()) }
+	s := open(t, options{now: now, age: time.Minute, sweep: time.Millisecond})
+	const ended = 300 // more than one transaction takes
+	for i := range ended {
+		key := fmt.Sprint("ended", i)
+		put(t, s, key, "1")
+		if _, err := s.Write(t.Context(), store.Change{Operation: kv.OpDelete, Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	history(t, s, "long", 1500, "1")
+	if _, err := s.Write(t.Context(), store.Change{Operation: kv.OpDelete, Key: "long"}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "stays", "1")
+	clock.Add((30 * time.Second).Microseconds())
+	put(t, s, "later", "1")
+	if _, err := s.Write(t.Context(), store.Change{Operation: kv.OpDelete, Key: "later"}); err != nil {
+		t.Fatal(err)
+	}
+	clock.Add((31 * time.Second).Microseconds())
+	waitFor(t, func() bool {
+		stats, err := s.DatabaseStats(t.Context())
+		return err != nil || stats.Versions == 3 // of the key that stays, and of the one that ended later
+	})
+	for _, key := range []string{"ended0", "ended299", "long"} {
+		if _, _, err := s.Get(t.Context(), key); !errors.Is(err, kv.ErrKeyNotFound) {
+			t.Errorf("%s: %v, want ErrKeyNotFound", key, err)
+		}
+		if _, _, err := s.GetVersion(t.Context(), key, 1); !errors.Is(err, kv.ErrVersionGone) {
+			t.Errorf("%s version 1: %v, want ErrVersionGone", key, err)
+		}
+	}
+	if _, _, err := s.Get(t.Context(), "later"); !errors.Is(err, kv.ErrKeyDeleted) {
+		t.Errorf("later: %v, want ErrKeyDeleted", err)
+	}
+	if written := put(t, s, "ended7", "3"); written.Entry.Version != 3 || !written.Created() {
+		t.Errorf("the next write: %+v", written)
+	}
+	if entry, _ := get(t, s, "stays"); entry.Version != 1 {
+		t.Errorf("the key that exists: %+v", entry)
 	}
 }

@@ -184,5 +184,16 @@ func (s *stage) save() error {
 		changed[w.Entry.Key] = s.heads[w.Entry.Key]
 		entries = append(entries, w.Entry)
 	}
-	return s.tx.Append(changed, entries)
+	err := s.tx.Append(changed, entries)
+	maps.Copy(s.heads, changed) // old versions may have gone
+	return err
+}
+
+// settle tells callers how many versions a key has after the whole transaction.
+func (s *stage) settle(u *unit) {
+	for i := range u.results {
+		if w := &u.results[i].Written; w.Entry.Version != 0 {
+			w.TotalVersions = min(w.TotalVersions, s.heads[w.Entry.Key].TotalVersions)
+		}
+	}
 }

@@ -23,7 +23,7 @@ type Config struct {
 	MaxValueBytes int64
 	// MaxVersions is how many of the newest versions of a key are kept, and
 	// MaxVersionAge how long a version is kept after it was written; 0 means all
-	// and for ever. The latest version of a key is always kept.
+	// and for ever. The latest version of a key is always kept, unless it is a tombstone.
 	MaxVersions   int
 	MaxVersionAge time.Duration
 	// SweepInterval is the time between two searches for versions that grew old;
@@ -50,8 +50,8 @@ type Store struct {
 	cache         *cache.Cache[kv.Entry]
 	maxValueBytes int64
 	writer        *writer
-	retention     *retention // nil when everything is kept
-	expiry        *expiry
+	keep          int64 // Config.MaxVersions
+	janitor       *janitor
 	mender        *mender
 	clock         *clock
 	turns         *turns
@@ -102,16 +102,15 @@ func New(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes,
+		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes, keep: int64(cfg.MaxVersions),
 		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
 		hub: newHub(cfg.MaxWatchers, totals.Totals), logger: cfg.Logger,
 	}
 	s.published.Store(totals.Revision)
 	s.hub.cut = &s.counters.cut
-	s.retention = startRetention(cfg, &s.counters.pruned)
 	s.mender = startMender(cfg.Database, cfg.Logger)
 	s.writer = startWriter(s, newQueueLoad(cfg), cfg)
-	s.expiry = startExpiry(s, cfg.Logger)
+	s.janitor = startJanitor(s, cfg)
 	return s, nil
 }
 
@@ -119,9 +118,8 @@ func New(cfg Config) (*Store, error) {
 // returns when everything that New started has ended.
 func (s *Store) Close() {
 	s.EndWatches()
-	s.expiry.close()
+	s.janitor.close()
 	s.writer.close()
-	s.retention.close()
 	s.mender.close()
 }
 

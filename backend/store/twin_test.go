@@ -176,7 +176,7 @@ func (w *twin) step() {
 	}
 }
 
-// sweep waits for the tombstones of all keys that have expired. The sweeper writes
+// sweep waits for the tombstones of all keys that have expired. The janitor writes
 // them in an order of its own, which no key can tell.
 func (w *twin) sweep() {
 	for _, k := range w.model.keys {
@@ -201,7 +201,7 @@ func (w *twin) compareTotals() {
 
 // TestAgainstModel runs random operations against the model, with restarts: what is
 // read, the numbers, and the counters after each. The clock is the test's, and when
-// it passes the end of a key the test waits for the sweeper, so that both agree on
+// it passes the end of a key the test waits for the janitor, so that both agree on
 // when its tombstone came.
 func TestAgainstModel(t *testing.T) {
 	url := databasetest.URL(t)

@@ -314,6 +314,7 @@ func (s *Store) publish(st *stage) {
 	if s.hooks.afterCommit != nil {
 		s.hooks.afterCommit()
 	}
+	s.counters.pruned.Add(uint64(st.tx.Trimmed))
 	for _, w := range st.written {
 		s.counters.wrote(w.Entry.Operation)
 		if w.Entry.Operation.Tombstone() {
@@ -321,7 +322,6 @@ func (s *Store) publish(st *stage) {
 		} else {
 			s.cache.Put(w.Entry.Key, w.Entry)
 		}
-		s.retention.written(w)
 	}
 	for _, key := range st.uncached {
 		s.cache.Remove(key)
@@ -356,6 +356,7 @@ func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	tx.Keep = w.store.keep
 	limit := w.store.maxValueBytes
 	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, failed: failed, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}
 	for _, u := range batch {
@@ -366,7 +367,13 @@ func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
 			return nil, err
 		}
 	}
-	return st, st.save()
+	if err := st.save(); err != nil {
+		return st, err
+	}
+	for _, u := range batch {
+		st.settle(u)
+	}
+	return st, nil
 }
 
 // keysOf returns each key of the batch once.

@@ -1,0 +1,232 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"kvstore/backend/database"
+	"kvstore/backend/kv"
+)
+
+const (
+	// expiryInterval is the time between two searches for keys that have expired; a
+	// tombstone is written within it and a commit.
+	expiryInterval = 250 * time.Millisecond
+	// expiryRetry is the time before another attempt when the database failed.
+	expiryRetry = 5 * time.Second
+	// defaultSweepInterval is the time between two searches of the whole store for what
+	// retention may take. It is longer when a search takes long: sweepRest times as long.
+	defaultSweepInterval = time.Minute
+	sweepRest            = 20
+	// janitorKeys is how many keys one transaction ends or prunes, and janitorRows how many
+	// versions it deletes: about five milliseconds, for which other writes wait.
+	janitorKeys = 256
+	janitorRows = 1024
+)
+
+// janitor is the goroutine that does what nobody asks for: it writes the tombstones of keys
+// that have expired, and deletes what retention takes, but for the versions that each
+// write deletes itself. Reads do not depend on it. It does many keys in a transaction, and
+// those that fail are set aside.
+type janitor struct {
+	store  *Store
+	logger *slog.Logger
+	cancel context.CancelFunc
+	ended  chan struct{}
+	aside  *aside
+
+	now         func() time.Time
+	maxVersions int64
+	maxAge      time.Duration
+	interval    time.Duration // between two searches, 0 when everything is kept
+	searched    int64         // up to this row of a key
+	searching   time.Duration // how long the present search has taken
+}
+
+func startJanitor(s *Store, cfg Config) *janitor {
+	ctx, cancel := context.WithCancel(context.Background())
+	j := &janitor{
+		store: s, logger: cfg.Logger, cancel: cancel, ended: make(chan struct{}), aside: newAside(),
+		now: cfg.Now, maxVersions: int64(cfg.MaxVersions), maxAge: cfg.MaxVersionAge, interval: cfg.SweepInterval,
+	}
+	if j.interval == 0 {
+		j.interval = defaultSweepInterval
+	}
+	go j.run(ctx)
+	return j
+}
+
+func (j *janitor) close() {
+	j.cancel()
+	<-j.ended
+}
+
+func (j *janitor) run(ctx context.Context) {
+	defer close(j.ended)
+	expiry, search := time.NewTimer(0), time.NewTimer(0)
+	defer expiry.Stop()
+	defer search.Stop()
+	if j.maxVersions == 0 && j.maxAge == 0 {
+		search.Stop()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-expiry.C:
+			expiry.Reset(j.report(ctx, "expired keys could not be ended; they are tried again", expiryInterval, j.endExpired(ctx)))
+		case <-search.C:
+			next, err := j.search(ctx)
+			search.Reset(j.report(ctx, "retention failed; it is tried again", next, err))
+		}
+	}
+}
+
+// report logs a failure, and returns when to go on.
+func (j *janitor) report(ctx context.Context, what string, next time.Duration, err error) time.Duration {
+	if err == nil {
+		return next
+	}
+	if ctx.Err() == nil {
+		j.logger.Error(what, "error", err)
+	}
+	return max(next, expiryRetry)
+}
+
+// endExpired ends every key that has expired, but for those that are set aside. A key that
+// somebody wrote meanwhile is left as it is.
+func (j *janitor) endExpired(ctx context.Context) error {
+	defer j.aside.forget()
+	var last database.Expired
+	for {
+		found, err := j.store.db.Expired(ctx, j.store.clock.now(), last, janitorKeys)
+		if err != nil {
+			return err
+		}
+		keys := make([]string, 0, len(found))
+		for _, last = range found {
+			keys = append(keys, last.Key)
+		}
+		if err := j.each(ctx, keys, j.store.endExpired); err != nil || len(found) < janitorKeys {
+			return err
+		}
+	}
+}
+
+// search prunes the next keys that have versions which may go, and returns when to go on.
+// Between two transactions it leaves the writer to others for as long as the last one took.
+func (j *janitor) search(ctx context.Context) (next time.Duration, err error) {
+	began := time.Now()
+	found, last, err := j.store.db.Prunables(ctx, j.rule(), j.searched)
+	j.searching += time.Since(began)
+	if err != nil {
+		return 0, err
+	}
+	if len(found) > 0 {
+		if err := j.each(ctx, found, j.prune); err != nil {
+			return 0, err
+		}
+	}
+	if j.searched = last; last > 0 {
+		return 0, nil
+	}
+	next, j.searching = max(j.interval, sweepRest*j.searching), 0
+	return next, nil
+}
+
+func (j *janitor) rule() database.Retention {
+	rule := database.Retention{MaxVersions: j.maxVersions}
+	if j.maxAge > 0 {
+		rule.Before = kv.NewTimestamp(j.now().Add(-j.maxAge))
+	}
+	return rule
+}
+
+// prune deletes what may go of those keys, in transactions of janitorRows versions.
+func (j *janitor) prune(ctx context.Context, keys []string) (failed map[string]error, err error) {
+	failed = map[string]error{}
+	for len(keys) > 0 {
+		began, some := time.Now(), keys[:min(len(keys), janitorKeys)]
+		pruned, err := j.store.db.Prune(ctx, some, j.rule(), janitorRows)
+		if err != nil {
+			return nil, err
+		}
+		j.store.counters.pruned.Add(uint64(pruned.Versions))
+		for key, cause := range pruned.Failed {
+			failed[key] = cause
+		}
+		if keys = keys[len(some)-len(pruned.Left):]; len(keys) > 0 {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(time.Since(began)):
+			}
+		}
+	}
+	return failed, nil
+}
+
+// each does something to keys together, or to each alone when one of them fails. It sets
+// those aside with which it failed. An error is that of the database as a whole.
+func (j *janitor) each(ctx context.Context, keys []string, do func(context.Context, []string) (map[string]error, error)) error {
+	ready := make([]string, 0, len(keys))
+	for _, key := range keys {
+		if !j.aside.has(key) {
+			ready = append(ready, key)
+		}
+	}
+	if len(ready) == 0 {
+		return nil
+	}
+	failed, err := do(ctx, ready)
+	switch {
+	case err == nil:
+	case ofStore(err) || ctx.Err() != nil:
+		return err
+	case len(ready) == 1:
+		failed = map[string]error{ready[0]: err}
+	default:
+		for i := range ready {
+			if err := j.each(ctx, ready[i:i+1], do); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, key := range ready {
+		if cause := failed[key]; cause != nil {
+			j.logger.Error("a key could not be ended or pruned; it is tried again later", "error", cause, "after", j.aside.add(key))
+		} else {
+			j.aside.remove(key)
+		}
+	}
+	return nil
+}
+
+// ofStore tells what stops every write from what is wrong with one key.
+func ofStore(err error) bool {
+	return ofDisk(err) || errors.Is(err, kv.ErrStorageFull) || errors.Is(err, errClosed) || errors.Is(err, context.Canceled)
+}
+
+// endExpired appends the tombstones of those of keys that have expired, in one
+// transaction, and returns why some of them could not be.
+func (s *Store) endExpired(ctx context.Context, keys []string) (failed map[string]error, err error) {
+	failed = map[string]error{}
+	err = s.goOnAlone(ctx, keys, func(st *stage) error {
+		for _, key := range keys {
+			switch {
+			case st.failed[key] != nil:
+				failed[key] = st.failed[key]
+			case st.heads[key].Expired(st.now):
+				st.append(kv.Entry{Key: key, Operation: kv.OpExpire})
+			}
+		}
+		return st.save()
+	})
+	if err != nil { // the writer may not be done with failed
+		return nil, err
+	}
+	return failed, nil
+}
