@@ -104,8 +104,8 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	return cfg, nil
 }
 
-// reaches reports whether a program of this machine that listens on address would be the
-// backend b, as far as the two texts tell; of names it knows localhost only.
+// reaches reports whether b leads to a program of this machine that listens on address, as far
+// as the two texts tell. The only name it resolves is localhost.
 func reaches(b *url.URL, address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || port != b.Port() {

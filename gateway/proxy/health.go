@@ -53,9 +53,9 @@ type report struct {
 	Database json.RawMessage `json:"database"`
 }
 
-// answerHealth tells how the gateway and its backends are. Those who ask at the same time share
-// one report, which is at most reportAge old: it would otherwise be a way to make the backends
-// work that needs no token.
+// answerHealth tells how the gateway and its backends are. Everybody who asks gets the same
+// report, which is at most reportAge old. Otherwise anybody could keep the backends busy without
+// a token.
 func (c *conn) answerHealth() bool {
 	pool := c.p.pool
 	var reports []report

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kvstore/gateway/proxy"
 )
@@ -92,7 +93,7 @@ func TestHealthCountsForItsClient(t *testing.T) {
 	t.Cleanup(backend.Close)
 	answerAll := sync.OnceFunc(func() { close(finish) })
 	t.Cleanup(answerAll)
-	g := start(t, func(c *proxy.Config) { c.MaxRequestsPerClient = 1; neverAgain(c) }, backend.URL)
+	g := start(t, func(c *proxy.Config) { c.MaxRequestsPerClient, c.ProbeTimeout = 1, time.Minute; neverAgain(c) }, backend.URL)
 	ask := func(client string) string {
 		return "GET /health HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: " + client + "\r\n\r\n"
 	}

@@ -98,8 +98,8 @@ func (s *clients) forget(now time.Time) {
 	}
 }
 
-// enter counts a request of client, or returns the answer to one too many. Each nil needs a
-// call of leave.
+// enter counts a request of client, or returns the answer to one too many. After nil the
+// caller must call leave.
 func (s *clients) enter(client netip.Addr, watch bool) *problem.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -93,8 +93,8 @@ func (c *conn) endLocked(cause error) {
 	}
 }
 
-// await runs do, which waits for something else than the client, and whose context ends when the
-// client goes away or the gateway stops. It returns why others have ended the request, if they
+// await runs do, which waits for something other than the client. The context ends when the
+// client goes away or the gateway stops. await returns why others have ended the request, if they
 // have, and nil if not.
 func (c *conn) await(do func(context.Context)) error {
 	ctx, cancel := context.WithCancel(c.context())

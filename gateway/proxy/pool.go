@@ -53,12 +53,14 @@ type backend struct {
 type pool struct {
 	backends  []*backend
 	logger    *slog.Logger
-	client    *http.Client // asks the backends about themselves
-	via       string       // the gateway's name in Via
+	client    *http.Client  // asks the backends about themselves
+	timeout   time.Duration // of each question
+	via       string        // the gateway's name in Via
 	turn      atomic.Uint64
 	reporting shared[[]report] // what the backends say of their health
 
-	// What is asked for requests ends with ctx, and whatever is asked is one of asking.
+	// ctx is for questions that requests wait for. All questions and the periodic probes are
+	// tasks of asking.
 	ctx    context.Context //nolint:containedctx // it is no request's
 	asking tasks
 
@@ -68,9 +70,9 @@ type pool struct {
 	mu sync.Mutex // guards every backend's store, and the order of what is logged
 }
 
-func newPool(ctx context.Context, urls []*url.URL, via string, logger *slog.Logger) *pool {
-	p := &pool{ctx: ctx, logger: logger, client: newProbeClient(), via: via}
-	for _, u := range urls {
+func newPool(ctx context.Context, cfg Config, via string) *pool {
+	p := &pool{ctx: ctx, logger: cfg.Logger, client: newProbeClient(), timeout: cfg.ProbeTimeout, via: via}
+	for _, u := range cfg.Backends {
 		p.backends = append(p.backends, &backend{url: u})
 	}
 	return p
@@ -104,8 +106,8 @@ func (p *pool) keepProbing(ctx context.Context, b *backend, interval time.Durati
 	}
 }
 
-// close waits for what is asked, which the end of the context has ended, and closes the idle
-// connections.
+// close waits for all questions and probes, and closes the idle connections. The context of the
+// pool must have ended.
 func (p *pool) close() {
 	p.asking.wait()
 	p.client.CloseIdleConnections()
@@ -165,9 +167,9 @@ func rotate(list []*backend, turn uint64) []*backend {
 	return append(list[first:len(list):len(list)], list[:first]...)
 }
 
-// candidates yields the backends of o: the live ones at once, the others as each turns out to
-// have recovered since its last probe. They are probed all at the same time, and first asked
-// which store they serve, so that a stranger is never used. The wait ends with ctx.
+// candidates yields the backends of o: the live ones at once, each other one when a probe finds
+// that it has recovered. The probes run at the same time. They also ask for the store, so that
+// a stranger is never used. The wait ends with ctx.
 func (p *pool) candidates(ctx context.Context, o order) iter.Seq[*backend] {
 	return func(yield func(*backend) bool) {
 		for _, b := range o.live {

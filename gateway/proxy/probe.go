@@ -7,16 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"kvstore/internal/telemetry"
 )
 
-const (
-	probeTimeout = 2 * time.Second
-	// maxReport bounds what a backend may say about itself.
-	maxReport = 64 << 10
-)
+// maxReport bounds what a backend may say about itself, in bytes.
+const maxReport = 64 << 10
 
 // readiness is what a backend answers at /readyz when it can serve.
 type readiness struct {
@@ -40,9 +36,9 @@ func newProbeClient() *http.Client {
 // errNotReady says that a backend has answered.
 var errNotReady = errors.New("is not ready")
 
-// probe asks b whether it can serve, and notes the answer, until ctx ends. Those who probe b at
-// the same time share one probe, which ends with the run of who came first. A probe that does so
-// says nothing about b.
+// probe asks b whether it can serve, notes the answer, and returns after that or when ctx ends.
+// Callers at the same time share one probe, which has the context run of the first. If run ends
+// first, nothing is noted.
 func (p *pool) probe(ctx, run context.Context, b *backend) {
 	_, _ = b.probing.get(ctx, &p.asking, 0, func() (none struct{}) { // the end of ctx is no news
 		store, err := p.askReady(run, b)
@@ -74,9 +70,9 @@ func (p *pool) askReady(ctx context.Context, b *backend) (string, error) {
 	return report.Store, nil
 }
 
-// ask gets path from b, in probeTimeout at most.
+// ask gets path from b, in Config.ProbeTimeout at most.
 func (p *pool) ask(ctx context.Context, b *backend, path string) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url.JoinPath(path).String(), http.NoBody)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 const (
 	defaultProbeInterval = time.Second
+	defaultProbeTimeout  = 2 * time.Second
 	// A client has this long for its body, and a second more for every
 	// slowestBody bytes that a body may have.
 	leastBodyTimeout = time.Minute
@@ -48,6 +49,9 @@ type Config struct {
 	BodyTimeout time.Duration
 	// ProbeInterval is the time between two probes of a backend. 0 means a second.
 	ProbeInterval time.Duration
+	// ProbeTimeout bounds how long a backend may take to answer a probe, and to tell of its
+	// health. 0 means two seconds.
+	ProbeTimeout time.Duration
 	// HeaderTimeout bounds how long a client may take to send its headers. 0 means
 	// telemetry.HeaderTimeout.
 	HeaderTimeout time.Duration
@@ -108,8 +112,8 @@ type Proxy struct {
 	conns map[*conn]struct{}
 }
 
-// New returns a proxy whose backends have been probed once, which takes two
-// seconds at most, and are probed until ctx ends or Close is called. The error
+// New returns a proxy whose backends have been probed once, which takes
+// Config.ProbeTimeout at most, and are probed until ctx ends or Close is called. The error
 // wraps ErrBackendsDiffer when the backends that answered serve different stores.
 // A backend that does not answer is no error.
 func New(ctx context.Context, cfg Config) (*Proxy, error) {
@@ -128,7 +132,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		conns:    map[*conn]struct{}{},
 	}
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	p.pool = newPool(p.base, cfg.Backends, p.name, cfg.Logger)
+	p.pool = newPool(p.base, cfg, p.name)
 	p.pool.start(ctx, cfg.ProbeInterval)
 	if err := p.pool.differ(); err != nil {
 		p.Close()
@@ -142,6 +146,7 @@ func withDefaults(cfg Config) Config {
 		cfg.BodyTimeout = leastBodyTimeout + time.Duration(cfg.MaxValueBytes/slowestBody)*time.Second
 	}
 	cfg.ProbeInterval = cmp.Or(cfg.ProbeInterval, defaultProbeInterval)
+	cfg.ProbeTimeout = cmp.Or(cfg.ProbeTimeout, defaultProbeTimeout)
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, telemetry.DrainTimeout)
 	cfg.HeaderTimeout = cmp.Or(cfg.HeaderTimeout, telemetry.HeaderTimeout)
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, defaultWriteTimeout)

@@ -10,15 +10,15 @@ const (
 	// be shorter than telemetry.IdleTimeout: a backend that closes a connection
 	// while a write is being sent on it leaves the client without an answer.
 	idleTimeout = 90 * time.Second
-	// Of the connections that nobody used for shrinkInterval half are closed, and again
-	// after each, until alwaysKept are left.
+	// After each shrinkInterval, half of the connections that nobody used during it are
+	// closed, but never so many that fewer than alwaysKept are left.
 	shrinkInterval = 5 * time.Second
 	alwaysKept     = 64
 )
 
-// A reserve keeps the idle connections to one backend. One is made only when none is idle, so
-// that there are never more than were in use at the same time, and no more than clients may have
-// connections. What a peak has left is closed little by little, and all when the backend is gone.
+// A reserve keeps the idle connections to one backend. A connection is made only when none is
+// idle, so there are never more than were in use at once, and never more than clients may have.
+// What a peak leaves behind is closed step by step, and everything when the backend is gone.
 type reserve struct {
 	mu     sync.Mutex // guards what follows
 	idle   []*upstream

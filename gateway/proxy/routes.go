@@ -74,12 +74,12 @@ func (c *conn) endRevoked() {
 	}
 }
 
-// newName returns the name that a gateway has in Via. It is another one for each, so that a
-// request with it has been here before.
+// newName returns the gateway's name in Via. It is unique, so a request that carries it has
+// been here before.
 func newName() string { return "kv-gateway-" + strings.ToLower(rand.Text()[:16]) }
 
-// appendVia tells the backend of this hop, as RFC 9110 wants of a gateway. The answers of
-// backends come to the client without: there it may be left out.
+// appendVia tells the backend of this hop, as RFC 9110 (section 7.6.3) requires of a gateway. In
+// answers Via is optional, and the gateway adds none.
 func appendVia(to []byte, minor int, name string) []byte {
 	to = append(to, "Via: 1."...)
 	to = append(to, '0'+byte(minor))

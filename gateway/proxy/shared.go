@@ -19,9 +19,9 @@ type fetch[T any] struct {
 	ended time.Time
 }
 
-// get returns the value of the fetch that is under way, or of one that ended at most age ago,
-// else of a new one, which get makes one of tasks. A wait that ctx ends gives its error; the
-// fetch goes on for the others.
+// get returns the value of the fetch under way, or of the last one if it ended less than age
+// ago. Otherwise it starts a new fetch as one of tasks. If ctx ends first, get returns its error,
+// and the fetch goes on for the others.
 func (s *shared[T]) get(ctx context.Context, tasks *tasks, age time.Duration, value func() T) (T, error) {
 	f := s.latest(tasks, age, value)
 	select {
@@ -62,8 +62,8 @@ type tasks struct {
 	group sync.WaitGroup
 }
 
-// start runs do in a goroutine, or, once the owner waits, in the caller's: what do asks with has
-// ended then.
+// start runs do in a goroutine of its own. Once wait was called it runs do itself: by then
+// the owner has cancelled whatever do waits for.
 func (t *tasks) start(do func()) {
 	t.mu.Lock()
 	late := t.ended

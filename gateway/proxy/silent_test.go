@@ -17,19 +17,23 @@ import (
 // A mute is a backend that goes silent: it takes connections and requests, and says
 // nothing.
 type mute struct {
-	url    string
-	silent atomic.Bool
-	asked  atomic.Int32  // how often /readyz was, since it is silent
-	gone   chan struct{} // one for each of those that has ended
+	url     string
+	unready atomic.Bool // before it goes silent
+	silent  atomic.Bool
+	asked   atomic.Int32 // how often /readyz was, since it is silent
+	gone    atomic.Int32 // how many of those have ended
 }
 
 func newMute(t *testing.T, silent bool) *mute {
 	t.Helper()
-	m := &mute{gone: make(chan struct{}, 1000)}
+	m := &mute{}
 	m.silent.Store(silent)
 	backend := asBackend(func() string { return "s" }, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "done") })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !m.silent.Load() {
+			if m.unready.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
 			backend(w, r)
 			return
 		}
@@ -37,7 +41,7 @@ func newMute(t *testing.T, silent bool) *mute {
 			m.asked.Add(1)
 		}
 		<-r.Context().Done()
-		m.gone <- struct{}{}
+		m.gone.Add(1)
 	}))
 	t.Cleanup(server.Close)
 	m.url = server.URL
@@ -91,18 +95,19 @@ func TestSilentBackends(t *testing.T) {
 // A client that leaves while its request waits for a probe is released at once, and the
 // probe goes on for the others.
 func TestClientLeavesDuringAProbe(t *testing.T) {
-	a, b := newMute(t, true), newMute(t, true)
-	g := start(t, neverAgain, a.url, b.url)
-	receive(t, "the end of the first probe of a", a.gone)
-	receive(t, "the end of the first probe of b", b.gone)
-	before := a.asked.Load()
+	a, b := newMute(t, false), newMute(t, false)
+	a.unready.Store(true)
+	b.unready.Store(true)
+	g := start(t, func(c *proxy.Config) { c.ProbeTimeout = time.Minute; neverAgain(c) }, a.url, b.url)
+	a.silent.Store(true)
+	b.silent.Store(true)
 	conn, _ := g.dial(t)
 	fmt.Fprint(conn, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n1")
-	eventually(t, "the request waits for a probe", func() bool { return a.asked.Load() > before })
+	eventually(t, "the request waits for a probe", func() bool { return a.asked.Load() == 1 })
 	_ = conn.(*net.TCPConn).SetLinger(0)
 	conn.Close()
 	eventually(t, "it is released", func() bool { return g.proxy.Clients() == 0 && g.proxy.Stats().Clients == 0 })
-	if len(a.gone) > 0 {
-		t.Error("the probe had ended before")
+	if a.gone.Load() > 0 {
+		t.Error("the probe has ended too")
 	}
 }

@@ -77,8 +77,8 @@ func (up *upstream) abort() {
 	up.Close()
 }
 
-// connect returns a connection to the backend whose turn it is, or, when that has none to
-// which none can be made, to the next one. With fresh it must be a new one. The error is that
+// connect returns a connection to the backend whose turn it is, kept or new; if there is none
+// to be had it tries the next backend. With fresh the connection is a new one. The error is that
 // of the last attempt, or why others have ended the request.
 func (c *conn) connect(fresh bool) (up *upstream, err error) {
 	pool := c.p.pool
