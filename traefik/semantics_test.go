@@ -124,6 +124,12 @@ func TestHealthHasAMemberForEachPart(t *testing.T) {
 		}
 	}
 	s.backend.kill(t)
+	eventually(t, "the report is made anew", func() error { // it may be 250 ms old
+		if status := get(t, "/health").status; status != http.StatusServiceUnavailable {
+			return fmt.Errorf("/health = %d", status)
+		}
+		return nil
+	})
 	get(t, "/health").wantProblem(t, http.StatusServiceUnavailable)
 }
 

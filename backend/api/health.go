@@ -18,10 +18,15 @@ const pingTimeout = 2 * time.Second
 
 // part is the health of one part of the service.
 type part struct {
-	Status  string `json:"status" enums:"ok,failed" example:"ok"`
+	// unknown from the gateway, when no backend tells
+	Status  string `json:"status" enums:"ok,failed,unknown" example:"ok"`
 	Version string `json:"version,omitempty" example:"1.0.0"`
 	Store   string `json:"store,omitempty" example:"0b0f7a52-6f0e-4d6e-9c0b-3f1f3c1d2a11"`
 	Detail  string `json:"detail,omitempty"`
+	// of the member backend, from the gateway: how many backends are healthy
+	Healthy int `json:"healthy,omitempty" example:"1"`
+	// of the member backend, from the gateway: how many it has in all
+	Configured int `json:"configured,omitempty" example:"1"`
 } //	@name	Part
 
 // healthAnswer has a member for each part. The gateway adds itself.

@@ -7,10 +7,8 @@ import (
 // giveTypes gives every number in the document a format, so that generators do not
 // take less than it needs, and follows the extensions of the members of schemas.
 func giveTypes(document *openapi3.T) {
-	for name, schema := range document.Components.Schemas {
-		if name == "Problem" {
-			extend(schema.Value)
-		}
+	extendProblem(document.Components.Schemas)
+	for _, schema := range document.Components.Schemas {
 		giveType(schema)
 	}
 	for _, header := range document.Components.Headers {
@@ -69,8 +67,9 @@ func giveType(ref *openapi3.SchemaRef) {
 	}
 }
 
-// extend adds the members that some problems have beside those of all.
-func extend(problem *openapi3.Schema) {
+// extendProblem adds the members that some problems have beside those of all.
+func extendProblem(schemas openapi3.Schemas) {
+	problem := schemas["Problem"].Value
 	for name, text := range map[string]string{
 		"current_version": "precondition_failed: the latest version, 0 if the key does not exist",
 		"condition":       "of a batch: the index of the condition that does not hold",
@@ -86,6 +85,9 @@ func extend(problem *openapi3.Schema) {
 	} {
 		problem.Properties[name] = openapi3.NewStringSchema().NewRef()
 		problem.Properties[name].Value.Description = text
+	}
+	for _, name := range []string{"gateway", "backend", "database"} { // unhealthy
+		problem.Properties[name] = openapi3.NewSchemaRef("#/components/schemas/Part", schemas["Part"].Value)
 	}
 	problem.WithAnyAdditionalProperties()
 }

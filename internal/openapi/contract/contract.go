@@ -45,8 +45,17 @@ func New(document []byte) (*Contract, error) {
 	}
 	for _, schema := range parsed.Components.Schemas {
 		allowNull(schema)
+		forbidUnknown(schema.Value)
 	}
 	return &Contract{parsed}, nil
+}
+
+// forbidUnknown makes a member that the document does not name a violation, unless it
+// says that there may be any.
+func forbidUnknown(schema *openapi3.Schema) {
+	if others := schema.AdditionalProperties; others.Has == nil && others.Schema == nil && len(schema.Properties) > 0 {
+		schema.AdditionalProperties.Has = new(bool)
+	}
 }
 
 // allowNull lets what has no type be null, as OpenAPI says: the validator wants it
