@@ -33,7 +33,9 @@ type watched struct {
 
 func startWatched(t *testing.T, cfg store.Config, options ...api.Option) *watched {
 	t.Helper()
-	cfg.Database = databasetest.Open(t, databasetest.URL(t))
+	if cfg.Database == nil {
+		cfg.Database = databasetest.Open(t, databasetest.URL(t))
+	}
 	var err error
 	cfg.Cache, err = cache.New(cache.Config[kv.Entry]{MaxKeys: 2, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() }})
 	if err != nil {
@@ -374,6 +376,12 @@ func TestWatchCompacted(t *testing.T) {
 		}
 	}
 	f := s.watch(t, "?since=1")
+	if id, event, _ := fields(t, f.block(t)); id != "2" || event != "put" {
+		t.Errorf("while the store still has it in memory: %s %s", id, event)
+	}
+	s.store.Close()
+	s = startWatched(t, store.Config{Database: s.db})
+	f = s.watch(t, "?since=1")
 	if block := f.block(t); block != "id: 1\nevent: compacted\ndata: {\"requested\":1,\"compacted\":2,\"oldest\":3}\n" {
 		t.Errorf("block %q", block)
 	}

@@ -38,6 +38,7 @@ type Config struct {
 type DB struct {
 	writer   *gorm.DB
 	readers  *gorm.DB
+	pinger   *gorm.DB // one reader that only Ping has, so that it waits for no other
 	lock     *Lock
 	pages    *os.File // see openPages
 	path     string
@@ -124,6 +125,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if db.readers, err = openReaders(path, readerCount(cfg.Readers), db.inPlace); err != nil {
 		return err
 	}
+	if db.pinger, err = openReaders(path, 1, db.inPlace); err != nil {
+		return err
+	}
 	return db.trace(cfg.Tracer)
 }
 
@@ -138,7 +142,7 @@ func readerCount(configured int) int {
 // the write-ahead log into the file.
 func (db *DB) Close() error {
 	var failures []error
-	for _, pool := range []*gorm.DB{db.readers, db.writer} {
+	for _, pool := range []*gorm.DB{db.pinger, db.readers, db.writer} {
 		if pool == nil {
 			continue
 		}
@@ -169,5 +173,5 @@ func (db *DB) Ping(ctx context.Context) error {
 		return err
 	}
 	var one int
-	return translate(ctx, "ping", db.readers.WithContext(ctx).Raw("SELECT id FROM store").Row().Scan(&one))
+	return translate(ctx, "ping", db.pinger.WithContext(ctx).Raw("SELECT id FROM store").Row().Scan(&one))
 }

@@ -46,12 +46,12 @@ type EventsRequest struct {
 type Page struct {
 	// Entries are in the order of their revisions, tombstones and destroyed versions
 	// included.
-	Entries []kv.Entry
+	Entries []*kv.Entry
 	// Through is the revision up to which there are no others.
 	Through int64
-	// Gone, when not 0, is the highest revision up to Last that may be missing from the
-	// history of these keys: retention has removed it, or it was that of a key whose name
-	// is forgotten. It is higher than After and Known.
+	// Gone, when not 0, is the highest revision that may be missing from the history of these
+	// keys: retention has removed it, and it is not behind Last, or it was that of a key
+	// whose name is forgotten. It is higher than After and Known.
 	Gone int64
 }
 
@@ -119,7 +119,7 @@ func (p *Page) fill(rows *sql.Rows, r EventsRequest, compacted int64) (err error
 				return err
 			}
 		}
-		p.Entries = append(p.Entries, v.Entry)
+		p.Entries = append(p.Entries, &v.Entry)
 		if bytes += v.Size(); bytes >= eventsBytes {
 			return rows.Err()
 		}

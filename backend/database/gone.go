@@ -27,29 +27,39 @@ const (
 // gone returns Page.Gone. It is exact for a set of up to goneKeys keys, and while no more
 // keys than that lack anything behind r.After; else it may tell of a key outside of the set.
 func gone(tx *gorm.DB, totals kv.Totals, r EventsRequest) (int64, error) {
-	floor := max(r.After, r.Known)
-	if min(totals.Compacted, r.Last) <= floor {
+	found := max(r.After, r.Known)
+	floor := found
+	if found = max(found, totals.Forgotten); min(totals.Compacted, r.Last) > found {
+		pruned, err := highestPruned(tx, r.Keys, found)
+		if err != nil {
+			return 0, err
+		}
+		found = max(found, min(pruned, r.Last))
+	}
+	if found == floor {
 		return 0, nil
 	}
-	highest := max(totals.Forgotten, floor)
+	return found, nil
+}
+
+// highestPruned returns the highest revision behind another one that retention has removed
+// from these keys, 0 when it has removed none.
+func highestPruned(tx *gorm.DB, keys kv.Prefixes, after int64) (highest int64, err error) {
 	var bound int64
-	err := tx.Raw(goneBoundSQL, highest, goneKeys-1).Row().Scan(&bound)
+	err = tx.Raw(goneBoundSQL, after, goneKeys-1).Row().Scan(&bound)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, err
 	}
-	common := r.Keys.Common()
-	pruned, _, err := prunedOf(tx, r.Keys, 1, goneSQL, max(highest, bound-1), common, common)
-	if err == nil && pruned == 0 && bound > 0 {
-		var looked int
-		pruned, looked, err = prunedOf(tx, r.Keys, goneKeys, withPrefixSQL, common, common+beyond, goneKeys)
-		if looked == goneKeys {
-			pruned = bound
-		}
+	common := keys.Common()
+	highest, _, err = prunedOf(tx, keys, 1, goneSQL, max(after, bound-1), common, common)
+	if err != nil || highest > 0 || bound == 0 {
+		return highest, err
 	}
-	if highest = max(highest, pruned); highest <= floor {
-		return 0, err
+	highest, looked, err := prunedOf(tx, keys, goneKeys, withPrefixSQL, common, common+beyond, goneKeys)
+	if looked == goneKeys {
+		highest = bound
 	}
-	return min(highest, r.Last), err
+	return highest, err
 }
 
 // prunedOf returns the highest revision that the keys which a query finds lack, as far as

@@ -18,7 +18,7 @@ func (db *DB) trace(tracer trace.Tracer) error {
 		return nil
 	}
 	db.tracer = tracer
-	return errors.Join(traceStatements(db.readers, tracer), traceStatements(db.writer, tracer))
+	return errors.Join(traceStatements(db.pinger, tracer), traceStatements(db.readers, tracer), traceStatements(db.writer, tracer))
 }
 
 func traceStatements(db *gorm.DB, tracer trace.Tracer) error {

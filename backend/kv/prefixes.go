@@ -28,6 +28,9 @@ func NewPrefixes(prefixes []string) Prefixes {
 
 // Has reports whether key is in the set.
 func (p Prefixes) Has(key string) bool {
+	if len(p) == 1 {
+		return strings.HasPrefix(key, p[0])
+	}
 	// Of the prefixes up to key, the last one is the only candidate: another that key
 	// begins with would begin that one too.
 	i := sort.Search(len(p), func(i int) bool { return p[i] > key })

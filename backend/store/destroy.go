@@ -38,6 +38,7 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 	destroy := func(st *stage) (err error) {
 		head := st.heads[key]
 		destroyed, left, err := st.tx.Destroy(key, rest)
+		st.erased = newErasure(key, rest[:len(rest)-len(left)])
 		total, rest = head.TotalVersions-destroyed, left
 		st.uncached = append(st.uncached, key)
 		return err
@@ -105,11 +106,13 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 		}
 		last = st.heads[key].Version
 		erased, err = st.tx.Erase(key, st.heads[key], last)
+		st.erased = newErasure(key, nil)
 		return err
 	})
 	for err == nil && !erased {
 		err = s.goOnAlone(ctx, []string{key}, sound(key, func(st *stage) (err error) {
 			erased, err = st.tx.Erase(key, st.heads[key], last)
+			st.erased = newErasure(key, nil)
 			return err
 		}))
 	}

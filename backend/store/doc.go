@@ -9,8 +9,9 @@
 // then, in this order:
 //
 //  1. commits: the transaction is on disk;
-//  2. publishes: puts each new version into the cache, in their order, and takes a
-//     key out of it that has got a tombstone; then hands them to the watchers;
+//  2. publishes: appends the events to the log and, in the same moment, puts each new
+//     version into the cache, in their order, and takes a key out of it that has got a
+//     tombstone;
 //  3. answers each caller.
 //
 // A unit is one change or a batch of them, and is written whole or not at all. Its
@@ -66,8 +67,8 @@
 // a void lease fills nothing. Comparing version numbers would not be enough,
 // since the newer version may have been cached and evicted again in between.
 //
-// A read never returns a version that is committed but not yet published: it waits
-// for the writer, which is between steps 1 and 2 then. Without that rule one
+// A read never returns a version that is committed but not yet published: it waits until
+// the log has reached its revision, since the writer is between steps 1 and 2 then. Without that rule one
 // reader could be given version 2 by the database and a later reader version 1 by
 // the cache. With it, reads and writes of one key are linearizable: a write takes
 // effect when it is published.
@@ -95,19 +96,19 @@
 //
 // # Watches
 //
-// A watch delivers every write to the keys of its prefix in the order of the
-// revisions, none twice. It subscribes first, at some revision, and then reads
-// history from the database up to that revision; what is published later waits in
-// its queue. (A watch that begins far back reads most of its history before it
-// subscribes.) So a feed that goes on from the last revision that it has delivered,
-// in this process or in a later one, misses nothing that history still has. When
+// A watch delivers every write to the keys of its prefix in the order of the revisions,
+// none twice. It is a cursor: it reads the log, which has the newest events in memory,
+// and the database when it is further back; watches that are at the same place share a
+// read. So a feed that goes on from the last revision that it has delivered, in this
+// process or in a later one, misses nothing that log or history still have. When
 // retention removed a version of its keys from there on, or DestroyAll any key, whose name
 // is forgotten with it, the feed says so first. When a backup was restored meanwhile it says
 // that too: revisions go on above every one that was given out before. A feed may still
-// deliver a value that was in its queue or on its way when it was destroyed.
+// deliver a value that was on its way when it was destroyed; the log keeps none.
 //
-// The writer hands each watch of a key what a transaction wrote, and does not wait:
-// a queue that is full is given up, and its watch ends and tells where to go on.
+// The writer marks the prefixes of what it wrote, and wakes nobody itself, so watches
+// cost it the same however many they are. A watch that was at the end of the log, and is
+// overtaken by its beginning, ends and tells where to go on.
 //
 // # Retention
 //

@@ -9,35 +9,41 @@ type Hooks struct {
 	AfterRead func(kv.Entry)
 	// AfterCommit is called when a batch is on disk and not yet published.
 	AfterCommit func()
-	// BeforeSubscribe is called when a watch has looked how far the store is, and not
-	// yet subscribed.
-	BeforeSubscribe func()
 }
 
 // SetHooks must be called before the store is used.
 func (s *Store) SetHooks(h Hooks) {
-	s.hooks = hooks{afterRead: h.AfterRead, afterCommit: h.AfterCommit, beforeSubscribe: h.BeforeSubscribe}
+	s.hooks = hooks{afterRead: h.AfterRead, afterCommit: h.AfterCommit}
 }
 
 // QueueLength is how many writes wait for the writer.
 func (s *Store) QueueLength() int { return len(s.writer.queue) }
 
 // Publish hands on what was written, as if it had been committed.
-func (s *Store) Publish(written []kv.Written, revision int64) { s.hub.publish(written, revision) }
+func (s *Store) Publish(written []kv.Written, revision int64) {
+	s.log.append(written, revision, func() { s.watchers.markLocked(written) })
+}
+
+// ForgetLog leaves what was written to the database.
+func (s *Store) ForgetLog() {
+	s.log.mu.Lock()
+	s.log.emptyLocked(s.log.head)
+	s.log.mu.Unlock()
+	s.pages.forget()
+}
 
 // Watchers is how many watches are open, and how many are subscribed to a prefix.
 func (s *Store) Watchers() (open, subscribed int) {
-	s.hub.mu.RLock()
-	defer s.hub.mu.RUnlock()
-	for _, group := range s.hub.byPrefix {
-		subscribed += len(group)
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for _, group := range s.watchers.byPrefix {
+		subscribed += len(group.members)
 	}
-	return s.hub.watches, subscribed
+	return s.watchers.open, subscribed
 }
 
-// The bounds of a watch's queue, and how near to its end history is read with one.
+// The bounds of the log.
 const (
-	MaxQueueEvents = maxQueueEvents
-	MaxQueueBytes  = maxQueueBytes
-	NearHistory    = nearHistory
+	LogEvents = logEvents
+	LogBytes  = logBytes
 )

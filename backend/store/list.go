@@ -22,10 +22,10 @@ func (s *Store) History(ctx context.Context, key string, r kv.HistoryRequest) (k
 	}
 	r.MaxBytes = maxPageBytes
 	page, revision, err := s.db.History(ctx, key, r)
-	if err != nil {
+	seen := kv.Entry{Revision: revision, Destroyed: slices.ContainsFunc(page.Versions, func(item kv.HistoryItem) bool { return item.Destroyed })}
+	if err := s.awaitPublished(ctx, key, seen, err); err != nil {
 		return kv.History{}, err
 	}
-	s.awaitSnapshot(revision, slices.ContainsFunc(page.Versions, func(item kv.HistoryItem) bool { return item.Destroyed }))
 	return page, nil
 }
 
@@ -35,10 +35,10 @@ func (s *Store) History(ctx context.Context, key string, r kv.HistoryRequest) (k
 // listed version or a later one.
 func (s *Store) Keys(ctx context.Context, r kv.KeysRequest) (kv.KeysPage, error) {
 	page, err := s.db.Keys(ctx, r, s.clock.now())
-	if err != nil {
+	seen := kv.Entry{Revision: page.Revision, Destroyed: slices.ContainsFunc(page.Keys, func(item kv.KeyItem) bool { return item.Latest.Destroyed })}
+	if err := s.awaitPublished(ctx, "", seen, err); err != nil {
 		return kv.KeysPage{}, err
 	}
-	s.awaitSnapshot(page.Revision, slices.ContainsFunc(page.Keys, func(item kv.KeyItem) bool { return item.Latest.Destroyed }))
 	return page, nil
 }
 
@@ -64,18 +64,11 @@ func (s *Store) GetAt(ctx context.Context, key string, at kv.Timestamp) (kv.Entr
 		return entry, FromCache, nil
 	}
 	entry, err := s.db.At(ctx, key, at)
-	if err != nil {
+	if err := s.awaitPublished(ctx, key, entry, err); err != nil {
 		return kv.Entry{}, "", err
 	}
-	s.awaitPublished(entry)
 	if err := entry.Live(then); err != nil {
 		return kv.Entry{}, "", err
 	}
 	return entry, FromDatabase, nil
-}
-
-// awaitSnapshot is awaitPublished for what a read of many rows has seen: all writes up
-// to that revision, and perhaps a destroyed version.
-func (s *Store) awaitSnapshot(revision int64, destroyed bool) {
-	s.awaitPublished(kv.Entry{Revision: revision, Destroyed: destroyed})
 }

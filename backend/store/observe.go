@@ -66,13 +66,13 @@ type Stats struct {
 
 // Stats may be called at any time; it waits for nothing but two locks that are held shortly.
 func (s *Store) Stats() Stats {
-	s.hub.mu.RLock()
-	watchers := s.hub.watches
-	s.hub.mu.RUnlock()
+	s.log.mu.Lock()
+	watchers := s.watchers.open
+	s.log.mu.Unlock()
 	load := s.writer.load
 	stats := Stats{
 		MaxQueuedWrites: load.maxWrites, MaxQueuedBytes: load.maxBytes, Written: map[kv.Operation]uint64{},
-		Pruned: s.counters.pruned.Load(), Damage: s.db.Damage(), Watchers: watchers, MaxWatchers: s.hub.max,
+		Pruned: s.counters.pruned.Load(), Damage: s.db.Damage(), Watchers: watchers, MaxWatchers: s.watchers.max,
 		Events: s.counters.events.Load(), Cut: s.counters.cut.Load(),
 	}
 	stats.QueuedWrites, stats.QueuedBytes = s.Queued()

@@ -25,9 +25,8 @@ func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 	key = strings.Clone(key) // the cache keeps it, and a request may lie around it
 	lease := s.cache.Lease(key)
 	entry, err := s.db.Latest(ctx, key)
-	if err == nil {
+	if err = s.awaitPublished(ctx, key, entry, err); err == nil {
 		entry.Key = key // one copy is enough
-		s.awaitPublished(entry)
 		err = entry.Live(s.clock.now())
 	}
 	if err != nil {
@@ -50,27 +49,47 @@ func (s *Store) GetVersion(ctx context.Context, key string, version int64) (kv.E
 		return entry, FromCache, nil
 	}
 	entry, err := s.db.Version(ctx, key, version)
-	if err != nil {
+	if err := s.awaitPublished(ctx, key, entry, err); err != nil {
 		return kv.Entry{}, "", err
 	}
-	s.awaitPublished(entry)
 	if err := entry.Readable(); err != nil {
 		return kv.Entry{}, "", err
 	}
 	return entry, FromDatabase, nil
 }
 
-// awaitPublished returns once the cache knows what made an entry that the database
-// has answered: the write of it, or that it was destroyed. A committed entry that is
-// not published is being published now, by a writer that holds the lock; so the lock
-// is all there is to wait for.
-func (s *Store) awaitPublished(entry kv.Entry) {
-	if s.hooks.afterRead != nil {
-		s.hooks.afterRead(entry)
+// An erasure makes versions of a key unreadable, all of them and the name when there are
+// none; done is closed when the cache knows.
+type erasure struct {
+	key      string
+	versions []int64
+	done     chan struct{}
+}
+
+func newErasure(key string, versions []int64) *erasure {
+	return &erasure{key: key, versions: versions, done: make(chan struct{})}
+}
+
+// awaitPublished returns once the cache and the log know what made the answer of the
+// database: the write of an entry, or the erasure because of which it is destroyed or not
+// there. Else a later read could be answered with what was before. Without a key it is about
+// many. err is that of the read.
+func (s *Store) awaitPublished(ctx context.Context, key string, entry kv.Entry, err error) error {
+	if err == nil {
+		if s.hooks.afterRead != nil {
+			s.hooks.afterRead(entry)
+		}
+		err = s.log.await(ctx, entry.Revision)
 	}
-	if entry.Revision <= s.published.Load() && !entry.Destroyed {
-		return
+	if err == nil && !entry.Destroyed {
+		return nil
 	}
-	s.publishing.RLock()
-	defer s.publishing.RUnlock()
+	if e := s.erasing.Load(); e != nil && (key == e.key || key == "") {
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
 }

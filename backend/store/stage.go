@@ -20,6 +20,8 @@ type stage struct {
 	written []kv.Written
 	// uncached are keys whose cached value must go although no version follows it.
 	uncached []string
+	// erased is what was made unreadable, which nobody may keep.
+	erased *erasure
 	// maxRead is how many bytes of values one batch may read, maxValueBytes the size of
 	// the largest value.
 	maxRead, maxValueBytes int64

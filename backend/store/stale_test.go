@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
@@ -93,6 +94,43 @@ func TestUnpublishedIsNotRead(t *testing.T) {
 	if entry, _ := get(t, s, "k"); entry.Version != 2 {
 		t.Errorf("after publishing: version %d, want 2", entry.Version)
 	}
+}
+
+// TestUnpublishedReadEnds: a read that waits for the writer ends with its context.
+func TestUnpublishedReadEnds(t *testing.T) {
+	committed, publish := make(chan struct{}), make(chan struct{})
+	var hold atomic.Bool
+	s := open(t, options{maxKeys: 1, hooks: store.Hooks{AfterCommit: func() {
+		if hold.Load() {
+			close(committed)
+			<-publish
+		}
+	}}})
+	put(t, s, "k", "1")
+	put(t, s, "other", "1") // k leaves the cache
+	hold.Store(true)
+	var writing sync.WaitGroup
+	writing.Go(func() { put(t, s, "k", "2") })
+	<-committed
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	for name, read := range map[string]func() error{
+		"Get":     func() error { _, _, err := s.Get(ctx, "k"); return err },
+		"Version": func() error { _, _, err := s.GetVersion(ctx, "k", 2); return err },
+		"At":      func() error { _, _, err := s.GetAt(ctx, "k", 1<<60); return err },
+		"History": func() error { _, err := s.History(ctx, "k", kv.HistoryRequest{Limit: 1}); return err },
+		"Keys":    func() error { _, err := s.Keys(ctx, kv.KeysRequest{Limit: 1}); return err },
+	} {
+		if err := read(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if entry, _, err := s.GetVersion(t.Context(), "k", 1); err != nil || entry.Version != 1 {
+		t.Errorf("a read of what was published: %v", err)
+	}
+	hold.Store(false)
+	close(publish)
+	writing.Wait()
 }
 
 // TestNeverStale is the brute force: a cache of one key, writers and readers of

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,15 +54,15 @@ type Store struct {
 	mender        *mender
 	clock         *clock
 	turns         *turns
-	hub           *hub
+	log           *log
+	watchers      *watchers
+	pages         *pages
+	restored      int64 // the revision with which the last restore of a backup went on
 	counters      counters
 	logger        *slog.Logger
 
-	// publishing is held by the writer from before a commit until all that it
-	// committed is in the cache.
-	publishing sync.RWMutex
-	// published is the revision up to which the cache and the hub know every write.
-	published atomic.Int64
+	// erasing is what is being erased, from before the commit until the cache knows.
+	erasing atomic.Pointer[erasure]
 
 	// full: the last transaction found no room on the disk.
 	full atomic.Bool
@@ -75,8 +74,6 @@ type Store struct {
 type hooks struct {
 	afterRead   func(kv.Entry)
 	afterCommit func()
-
-	beforeSubscribe func()
 }
 
 // A Source says where a read was answered from.
@@ -104,10 +101,9 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes, keep: int64(cfg.MaxVersions),
 		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
-		hub: newHub(cfg.MaxWatchers, totals.Totals), logger: cfg.Logger,
+		log: newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
 	}
-	s.published.Store(totals.Revision)
-	s.hub.cut = &s.counters.cut
+	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	s.mender = startMender(cfg.Database, cfg.Logger)
 	s.writer = startWriter(s, newQueueLoad(cfg), cfg)
 	s.janitor = startJanitor(s, cfg)
@@ -121,6 +117,8 @@ func (s *Store) Close() {
 	s.janitor.close()
 	s.writer.close()
 	s.mender.close()
+	s.watchers.close()
+	s.pages.close()
 }
 
 // ID identifies the store for as long as its database exists.

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"sync"
+	"slices"
 	"time"
 
 	"kvstore/backend/database"
@@ -12,31 +12,23 @@ import (
 // Now lets a watch begin with the next write.
 const Now = -1
 
-// nearHistory is how many revisions a watch may lack when it subscribes. It reads
-// a longer history without a queue that fills up meanwhile.
-const nearHistory = 4096
-
-// A Watch is a feed of what is written to some keys. It is used by one goroutine.
+// A Watch is a feed of what is written to some keys: a cursor in the log or, further back,
+// in the database. It is used by one goroutine.
 type Watch struct {
-	store    *Store
-	keys     kv.Prefixes
-	values   bool
-	position int64 // all up to it was delivered
-	history  int64 // up to it the database is asked
-	joined   bool  // and behind it the queue has all
-	told     int64 // up to it the feed was told that revisions may be missing
-	reset    bool  // a restore came between since and the history of today; to be told
+	store  *Store
+	keys   kv.Prefixes
+	values bool
+	told   int64         // up to it the feed was told that revisions may be missing
+	reset  bool          // a restore came between since and the history of today; to be told
+	wake   chan struct{} // has one when there is something to read
 
-	// Under the hub's lock:
+	// Under the lock of the log:
 	open          bool           // and counted
+	born          int64          // the revision of the store when it was opened
 	subscriptions []subscription // none when it has none
-	fresh         []*kv.Entry
-
-	wake  chan struct{} // has one when the queue has changed
-	mu    sync.Mutex    // guards all below
-	queue []*kv.Entry
-	bytes int64
-	slow  bool // the queue was too short, and is no more
+	position      int64          // all up to it was delivered, or is of other keys; the feed alone changes it
+	unread        int64          // from it on there may be something to read; 0 when that is not known
+	live          bool           // it was at the end of the log
 }
 
 // A Delivery is the next part of a feed.
@@ -78,24 +70,9 @@ func (s *Store) Watch(r WatchRequest) (*Watch, error) {
 			return nil, err
 		}
 	}
-	if r.Since > s.hub.reached() {
-		s.awaitPublished(kv.Entry{Revision: r.Since}) // a read may have seen it already
-	}
-	if current := s.hub.reached(); r.Since > current {
-		return nil, kv.FutureRevision(r.Since, current)
-	}
-	w := &Watch{
-		store: s, keys: r.Keys, values: r.Values, position: r.Since, wake: make(chan struct{}, 1),
-		reset: 0 < r.Since && r.Since < s.hub.restored,
-	}
-	if err := s.hub.admit(w); err != nil {
+	w := &Watch{store: s, keys: r.Keys, values: r.Values, wake: make(chan struct{}, 1), reset: 0 < r.Since && r.Since < s.restored}
+	if err := s.watchers.admit(w, r.Since); err != nil {
 		return nil, err
-	}
-	if r.Since == Now {
-		w.history, w.joined = s.hub.subscribe(w), true
-		w.position = w.history
-	} else {
-		w.approach()
 	}
 	return w, nil
 }
@@ -103,156 +80,175 @@ func (s *Store) Watch(r WatchRequest) (*Watch, error) {
 // EndWatches ends every feed, now and from now on: each delivers what it has and
 // then says kv.ErrWatchEnded. A feed never ends by itself, so a server that drains
 // would wait for it in vain.
-func (s *Store) EndWatches() { s.hub.end() }
+func (s *Store) EndWatches() { s.watchers.end() }
 
 // Close ends the feed. To close it again does nothing.
-func (w *Watch) Close() { w.store.hub.dismiss(w) }
+func (w *Watch) Close() { w.store.watchers.dismiss(w) }
 
 // Position is the revision to resume from after the last delivery.
 func (w *Watch) Position() int64 { return w.position }
 
 // OnEnd arranges for f to be called, in a goroutine of its own, when EndWatches is.
 // The function that it returns undoes that.
-func (w *Watch) OnEnd(f func()) (stop func() bool) { return context.AfterFunc(w.store.hub.ending, f) }
+func (w *Watch) OnEnd(f func()) (stop func() bool) {
+	return context.AfterFunc(w.store.watchers.ending, f)
+}
 
 // Next returns the next delivery. It waits at most idle for one, and returns one
 // without entries then.
 //
-// Errors: kv.ErrSlowWatcher when the feed was not read in time, and the rest of
-// the queue is lost: a new one from Position misses nothing; kv.ErrWatchEnded;
+// Errors: kv.ErrSlowWatcher when the feed was not read in time, so that the log has no
+// more what comes next: a new one from Position misses nothing; kv.ErrWatchEnded;
 // kv.ErrUnavailable or kv.ErrCorrupt when history cannot be read; that of ctx.
 func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) {
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
-	for !w.joined || w.position < w.history {
-		if w.store.hub.ending.Err() != nil {
-			return Delivery{}, kv.ErrWatchEnded
-		}
-		if w.position >= w.history {
-			w.approach()
-			continue
-		}
-		delivery, err := w.read(ctx)
-		if err != nil || len(delivery.Entries) > 0 || delivery.Compacted > 0 {
-			return delivery, err
-		}
-		select { // nothing matches in a long history
-		case <-timer.C:
-			return delivery, nil
-		default:
-		}
-	}
-	return w.await(ctx, timer.C)
-}
-
-// approach sets how far history is read, and subscribes when that is near.
-func (w *Watch) approach() {
-	w.history = w.store.hub.reached()
-	if w.history-w.position <= nearHistory {
-		if hook := w.store.hooks.beforeSubscribe; hook != nil {
-			hook()
-		}
-		w.history, w.joined = w.store.hub.subscribe(w), true
-	}
-}
-
-// read delivers the next page of history.
-func (w *Watch) read(ctx context.Context) (Delivery, error) {
-	page, err := w.store.db.Events(ctx, database.EventsRequest{
-		Keys: w.keys, After: w.position, Last: w.history, Known: w.told, Values: w.values,
-	})
-	if err != nil {
-		return Delivery{}, err
-	}
-	delivery := Delivery{Position: page.Through, Compacted: page.Gone, Reset: w.reset}
-	if w.reset {
-		delivery.Compacted = max(page.Gone, w.store.hub.restored)
-	}
-	w.position, w.told, w.reset = page.Through, max(w.told, delivery.Compacted), false
-	for i := range page.Entries {
-		delivery.Entries = append(delivery.Entries, &page.Entries[i])
-	}
-	w.store.counters.events.Add(uint64(len(delivery.Entries)))
-	return delivery, nil
-}
-
-// await delivers what is in the queue, once there is something.
-func (w *Watch) await(ctx context.Context, idle <-chan time.Time) (Delivery, error) {
-	ending := w.store.hub.ending
+	expired := false
 	for {
 		if err := ctx.Err(); err != nil {
 			return Delivery{}, err
 		}
-		ended := ending.Err() != nil // before the look into the queue: what is in it goes out still
-		delivery, err := w.pop()
+		ended := w.store.watchers.ending.Err() != nil // before the look into the log: what is in it goes out still
+		found, err := w.look(ended)
+		var d Delivery
 		switch {
-		case err != nil || len(delivery.Entries) > 0:
-			return delivery, err
-		case ended:
-			return Delivery{}, kv.ErrWatchEnded
+		case err != nil:
+			return Delivery{}, err
+		case found.history:
+			if d, err = w.history(ctx, found.last); err != nil {
+				return Delivery{}, err
+			}
+			if next, err := w.look(ended); err == nil { // else the next call tells
+				w.deliver(&d, next.events)
+			}
+		default:
+			w.deliver(&d, found.events)
+		}
+		if len(d.Entries) > 0 || d.Compacted > 0 || expired && found.idle {
+			return d, nil
+		}
+		if !found.idle {
+			select { // nothing matches in a long history
+			case <-timer.C:
+				return d, nil
+			default:
+			}
+			continue
 		}
 		select {
 		case <-w.wake:
 		case <-ctx.Done():
-		case <-ending.Done():
-		case <-idle:
-			return w.advance()
+		case <-w.store.watchers.ending.Done():
+		case <-timer.C:
+			expired = true
 		}
 	}
 }
 
-// pop takes the whole queue.
-func (w *Watch) pop() (Delivery, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.slow {
-		return Delivery{}, kv.ErrSlowWatcher
-	}
-	entries := w.queue
-	w.queue, w.bytes = nil, 0
-	if len(entries) > 0 {
-		w.position = entries[len(entries)-1].Revision
-		w.store.counters.events.Add(uint64(len(entries)))
-	}
-	return Delivery{Entries: entries, Position: w.position}, nil
+// A sight is what a feed finds behind its position.
+type sight struct {
+	events  []event // of the log, of whatever keys
+	history bool    // the log does not go back so far; the database is to be asked
+	last    int64   // up to there
+	idle    bool    // there is nothing up to the end of the log
 }
 
-// advance delivers the queue; when it is empty, all that others wrote is behind this
-// watch.
-func (w *Watch) advance() (Delivery, error) {
-	w.store.hub.mu.RLock() // so that nothing is handed on in between
-	defer w.store.hub.mu.RUnlock()
-	delivery, err := w.pop()
-	if err == nil && len(delivery.Entries) == 0 {
-		w.position = w.store.hub.revision
-		delivery.Position = w.position
+// look finds what is next, and moves the position behind what it returns. When the feeds
+// are ended it is kv.ErrWatchEnded, but for a feed that was at the end of the log and has
+// something more.
+func (w *Watch) look(ended bool) (sight, error) {
+	l := w.store.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := sight{}
+	for _, s := range w.subscriptions {
+		if s.group.marked && s.group.last > w.position {
+			w.noteLocked(s.group.first)
+		}
 	}
-	return delivery, err
-}
-
-// take puts fresh into the queue and reports whether there was room. The hub calls
-// it, with its lock. An empty queue has room for any one transaction.
-func (w *Watch) take() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	bytes := w.bytes
-	for _, entry := range w.fresh {
-		bytes += entry.Size()
+	if ended && (!w.live || w.unread == 0) {
+		return found, kv.ErrWatchEnded
 	}
-	full := len(w.queue)+len(w.fresh) > maxQueueEvents || bytes > maxQueueBytes
+	if w.unread == 0 {
+		found.idle = true
+		w.position, w.live = l.head, true
+		return found, nil
+	}
+	after := max(w.position, w.unread-1)
 	switch {
-	case len(w.queue) > 0 && full:
-		w.slow, w.queue, w.fresh = true, nil, nil
-	case len(w.queue) == 0:
-		w.queue, w.bytes, w.fresh = w.fresh, bytes, nil
+	case after+1 >= l.first:
+	case w.live:
+		if w.subscriptions != nil {
+			w.store.counters.cut.Add(1)
+			w.store.watchers.unsubscribeLocked(w)
+		}
+		return found, kv.ErrSlowWatcher
 	default:
-		w.queue, w.bytes = append(w.queue, w.fresh...), bytes
-		clear(w.fresh)
-		w.fresh = w.fresh[:0]
+		found.history, found.last, w.position = true, l.first-1, after
+		return found, nil
 	}
-	select {
-	case w.wake <- struct{}{}:
-	default: // it knows already
+	found.events, w.position = l.readLocked(after)
+	w.restLocked()
+	return found, nil
+}
+
+// noteLocked notes that there is an event of that revision to read, unless it was read.
+func (w *Watch) noteLocked(revision int64) {
+	revision = max(revision, w.position+1)
+	if w.unread == 0 || revision < w.unread {
+		w.unread = revision
 	}
-	return !w.slow
+}
+
+// restLocked notes what is left to read behind the position.
+func (w *Watch) restLocked() {
+	if w.unread = 0; w.position < w.store.log.head {
+		w.unread = w.position + 1
+	}
+}
+
+// deliver adds to a delivery those events that are of the feed's keys. What was erased
+// together with the name of its key may be of each feed. The end of such a key is for those
+// who were there: nobody tells its name to others.
+func (w *Watch) deliver(d *Delivery, events []event) {
+	d.Position = w.position
+	before := len(d.Entries)
+	for _, e := range events {
+		switch {
+		case e.Key == "", e.Operation == kv.OpDestroy && e.Revision <= w.born:
+			if e.Revision > w.told {
+				w.told, d.Compacted = e.Revision, e.Revision
+			}
+		case !w.keys.Has(e.Key):
+		case w.values:
+			d.Entries = append(d.Entries, e.Entry)
+		default:
+			bare := *e.Entry
+			bare.Value = nil
+			d.Entries = append(d.Entries, &bare)
+		}
+	}
+	w.store.counters.events.Add(uint64(len(d.Entries) - before))
+}
+
+// history delivers the next page of the database, up to that revision.
+func (w *Watch) history(ctx context.Context, last int64) (Delivery, error) {
+	page, err := w.store.pages.get(ctx, database.EventsRequest{
+		Keys: w.keys, After: w.position, Last: last, Known: w.told, Values: w.values,
+	})
+	if err != nil {
+		return Delivery{}, err
+	}
+	d := Delivery{Entries: slices.Clip(page.Entries), Position: page.Through, Compacted: page.Gone, Reset: w.reset}
+	if w.reset {
+		d.Compacted = max(page.Gone, w.store.restored)
+	}
+	w.told, w.reset = max(w.told, d.Compacted), false
+	w.store.counters.events.Add(uint64(len(d.Entries)))
+	l := w.store.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w.position = page.Through
+	w.restLocked()
+	return d, nil
 }

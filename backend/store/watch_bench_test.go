@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -74,5 +77,100 @@ func BenchmarkWatchHistory(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/revision")
 		})
+	}
+}
+
+// BenchmarkWriteBesideWatchers is a write, with its commit, beside watchers of everything
+// that take what they get.
+func BenchmarkWriteBesideWatchers(b *testing.B) {
+	for _, watchers := range []int{0, 10, 1_000, 10_000} {
+		b.Run(strconv.Itoa(watchers), func(b *testing.B) {
+			s := open(b, options{})
+			ctx, cancel := context.WithCancel(b.Context())
+			var watching sync.WaitGroup
+			for range watchers {
+				w := watch(b, s, "", store.Now)
+				watching.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := w.Next(ctx, time.Hour); err != nil && ctx.Err() == nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			b.SetParallelism(8)
+			b.ResetTimer()
+			b.RunParallel(func(p *testing.PB) {
+				for i := 0; p.Next(); i++ {
+					if _, err := tryPut(b.Context(), s, "k"+strconv.Itoa(i%100), benchValue); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.StopTimer()
+			cancel()
+			watching.Wait()
+		})
+	}
+}
+
+// BenchmarkComeback is watchers that come back after a restart of the store, all of them as
+// many revisions behind, until each has everything; and what a ping takes meanwhile.
+func BenchmarkComeback(b *testing.B) {
+	const watchers, behind = 4_000, 4_096
+	url := databasetest.URL(b)
+	db := databasetest.Open(b, url)
+	s := over(b, db, options{maxKeys: 10, maxBytes: 1000})
+	for written := 0; written < behind; {
+		var changes []store.Change
+		for ; written < behind && len(changes) < 1024; written++ {
+			changes = append(changes, store.Change{Operation: kv.OpPut, Key: "k" + strconv.Itoa(written%100), Value: []byte(benchValue)})
+		}
+		if _, err := s.Batch(b.Context(), nil, changes); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.Close()
+	if err := db.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for range b.N {
+		s := open(b, options{url: url})
+		var watching sync.WaitGroup
+		for range watchers {
+			w := watch(b, s, "", 0)
+			watching.Go(func() {
+				defer w.Close()
+				for seen := 0; seen < behind; {
+					d, err := w.Next(context.Background(), time.Minute)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					seen += len(d.Entries)
+				}
+			})
+		}
+		var done atomic.Bool
+		var slowest time.Duration
+		var pinging sync.WaitGroup
+		pinging.Go(func() {
+			for !done.Load() {
+				began := time.Now()
+				if err := s.Ping(context.Background()); err != nil {
+					b.Error(err)
+				}
+				slowest = max(slowest, time.Since(began))
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+		watching.Wait()
+		done.Store(true)
+		pinging.Wait()
+		b.ReportMetric(float64(slowest.Microseconds())/1000, "ms/slowest-ping")
+		b.StopTimer()
+		s.Close()
+		b.StartTimer()
 	}
 }

@@ -131,6 +131,7 @@ func TestWatchDestroyed(t *testing.T) {
 	if first := entries[0]; !first.Destroyed || len(first.Value) != 0 || entries[1].Destroyed {
 		t.Errorf("history has %+v", entries)
 	}
+	wantIdle(t, watch(t, s, "k", 3), 3)
 	w := watch(t, s, "k", store.Now)
 	if _, err := s.DestroyAll(t.Context(), "k", "", kv.Condition{}); err != nil {
 		t.Fatal(err)
@@ -145,6 +146,40 @@ func TestWatchDestroyed(t *testing.T) {
 	wantIdle(t, later, 4)
 }
 
+// TestWatchOverDestroyed: a feed that is behind when a version is destroyed goes on, and has
+// neither the value nor a gap.
+func TestWatchOverDestroyed(t *testing.T) {
+	s := open(t, options{})
+	w, quiet := watch(t, s, "", store.Now), watch(t, s, "quiet", store.Now)
+	put(t, s, "k", "1")
+	put(t, s, "k", "2")
+	if _, err := s.Destroy(t.Context(), "k", []int64{1}, kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "k", "3")
+	for name, w := range map[string]*store.Watch{"behind": w, "later": watch(t, s, "k", 0)} {
+		entries := take(t, w, 3)
+		if !entries[0].Destroyed || len(entries[0].Value) != 0 || string(entries[1].Value) != "2" || string(entries[2].Value) != "3" {
+			t.Errorf("%s: %+v", name, entries)
+		}
+	}
+	put(t, s, "quiet", "4")
+	if entries := take(t, quiet, 1); entries[0].Revision != 4 {
+		t.Errorf("%+v", entries)
+	}
+	for _, key := range []string{"k", "quiet"} { // and sees the end of both
+		if _, err := s.DestroyAll(t.Context(), key, "", kv.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := next(t, w); d.Compacted != 4 || len(d.Entries) != 2 || d.Entries[0].Key != "k" || d.Entries[1].Key != "quiet" {
+		t.Errorf("behind: %+v", d)
+	}
+	if d := next(t, watch(t, s, "", 3)); d.Compacted != 6 || len(d.Entries) != 0 || d.Position != 6 {
+		t.Errorf("later: %+v", d)
+	}
+}
+
 // TestWatchCompacted: after retention a feed says once from where on it is complete, and
 // has what is left.
 func TestWatchCompacted(t *testing.T) {
@@ -154,6 +189,10 @@ func TestWatchCompacted(t *testing.T) {
 	}
 	waitReadable(t, s, "k", 5, 5)
 	put(t, s, "quiet/a", "6")
+	if entries := take(t, watch(t, s, "k", 0), 5); entries[0].Revision != 1 {
+		t.Errorf("the log has %+v", entries)
+	}
+	s.ForgetLog()
 	for since, compacted := range map[int64]bool{0: true, 3: true, 4: false} {
 		w := watch(t, s, "", since)
 		want := int64(0)
@@ -179,6 +218,7 @@ func TestWatchHeld(t *testing.T) {
 		put(t, s, key, strconv.Itoa(1+i/3))
 	}
 	waitReadable(t, s, "hot", 2, 2)
+	s.ForgetLog()
 	held := func(compacted int64) {
 		t.Helper()
 		w := watch(t, s, "quiet/", 2)
@@ -253,33 +293,38 @@ func TestWatchWithoutValues(t *testing.T) {
 	}
 }
 
-// TestWatchCompactedMeanwhile: what was published after a watch had subscribed is
-// not missing, although history lacks it when it is read.
+// TestWatchCompactedMeanwhile: what the log has is not missing, although history lacks it
+// when it is read.
 func TestWatchCompactedMeanwhile(t *testing.T) {
 	s := open(t, options{keep: 1})
 	put(t, s, "k", "1")
 	put(t, s, "k", "2")
+	s.ForgetLog()
 	w := watch(t, s, "", 0)
 	put(t, s, "k", "3")
 	put(t, s, "k", "4")
 	waitReadable(t, s, "k", 4, 4)
-	if d := next(t, w); d.Compacted != 2 || d.Position != 2 || len(d.Entries) != 0 {
+	if d := next(t, w); d.Compacted != 2 || d.Position != 4 || len(d.Entries) != 2 || d.Entries[0].Revision != 3 || d.Entries[1].Revision != 4 {
 		t.Errorf("%+v", d)
-	}
-	if entries := take(t, w, 2); entries[0].Revision != 3 || entries[1].Revision != 4 {
-		t.Errorf("%+v", entries)
 	}
 }
 
-// TestWatchSubscribes: a write just before a watch subscribes, which it did not know
-// of when it looked how far the store is, comes once, from history.
+// TestWatchSubscribes: what is written between the beginning of a feed and its first read,
+// or between reads of history, comes once.
 func TestWatchSubscribes(t *testing.T) {
-	var s *store.Store
-	s = open(t, options{hooks: store.Hooks{BeforeSubscribe: func() { put(t, s, "k", "2") }}})
+	s := open(t, options{})
 	put(t, s, "k", "1")
-	if entries := take(t, watch(t, s, "", 0), 2); entries[1].Revision != 2 {
+	s.ForgetLog()
+	w := watch(t, s, "", 0)
+	put(t, s, "k", "2")
+	if entries := take(t, w, 2); entries[1].Revision != 2 {
 		t.Errorf("%+v", entries)
 	}
+	put(t, s, "k", "3")
+	if entries := take(t, w, 1); entries[0].Revision != 3 {
+		t.Errorf("%+v", entries)
+	}
+	wantIdle(t, w, 3)
 }
 
 // TestWatchBatch: what one batch wrote comes in one delivery.
@@ -317,7 +362,7 @@ func TestWatchBatch(t *testing.T) {
 
 // TestWatchLongHistory reads more than one page, and passes over what others wrote.
 func TestWatchLongHistory(t *testing.T) {
-	const total, rare = 3*store.NearHistory + 7, 1000
+	const total, rare = 4*store.LogEvents + 7, 1000
 	s := open(t, options{})
 	for written := 0; written < total; {
 		var changes []store.Change
@@ -372,14 +417,14 @@ func TestSlowWatch(t *testing.T) {
 			if _, err := s.Batch(t.Context(), nil, batch); err != nil {
 				t.Fatal(err)
 			}
-			return len(batch) * store.MaxQueueBytes / store.MaxQueueEvents
+			return len(batch) * store.LogBytes / store.LogEvents
 		},
 		"bytes": func() int { put(t, s, "k", large); return len(large) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			slow, other := watch(t, s, "k", store.Now), watch(t, s, "other", store.Now)
 			before := slow.Position()
-			for filled := 0; filled <= store.MaxQueueBytes; {
+			for filled := 0; filled <= store.LogBytes; {
 				filled += fill()
 			}
 			if d, err := slow.Next(t.Context(), patience); !errors.Is(err, kv.ErrSlowWatcher) || slow.Position() != before {

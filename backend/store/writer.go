@@ -251,8 +251,11 @@ func (w *writer) transact(batch []*unit) (got progress, err error) {
 	began := time.Now()
 	w.began.Store(&began)
 	defer w.began.Store(nil)
-	s.publishing.Lock()
-	defer s.publishing.Unlock()
+	defer func() {
+		if e := s.erasing.Swap(nil); e != nil {
+			close(e.done)
+		}
+	}()
 	// The transaction belongs to all its units, so no single caller can end it.
 	ctx, done := w.begin(batch)
 	st, got, err := w.update(ctx, batch)
@@ -287,6 +290,9 @@ func (w *writer) update(ctx context.Context, batch []*unit) (st *stage, got prog
 		if st, err = w.apply(tx, batch); err == nil {
 			got = applied
 		}
+		if err == nil {
+			w.store.erasing.Store(st.erased)
+		}
 		return err
 	})
 	if err == nil {
@@ -308,35 +314,41 @@ func (w *writer) guard(fn func()) (ended bool) {
 	return true
 }
 
-// publish tells the cache, in the order of the commits, and then who else wants to
-// know.
+// publish lets everybody know of a transaction: those who follow the log, and in the same
+// moment the cache.
 func (s *Store) publish(st *stage) {
 	if s.hooks.afterCommit != nil {
 		s.hooks.afterCommit()
 	}
+	if st.erased != nil {
+		s.log.erase(st.erased)
+		s.pages.forget()
+	}
+	s.log.append(st.written, st.tx.Totals.Revision, func() {
+		s.watchers.markLocked(st.written)
+		for _, w := range st.written {
+			if w.Entry.Operation.Tombstone() {
+				s.cache.Remove(w.Entry.Key)
+			} else {
+				s.cache.Put(w.Entry.Key, w.Entry)
+			}
+		}
+		for _, key := range st.uncached {
+			s.cache.Remove(key)
+		}
+	})
 	s.counters.pruned.Add(uint64(st.tx.Trimmed))
 	for _, w := range st.written {
 		s.counters.wrote(w.Entry.Operation)
-		if w.Entry.Operation.Tombstone() {
-			s.cache.Remove(w.Entry.Key)
-		} else {
-			s.cache.Put(w.Entry.Key, w.Entry)
-		}
 	}
-	for _, key := range st.uncached {
-		s.cache.Remove(key)
-	}
-	s.hub.publish(st.written, st.tx.Totals.Revision)
-	s.published.Store(st.tx.Totals.Revision)
 }
 
 // recover is publish after it has panicked: the cache forgets the keys, so that the
 // database is asked for them.
 func (s *Store) recover(st *stage) {
 	s.uncache(st)
-	s.published.Store(st.tx.Totals.Revision)
-	if s.hub.reached() < st.tx.Totals.Revision {
-		s.hub.publish(st.written, st.tx.Totals.Revision)
+	if s.log.reached() < st.tx.Totals.Revision {
+		s.log.append(st.written, st.tx.Totals.Revision, func() { s.watchers.markLocked(st.written) })
 	}
 }
 

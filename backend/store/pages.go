@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"kvstore/backend/database"
+)
+
+const (
+	// pagesAtOnce bounds the reads of history for watches, so that other reads have
+	// connections and processors left.
+	pagesAtOnce = 2
+	// pagesBytes bounds the pages that are kept for others who come to them.
+	pagesBytes = 16 << 20
+)
+
+// pages reads history for watches. Those that follow the same keys and are at the same
+// revision share a read: when a store comes back, all of its watchers do at once.
+type pages struct {
+	db    *database.DB
+	pacer *pacer
+	slots chan struct{}
+
+	reading sync.WaitGroup
+
+	mu    sync.Mutex // guards all below
+	all   map[pageKey]*page
+	order []pageKey // of those that are read, the oldest first
+	bytes int64
+}
+
+type pageKey struct {
+	keys         string
+	after, known int64
+	values       bool
+}
+
+// A page is there when done is closed.
+type page struct {
+	done  chan struct{}
+	bytes int64
+	database.Page
+	err error
+}
+
+func newPages(db *database.DB) *pages {
+	return &pages{db: db, pacer: &pacer{}, slots: make(chan struct{}, pagesAtOnce), all: map[pageKey]*page{}}
+}
+
+// get is database.DB.Events, which may end before r.Last. Others have the same entries.
+func (p *pages) get(ctx context.Context, r database.EventsRequest) (database.Page, error) {
+	key := pageKey{strings.Join(r.Keys, "\x00"), r.After, r.Known, r.Values} // no prefix has that character
+	p.mu.Lock()
+	found, known := p.all[key]
+	if !known {
+		found = &page{done: make(chan struct{})}
+		p.all[key] = found
+		p.reading.Go(func() { p.read(context.WithoutCancel(ctx), key, found, r) })
+	}
+	p.mu.Unlock()
+	select {
+	case <-found.done:
+	case <-ctx.Done():
+		return database.Page{}, ctx.Err()
+	}
+	select {
+	case <-time.After(p.pacer.begin(1, int64(len(found.Entries)))):
+		return found.Page, found.err
+	case <-ctx.Done():
+		return database.Page{}, ctx.Err()
+	}
+}
+
+// read fills a page, and keeps it unless it failed or history was erased meanwhile. It is
+// bounded, and goes on without whoever has asked for it.
+func (p *pages) read(ctx context.Context, key pageKey, to *page, r database.EventsRequest) {
+	p.slots <- struct{}{}
+	to.Page, to.err = p.db.Events(ctx, r)
+	<-p.slots
+	for i := range to.Entries {
+		to.bytes += to.Entries[i].Size() + entryBytes
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(to.done)
+	if p.all[key] != to {
+		return
+	}
+	if to.err != nil {
+		delete(p.all, key)
+		return
+	}
+	p.order = append(p.order, key)
+	for p.bytes += to.bytes; p.bytes > pagesBytes; p.order = p.order[1:] {
+		p.bytes -= p.all[p.order[0]].bytes
+		delete(p.all, p.order[0])
+	}
+}
+
+// close waits for the reads that were begun.
+func (p *pages) close() { p.reading.Wait() }
+
+// entryBytes is what an entry takes besides its texts.
+const entryBytes = 200
+
+// forget drops all pages: some of what they have was erased.
+func (p *pages) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all, p.order, p.bytes = map[pageKey]*page{}, nil, 0
+}
