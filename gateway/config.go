@@ -146,7 +146,7 @@ func (cfg *config) limits(set *settings.Set) {
 	set.Duration(&cfg.bodyTimeout, "body-timeout", "0", 0, 24*time.Hour,
 		"how long a client may take to send its body; more gets 408; 0 means 1m, and 1s more for each 64KiB of the largest value")
 	set.Duration(&cfg.writeTimeout, "write-timeout", "30s", 100*time.Millisecond, 24*time.Hour,
-		"how long a client may take for each 32KiB of an answer; then it is cut; not for /watch")
+		"how long a client may take for each 32KiB of an answer; then it is cut")
 }
 
 // parseBackends reads a list of base URLs; the error names every bad one.

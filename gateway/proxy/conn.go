@@ -257,11 +257,9 @@ func (c *conn) refuse(malformed *wire.Error) bool {
 // write sends b, a part of an answer, to the client. One that does not take it within
 // KV_WRITE_TIMEOUT loses its connection, with what the system keeps for it.
 func (c *conn) write(b []byte) error {
-	if !c.stream { // endStream sets the deadline of those
-		c.writeBy.in(time.Now(), c.p.cfg.WriteTimeout)
-	}
+	c.allowWrite()
 	_, err := c.Write(b)
-	if isTimeout(err) && !c.stream {
+	if isTimeout(err) && !c.streamEnded() {
 		c.p.logger.WarnContext(c.context(), "a client does not take its answer; it was cut",
 			"remote", c.RemoteAddr().String(), "KV_WRITE_TIMEOUT", c.p.cfg.WriteTimeout.String())
 		c.linger = false
@@ -271,6 +269,22 @@ func (c *conn) write(b []byte) error {
 		}
 	}
 	return err
+}
+
+// allowWrite sets the deadline for one write, unless the request is a stream that others
+// have ended: endStream sets one that is past.
+func (c *conn) allowWrite() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stream || c.cause == nil {
+		c.writeBy.in(time.Now(), c.p.cfg.WriteTimeout)
+	}
+}
+
+func (c *conn) streamEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stream && c.cause != nil
 }
 
 // lingerOn lets the client read the answer before the connection is closed.

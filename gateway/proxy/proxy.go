@@ -56,7 +56,7 @@ type Config struct {
 	// telemetry.HeaderTimeout.
 	HeaderTimeout time.Duration
 	// WriteTimeout bounds how long a client may take for each 32 KiB of an answer, of
-	// which the system buffers some. 0 means 30 s. Streams (/watch) are not cut here.
+	// which the system buffers some. 0 means 30 s. A stream (/watch) may be silent longer.
 	WriteTimeout time.Duration
 	// DrainTimeout bounds how long Serve waits at its end for the requests in
 	// flight. 0 means telemetry.DrainTimeout.

@@ -46,7 +46,7 @@ func (g *gateway) stall(t *testing.T, method, target, client string) net.Conn {
 func TestClientThatDoesNotRead(t *testing.T) {
 	cut := make(chan error, 8)
 	g := start(t, func(c *proxy.Config) { c.WriteTimeout = short }, newBackend(t, "s", largeAnswers(cut)).URL)
-	for _, target := range []string{"/get/large", "/keys"} {
+	for _, target := range []string{"/get/large", "/keys", "/watch"} {
 		for range 3 {
 			g.stall(t, "GET", target, "192.0.2.1")
 		}
@@ -58,7 +58,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		stats := g.proxy.Stats()
 		return stats.Clients == 0 && stats.Backends[0].Open == stats.Backends[0].Idle
 	})
-	if n := g.log.count("does not take its answer", "KV_WRITE_TIMEOUT"); n != 6 {
+	if n := g.log.count("does not take its answer", "KV_WRITE_TIMEOUT"); n != 9 {
 		t.Errorf("%d lines", n)
 	}
 }
