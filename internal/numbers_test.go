@@ -24,14 +24,15 @@ func TestNumbers(t *testing.T) {
 	}
 	for _, row := range []struct{ file, sentence, want string }{
 		{"SECURITY.md", `the time to send a request \((.*?)\)`, seconds(duration(t, traefik.readTimeout))},
-		{"SECURITY.md", `of each client, headers \((.*?)\)`, binary(uint64(traefik.maxHeaderBytes))},
-		{"SECURITY.md", `The gateway bounds headers \([^,]*, (.*?)\)`, seconds(duration(t, gateway["KV_HEADER_TIMEOUT"]))},
+		{"SECURITY.md", `Traefik bounds headers \((.*?)\)`, binary(uint64(traefik.maxHeaderBytes))},
+		{"SECURITY.md", `headers \(64 KiB, (.*?)\)`, seconds(duration(t, gateway["KV_HEADER_TIMEOUT"]))},
 		{"SECURITY.md", `([0-9]+ s) for the default`, seconds(body)},
 		{"SECURITY.md", `cut by the gateway after (.*?) for each 32 KiB .KV_WRITE_TIMEOUT.`, seconds(duration(t, gateway["KV_WRITE_TIMEOUT"]))},
 		{"SECURITY.md", `keys \((.*?) bytes\)`, strconv.Itoa(kv.MaxKeyBytes)},
 		{"SECURITY.md", `The container is the image traefik:(.*?)\. `, traefik.version},
-		{"README.md", `a client address may have (.*?) requests`, count(t, gateway["KV_MAX_REQUESTS_PER_CLIENT"])},
-		{"README.md", `requests and (.*?) watches under way`, count(t, gateway["KV_MAX_WATCHERS_PER_CLIENT"])},
+		{"README.md", `a client address may send (.*?) requests a second`, count(t, gateway["KV_RATE_LIMIT"])},
+		{"README.md", `and have (.*?) of them, and`, count(t, gateway["KV_MAX_REQUESTS_PER_CLIENT"])},
+		{"README.md", `of them, and (.*?) watches, under way`, count(t, gateway["KV_MAX_WATCHERS_PER_CLIENT"])},
 		{"README.md", `the backend takes (.*?) requests`, count(t, backend["KV_MAX_REQUESTS"])},
 		{"README.md", `requests, (\S+) waiting writes`, count(t, backend["KV_MAX_QUEUED_WRITES"])},
 		{"README.md", `waiting writes and (.*?) of their values`, binary(size(t, backend["KV_MAX_QUEUED_BYTES"]))},
@@ -39,7 +40,6 @@ func TestNumbers(t *testing.T) {
 		{"README.md", `decoded once: 1 to (.*?) bytes`, strconv.Itoa(kv.MaxKeyBytes)},
 		{"traefik/traefik.yml", `\(KV_BODY_TIMEOUT, (.*?)\)`, seconds(body)},
 		{"traefik/traefik.yml", `a key of (.*?) bytes takes`, strconv.Itoa(kv.MaxKeyBytes)},
-		{"traefik/dynamic.yml", `\(KV_MAX_REQUESTS_PER_CLIENT, (.*?)\)`, gateway["KV_MAX_REQUESTS_PER_CLIENT"]},
 		{"traefik/dynamic.yml", `within KV_BACKEND_TIMEOUT \((.*?)\)`, seconds(duration(t, gateway["KV_BACKEND_TIMEOUT"]))},
 	} {
 		found := regexp.MustCompile(row.sentence).FindStringSubmatch(flowing(fileText(t, row.file)))
