@@ -9,6 +9,7 @@ import (
 
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/settings"
 )
 
 // batchAnswer documents what batch writes.
@@ -64,7 +65,7 @@ type batchResult struct { //nolint:unused // for the annotations
 //	@Tags				entries
 //	@Accept				json
 //	@Produce			json
-//	@Param				body	body		batchRequest	true	"Conditions and operations; the body may have 64 KiB more than the largest value (KV_MAX_VALUE_BYTES)"
+//	@Param				body	body		batchRequest	true	"Conditions and operations; the body may have four of the largest values (KV_MAX_VALUE_BYTES) in base64, and 1 MiB more"
 //	@Success			200		{object}	batchAnswer
 //	@Failure			400		{object}	problem.Problem	"The body is not JSON, or a key is invalid (code malformed_json, invalid_key)"
 //	@Failure			404		{object}	problem.Problem	"There is nothing to delete or to go back to; operation is its index (code key_not_found, key_deleted, version_not_found)"
@@ -79,7 +80,7 @@ func (a *API) batch(c *gin.Context, _ query) error {
 	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
 		return err
 	}
-	body, err := readText(c, a.store.MaxValueBytes())
+	body, err := readText(c, settings.LimitOfBatch(a.store.MaxValueBytes()))
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package api_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -111,7 +113,8 @@ func TestBatchProblems(t *testing.T) {
 		{operations(`{"op":"revert","key":"k","version":0}`), "422", "invalid_batch", "operations[1].version: must be an integer of at least 1", nil},
 		{operations(`{"op":"get","key":"k","if_version":-1}`), "422", "invalid_batch", "operations[1].if_version: must be an integer of at least 0", nil},
 		{operations(`{"op":"put","key":"k","value":"` + strings.Repeat("x", maxValueBytes) + `"}`), "413", "value_too_large", "operations[1]: value: is over the limit of 1000 bytes (KV_MAX_VALUE_BYTES)", map[string]any{"operation": 1.0}},
-		{operations(`{"op":"put","key":"k","value":"` + strings.Repeat("x", 70_000) + `"}`), "413", "value_too_large", "body: is over the limit of 66536 bytes (KV_MAX_VALUE_BYTES plus 65536)", nil},
+		{operations(`{"op":"put","key":"k","value":"` + strings.Repeat("x", 70_000) + `"}`), "413", "value_too_large", "operations[1]: value: is over the limit of 1000 bytes (KV_MAX_VALUE_BYTES)", nil},
+		{operations(`{"op":"put","key":"k","value":"` + strings.Repeat("x", 1_060_000) + `"}`), "413", "value_too_large", "body: is over the limit of 1053920 bytes (4 times KV_MAX_VALUE_BYTES in base64, plus 1048576)", nil},
 		{
 			`{"conditions":[{"key":"none","version":0},{"key":"k","version":2}],"operations":[{"op":"put","key":"new","value":1}]}`, "412", "precondition_failed",
 			"conditions[1]: Key 'k' is at version 1", map[string]any{"condition": 1.0, "key": "k", "current_version": 1.0},
@@ -146,6 +149,60 @@ func TestBatchProblems(t *testing.T) {
 	}
 	if got := s.do(t, "GET", "/batch", ""); got.status != 405 || got.header.Get("Allow") != "POST" {
 		t.Errorf("GET: %d, Allow %q", got.status, got.header.Get("Allow"))
+	}
+}
+
+// TestLargeBatches: a batch holds four values of the largest size in base64, and more of
+// them as JSON; its bound is told, and is the same without a length.
+func TestLargeBatches(t *testing.T) {
+	s := startWith(t, mebibyte, newTestClock().now)
+	raw := strings.Repeat("\xff", mebibyte)
+	for name, test := range map[string]struct {
+		value string
+		count int
+		more  string
+	}{
+		"one of 850 KB in base64":  {base64.StdEncoding.EncodeToString([]byte(raw[:850_000])), 1, `,"encoding":"base64","content_type":"a/b"`},
+		"two of 600 KB":            {strings.Repeat("x", 600_000), 2, ""},
+		"four of the largest":      {base64.StdEncoding.EncodeToString([]byte(raw)), 4, `,"encoding":"base64","content_type":"a/b"`},
+		"five of the largest JSON": {strings.Repeat("x", mebibyte-2), 5, ""},
+		"128 small, long keys":     {"x", 128, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var operations, keys []string
+			for i := range test.count {
+				key := fmt.Sprintf(`%s%03d`, strings.Repeat(`\u0101`, 250), i)
+				keys = append(keys, fmt.Sprintf(`{"key":"%s","version":0}`, key))
+				operations = append(operations, fmt.Sprintf(`{"op":"put","key":"%s","value":"%s"%s}`, key, test.value, test.more))
+			}
+			body := `{"conditions":[` + strings.Join(keys, ",") + `],"operations":[` + strings.Join(operations, ",") + `]}`
+			got := s.do(t, "POST", "/batch", body)
+			if got.status != 200 {
+				t.Fatalf("%d bytes: %d %.300s", len(body), got.status, got.body)
+			}
+			if got := s.do(t, "POST", "/batch", strings.ReplaceAll(body, `"op":"put"`, `"op":"put","if_version":1`)); got.status != 412 {
+				t.Errorf("again: %d %.300s", got.status, got.body)
+			}
+			for i := range test.count {
+				s.do(t, "POST", fmt.Sprintf("/destroy/%s%03d?all=true", strings.Repeat("%C4%81", 250), i), "")
+			}
+		})
+	}
+	const limit = 4*1398104 + mebibyte
+	want := fmt.Sprintf("body: is over the limit of %d bytes (4 times KV_MAX_VALUE_BYTES in base64, plus 1048576)", limit)
+	body := `{"operations":[{"op":"get","key":"k"}]}` + strings.Repeat(" ", limit)
+	for _, test := range []struct{ length, status int }{{limit, 200}, {limit + 1, 413}} {
+		for _, reader := range []io.Reader{strings.NewReader(body[:test.length]), io.MultiReader(strings.NewReader(body[:test.length]))} {
+			response, err := http.Post(s.URL+"/batch", "application/json", reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if err != nil || response.StatusCode != test.status || test.status == 413 && !strings.Contains(string(text), want) {
+				t.Errorf("%d bytes: %d %s, %v", test.length, response.StatusCode, text, err)
+			}
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // readValue returns the JSON text of the body's member value, as it was sent. Other
 // members are ignored, as the predecessor did, but for those that somebody would believe.
 func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	body, err := readBody(c, maxValueBytes)
+	body, err := readUpTo(c, settings.LimitOfBody(maxValueBytes).Bytes, kv.ValueTooLarge(maxValueBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -80,37 +80,26 @@ func checkJSON(body []byte) error {
 	return malformed(json.Unmarshal(body, &struct{}{}).Error()) // Valid does not tell why
 }
 
-// readBody returns the body, or kv.ErrValueTooLarge when it is longer than any
-// value's envelope.
-func readBody(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	return readUpTo(c, maxValueBytes+settings.EnvelopeBytes, maxValueBytes)
-}
-
-// readText returns a body that is one JSON text in UTF-8. It may be as long as that of
-// a write of one value.
-func readText(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	body, err := readBody(c, maxValueBytes)
-	switch {
-	case errors.Is(err, kv.ErrValueTooLarge):
-		return nil, problem.New(http.StatusRequestEntityTooLarge, "value_too_large",
-			fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", maxValueBytes+settings.EnvelopeBytes, settings.EnvelopeBytes))
-	case err != nil:
+// readText returns a body that is one JSON text in UTF-8 and within the limit.
+func readText(c *gin.Context, limit settings.BodyLimit) ([]byte, error) {
+	body, err := readUpTo(c, limit.Bytes, problem.New(http.StatusRequestEntityTooLarge, "value_too_large", limit.Exceeded()))
+	if err != nil {
 		return nil, err
 	}
 	return body, checkJSON(body)
 }
 
-// readUpTo returns the body, or kv.ErrValueTooLarge when it has more than limit
-// bytes, or kv.ErrOverloaded.
-func readUpTo(c *gin.Context, limit, maxValueBytes int64) ([]byte, error) {
+// readUpTo returns the body, or tooLarge when it has more than limit bytes, or
+// kv.ErrOverloaded.
+func readUpTo(c *gin.Context, limit int64, tooLarge error) ([]byte, error) {
 	if c.Request.ContentLength > limit {
-		return nil, kv.ValueTooLarge(maxValueBytes)
+		return nil, tooLarge
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
-	var tooLarge *http.MaxBytesError
+	var exceeded *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
-		return nil, kv.ValueTooLarge(maxValueBytes)
+	case errors.As(err, &exceeded):
+		return nil, tooLarge
 	case errors.Is(err, kv.ErrOverloaded):
 		return nil, err
 	case err != nil:

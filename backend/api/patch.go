@@ -11,6 +11,7 @@ import (
 	"kvstore/backend/jsondoc"
 	"kvstore/backend/kv"
 	"kvstore/internal/problem"
+	"kvstore/internal/settings"
 )
 
 // The types of a patch.
@@ -92,7 +93,7 @@ func readPatch(c *gin.Context, maxValueBytes int64) (patch, error) {
 		return patch{}, problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
 			fmt.Sprintf("Content-Type: %q is not accepted; send the patch as %s or %s", header, mergePatchType, jsonPatchType))
 	}
-	body, err := readText(c, maxValueBytes)
+	body, err := readText(c, settings.LimitOfBody(maxValueBytes))
 	if err != nil {
 		return patch{}, err
 	}

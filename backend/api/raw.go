@@ -28,7 +28,7 @@ func readSent(c *gin.Context, maxValueBytes int64) (value []byte, contentType st
 	case !isContentType(contentType):
 		return nil, "", problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type", "Content-Type: "+contentTypeRule)
 	default:
-		value, err = readUpTo(c, maxValueBytes, maxValueBytes)
+		value, err = readUpTo(c, maxValueBytes, kv.ValueTooLarge(maxValueBytes))
 		return value, contentType, err
 	}
 }

@@ -9,9 +9,10 @@ import (
 // A Kind says who answers the requests of a route, and how.
 type Kind uint8
 
-// The kinds. The first three are answered by a backend.
+// The kinds. The first four are answered by a backend.
 const (
 	Forwarded Kind = iota
+	Batched        // the body may be that of many writes
 	Streamed       // the answer may begin late and never ends
 	Guarded        // the answer may begin late; hidden unless there is access control
 	Hidden         // of the backend, and not for the outside
@@ -53,7 +54,7 @@ var routes = []Route{
 	{"/destroy/{key}", Forwarded, ofKey, Admin},
 	{"/keys", Forwarded, filtered, Read},
 	{"/watch", Streamed, filtered, Read},
-	{"/batch", Forwarded, filtered, Read | Write},
+	{"/batch", Batched, filtered, Read | Write},
 	{"/cache/stats", Forwarded, ofAll, Read}, // they count all keys
 	{"/db/stats", Forwarded, ofAll, Read},
 	{"/db/backup", Guarded, ofAll, Admin},

@@ -167,6 +167,27 @@ func TestBodyLimit(t *testing.T) {
 	})
 }
 
+// A batch may be larger than other bodies, however its path is written.
+func TestBatchLimit(t *testing.T) {
+	g := start(t, smallBodies, newBackend(t, "s", func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}).URL)
+	const most = 4*1336 + 1<<20
+	detail := fmt.Sprintf("body: is over the limit of %d bytes (4 times KV_MAX_VALUE_BYTES in base64, plus 1048576)", most)
+	for _, path := range []string{"/batch", "/%62atch", "/batch?x"} {
+		for _, size := range []int64{most, most + 1} {
+			for _, body := range []io.Reader{bytes.NewReader(make([]byte, size)), io.LimitReader(zeros{}, size)} {
+				switch response, text := do(t, http.MethodPost, g.URL+path, nil, body); {
+				case size > most:
+					wantProblem(t, response, text, http.StatusRequestEntityTooLarge, "value_too_large", detail)
+				case response.StatusCode != http.StatusOK:
+					t.Error(path, response.Status, text)
+				}
+			}
+		}
+	}
+}
+
 func TestMalformedBody(t *testing.T) {
 	var complete atomic.Bool
 	g := start(t, nil, newBackend(t, "s", func(_ http.ResponseWriter, r *http.Request) {

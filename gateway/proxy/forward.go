@@ -23,7 +23,7 @@ func (c *conn) forward() bool {
 	if len(c.req.Target) == 0 {
 		return c.answerProblem(problem.New(http.StatusBadRequest, "bad_request", "The request target has no path"))
 	}
-	if c.req.Length > c.p.maxBody {
+	if c.req.Length > c.bodyLimit().Bytes {
 		return c.answerTooLarge()
 	}
 	if c.stream {
@@ -234,8 +234,14 @@ func (c *conn) failBody(cause error) bool {
 
 func (c *conn) answerTooLarge() bool {
 	c.req.KeepAlive = false
-	detail := fmt.Sprintf("body: is over the limit of %d bytes (KV_MAX_VALUE_BYTES plus %d)", c.p.maxBody, settings.EnvelopeBytes)
-	return c.answerProblem(problem.New(http.StatusRequestEntityTooLarge, "value_too_large", detail))
+	return c.answerProblem(problem.New(http.StatusRequestEntityTooLarge, "value_too_large", c.bodyLimit().Exceeded()))
+}
+
+func (c *conn) bodyLimit() settings.BodyLimit {
+	if c.route.Kind == access.Batched {
+		return settings.LimitOfBatch(c.p.cfg.MaxValueBytes)
+	}
+	return settings.LimitOfBody(c.p.cfg.MaxValueBytes)
 }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

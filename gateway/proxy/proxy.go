@@ -13,7 +13,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"kvstore/gateway/access"
-	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
 )
 
@@ -42,7 +41,7 @@ type Config struct {
 	// and for a backend to take the next part of a body. Streams (/watch) may be
 	// silent, and backups begin, as long as they like.
 	BackendTimeout time.Duration
-	// MaxValueBytes bounds a request body, together with settings.EnvelopeBytes.
+	// MaxValueBytes bounds request bodies, as settings.LimitOfBody and LimitOfBatch say.
 	MaxValueBytes int64
 	// BodyTimeout bounds how long a client may take to send its body. 0 means a
 	// minute and a second for every 64 KiB of MaxValueBytes.
@@ -85,11 +84,10 @@ type Config struct {
 // A Proxy is the gateway. It is made by New, serves with Serve and is ended by
 // Close.
 type Proxy struct {
-	cfg     Config // with its defaults
-	logger  *slog.Logger
-	pool    *pool
-	name    string // in Via
-	maxBody int64  // bytes
+	cfg    Config // with its defaults
+	logger *slog.Logger
+	pool   *pool
+	name   string // in Via
 
 	retries  atomic.Uint64
 	streams  atomic.Int64
@@ -125,7 +123,6 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		cfg:      cfg,
 		logger:   cfg.Logger,
 		name:     newName(),
-		maxBody:  cfg.MaxValueBytes + settings.EnvelopeBytes,
 		clients:  newClients(cfg),
 		checkers: newCheckers(),
 		refusing: make(chan struct{}, turnedAway),

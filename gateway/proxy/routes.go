@@ -42,7 +42,7 @@ func (c *conn) dispatch() bool {
 			"The access token was sent without TLS, where others may have seen it; use https://, and a new token"))
 	case access.Hidden:
 		return c.answerProblem(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
-	case access.Forwarded, access.Streamed, access.Guarded:
+	case access.Forwarded, access.Batched, access.Streamed, access.Guarded:
 		c.stream, c.late = kind == access.Streamed, kind == access.Guarded
 	}
 	// What has no path needs no right: it is not forwarded.

@@ -105,12 +105,12 @@ func (u *upload) sendPlain(c *conn, up *upstream, rest int64) {
 func (u *upload) sendChunked(c *conn, up *upstream) {
 	var chunks wire.Chunks
 	var out []byte
-	size := int64(0)
+	size, limit := int64(0), c.bodyLimit().Bytes
 	for {
 		out = out[:0]
 		for c.in.len() > 0 && !chunks.Ended() {
 			data, used, err := chunks.Next(c.in.bytes())
-			if size += int64(len(data)); err == nil && size <= c.p.maxBody {
+			if size += int64(len(data)); err == nil && size <= limit {
 				out = wire.AppendChunk(out, data)
 				c.in.take(used)
 				continue

@@ -9,14 +9,9 @@ import (
 // The settings that both programs have are defined here, once, so that they have
 // the same names, bounds and words.
 
-const (
-	// EnvelopeBytes is how much larger than the largest value a request body may
-	// be: the JSON around the value.
-	EnvelopeBytes = 64 << 10
-	// largestMaxValueBytes keeps a value with its envelope far below what SQLite
-	// stores in a row (1 GB).
-	largestMaxValueBytes = 256 << 20
-)
+// largestMaxValueBytes keeps a value with its envelope far below what SQLite
+// stores in a row (1 GB).
+const largestMaxValueBytes = 256 << 20
 
 // Address adds an address to listen on. The host may be empty, for every
 // interface, and the port 0, for any that is free.
