@@ -38,7 +38,8 @@ func (c *conn) answerUnavailable(code, detail string) bool {
 	return c.answerProblem(problem.New(http.StatusServiceUnavailable, code, detail))
 }
 
-// answerReadOnly lets GET and HEAD through to serve, which knows no parameter.
+// answerReadOnly lets GET and HEAD through to serve, which knows no parameter and no
+// condition.
 func (c *conn) answerReadOnly(serve func() bool) bool {
 	if method := string(c.req.Method); method != http.MethodGet && method != http.MethodHead {
 		a := problemAnswer(problem.New(http.StatusMethodNotAllowed, "method_not_allowed", method+" is not allowed here; allowed: GET, HEAD"))
@@ -48,6 +49,11 @@ func (c *conn) answerReadOnly(serve func() bool) bool {
 	var refusal *problem.Problem
 	if _, err := parameters.Parse(string(c.req.Query())); errors.As(err, &refusal) {
 		return c.answerProblem(refusal)
+	}
+	for _, field := range c.req.Fields {
+		if wire.EqualFold(field.Name, "if-match") || wire.EqualFold(field.Name, "if-none-match") {
+			return c.answerProblem(problem.New(http.StatusBadRequest, "unsupported_condition", string(field.Name)+": is not a condition of this request"))
+		}
 	}
 	return serve()
 }

@@ -64,6 +64,14 @@ func TestOwnRoutes(t *testing.T) {
 			}
 		}
 	})
+	t.Run("conditions", func(t *testing.T) {
+		for _, path := range []string{"/health", "/healthz"} {
+			for _, name := range []string{"If-Match", "If-None-Match"} {
+				response, body := g.send(t, "GET "+path+" HTTP/1.1\r\nHost: h\r\n"+name+": \"1\"\r\n\r\n")
+				wantProblem(t, response, body, http.StatusBadRequest, "unsupported_condition", name+": is not a condition of this request")
+			}
+		}
+	})
 	if len(asked) > 0 {
 		t.Fatalf("forwarded: %s", <-asked)
 	}
