@@ -3,10 +3,12 @@ module kvstore/traefik
 go 1.26.0
 
 // Traefik itself. "go tool task build" builds it with one more replacement: lego, its ACME library, without the DNS
-// providers, which are a hundred SDKs and serve nothing here. So whatever loads the program's packages needs that module:
+// providers, which are a hundred SDKs and serve nothing here. So whatever loads the program's packages does it in that
+// module, which "go run ./internal/up --traefik-module DIR" writes; for another version
 //
-//	go run ./internal/up --traefik-module DIR           writes DIR/go.mod, and what it needs beside it
-//	go -C traefik get -modfile=DIR/go.mod -tool github.com/traefik/traefik/v3/cmd/traefik@VERSION
+//	go -C DIR get -tool github.com/traefik/traefik/v3/cmd/traefik@VERSION
+//
+// and then its requirements and go.sum come here.
 tool github.com/traefik/traefik/v3/cmd/traefik
 
 require (

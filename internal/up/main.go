@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.SetOutput(out)
 	buildOnly := flags.Bool("build-only", false, "build all programs, print where they are, and exit")
-	traefikModule := flags.String("traefik-module", "", "write what Traefik is built from to this `directory`, print its go.mod, and exit")
+	traefikModule := flags.String("traefik-module", "", "write the module that Traefik is built in to this `directory`, and exit")
 	checkTLS := flags.Bool("check-tls", false, "check the certificate that Traefik's container is to use, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	var err error
 	switch {
 	case *traefikModule != "":
-		err = writeTraefikModule(ctx, *traefikModule, out)
+		err = writeTraefikModule(ctx, *traefikModule)
 	case *checkTLS:
 		err = checkContainer(getenv, out)
 	default:
@@ -79,17 +79,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	return 0
 }
 
-func writeTraefikModule(ctx context.Context, dir string, out io.Writer) error {
+func writeTraefikModule(ctx context.Context, dir string) error {
 	root, err := programs.Root()
 	if err != nil {
 		return err
 	}
-	goMod, err := programs.TraefikModule(ctx, filepath.Join(root, "traefik"), dir)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(out, goMod)
-	return nil
+	return programs.TraefikModule(ctx, filepath.Join(root, "traefik"), dir)
 }
 
 func checkContainer(getenv func(string) string, out io.Writer) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/modfile"
 )
@@ -35,31 +36,28 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 }
 `
 
-// TraefikModule writes to dir, which is made, what Traefik is built from: go.mod and
-// go.sum of the module in the directory source, where lego is replaced by a copy of it
-// in dir that has no providers of DNS. The copy is of the module that go.sum pins. It
-// returns the path of the go.mod, for the go tool's option -modfile.
-func TraefikModule(ctx context.Context, source, dir string) (goMod string, err error) {
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("write Traefik's module: %w", err)
+// TraefikModule writes to dir, which is made, the module that Traefik is built in: that
+// of the directory source, without its packages, where lego is replaced by a copy in dir
+// that has no providers of DNS. The copy is of the module that go.sum pins.
+func TraefikModule(ctx context.Context, source, dir string) error {
+	if err := writeTraefikModule(ctx, source, dir); err != nil {
+		return fmt.Errorf("write Traefik's module: %w", err)
 	}
-	lego := filepath.Join(dir, "lego")
-	if err := copyLego(ctx, source, lego); err != nil {
-		return "", fmt.Errorf("write Traefik's module: %w", err)
+	return nil
+}
+
+func writeTraefikModule(ctx context.Context, source, dir string) error {
+	if err := copyLego(ctx, source, filepath.Join(dir, "lego")); err != nil {
+		return err
 	}
-	goMod = filepath.Join(dir, "go.mod")
-	if err := replaceLego(filepath.Join(source, "go.mod"), goMod, lego); err != nil {
-		return "", fmt.Errorf("write Traefik's module: %w", err)
+	if err := replaceLego(source, filepath.Join(dir, "go.mod")); err != nil {
+		return err
 	}
 	sums, err := os.ReadFile(filepath.Join(source, "go.sum"))
 	if err != nil {
-		return "", fmt.Errorf("write Traefik's module: %w", err)
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600); err != nil {
-		return "", fmt.Errorf("write Traefik's module: %w", err)
-	}
-	return goMod, nil
+	return os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600)
 }
 
 // copyLego makes the directory target.
@@ -98,17 +96,30 @@ func copyLego(ctx context.Context, source, target string) error {
 	return os.WriteFile(filepath.Join(providers, "dns.go"), []byte(noProviders), 0o600)
 }
 
-// replaceLego writes the go.mod source to target, with lego in the directory dir.
-func replaceLego(source, target, dir string) error {
-	content, err := os.ReadFile(source)
+// replaceLego writes the go.mod of the directory source to target, with lego in the
+// directory lego beside it, and what source has beside its own where that is.
+func replaceLego(source, target string) error {
+	content, err := os.ReadFile(filepath.Join(source, "go.mod"))
 	if err != nil {
 		return err
 	}
-	file, err := modfile.Parse(source, content, nil)
+	file, err := modfile.Parse("go.mod", content, nil)
 	if err != nil {
 		return err
 	}
-	if err := file.AddReplace(legoModule, "", dir, ""); err != nil {
+	for _, replace := range slices.Clone(file.Replace) {
+		if !modfile.IsDirectoryPath(replace.New.Path) || filepath.IsAbs(replace.New.Path) {
+			continue
+		}
+		beside, err := filepath.Abs(filepath.Join(source, replace.New.Path))
+		if err != nil {
+			return err
+		}
+		if err := file.AddReplace(replace.Old.Path, replace.Old.Version, beside, ""); err != nil {
+			return err
+		}
+	}
+	if err := file.AddReplace(legoModule, "", "./lego", ""); err != nil {
 		return err
 	}
 	content, err = file.Format()

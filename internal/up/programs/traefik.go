@@ -130,11 +130,10 @@ func buildTraefik(ctx context.Context, dir, version, target string, progress io.
 // compileTraefik builds the file target from the module in dir, by way of the
 // directory scratch.
 func compileTraefik(ctx context.Context, dir, scratch, target, flags string) error {
-	goMod, err := TraefikModule(ctx, dir, scratch)
-	if err != nil {
+	if err := TraefikModule(ctx, dir, scratch); err != nil {
 		return err
 	}
-	cmd := goCommand(ctx, dir, "build", "-modfile", goMod, "-trimpath", "-o", target, "-ldflags", flags, traefikModule+"/cmd/traefik")
+	cmd := goCommand(ctx, scratch, "build", "-trimpath", "-o", target, "-ldflags", flags, traefikModule+"/cmd/traefik")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as Traefik's own releases: it runs on any Linux
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, output)
