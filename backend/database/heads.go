@@ -23,7 +23,7 @@ func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string
 	heads, failed = make(map[string]Head, len(keys)), map[string]error{}
 	var unknown []string
 	for _, key := range keys {
-		if head, ok := t.memory.heads.Get(key); ok {
+		if head, ok := t.remembered(key); ok {
 			heads[key] = head
 			t.stored[head.ID] = head.state()
 		} else {
@@ -50,6 +50,14 @@ func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string
 		t.count(&err)
 	}
 	return heads, failed, nil
+}
+
+// remembered returns a head that need not be read. A View remembers none.
+func (t *Tx) remembered(key string) (Head, bool) {
+	if t.memory == nil {
+		return Head{}, false
+	}
+	return t.memory.heads.Get(key)
 }
 
 func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []string) error {

@@ -3,6 +3,7 @@ package database
 import (
 	"database/sql"
 	"errors"
+	"slices"
 
 	"kvstore/backend/kv"
 )
@@ -12,6 +13,49 @@ import (
 func (t *Tx) Entry(key string, keyID, version int64) (kv.Entry, bool, error) {
 	return t.entry(key, version, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
 		WHERE unlikely(versions.key_id = ?) AND unlikely(versions.version = ?)`, keyID, version)
+}
+
+// latestOfSQL reads many latest versions.
+const latestOfSQL = "SELECT " + entryColumns + ` FROM versions JOIN keys ON keys.id = versions.key_id
+	WHERE unlikely(versions.revision IN ?)`
+
+// LatestOf returns the versions that those heads name, in few statements. It leaves out what
+// is not there or is damaged, which Entry tells, and stops when the values have more than
+// maxBytes.
+func (t *Tx) LatestOf(heads map[string]Head, maxBytes int64) (map[string]kv.Entry, error) {
+	revisions := make([]int64, 0, len(heads))
+	for _, head := range heads {
+		revisions = append(revisions, head.Revision)
+	}
+	slices.Sort(revisions) // as they lie on disk
+	found := make(map[string]kv.Entry, len(heads))
+	for rest := revisions; len(rest) > 0 && maxBytes >= 0; {
+		n := min(len(rest), statementRows[0])
+		rows, err := t.tx.Raw(latestOfSQL, padded(rest[:n])).Rows()
+		if err == nil {
+			maxBytes, err = scanLatest(rows, heads, found, maxBytes)
+		}
+		if err != nil {
+			return nil, translate(t.tx.Statement.Context, "read entries", err)
+		}
+		rest = rest[n:]
+	}
+	return found, nil
+}
+
+func scanLatest(rows *sql.Rows, heads map[string]Head, found map[string]kv.Entry, left int64) (int64, error) {
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for left >= 0 && rows.Next() {
+		var v storedVersion
+		if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err != nil {
+			continue
+		}
+		left -= v.size
+		if head := heads[v.Key]; head.Version == v.Version && head.Revision == v.Revision && v.checkAll() == nil {
+			found[v.Key] = v.Entry
+		}
+	}
+	return left, rows.Err()
 }
 
 // LastValue returns the newest version of a key before that one that is no

@@ -45,11 +45,11 @@ func (h Head) Expired(now kv.Timestamp) bool {
 	return h.ID != 0 && !h.Deleted && h.Expires != 0 && h.Expires <= now
 }
 
-// A Tx is a transaction that writes. It is valid inside the function that Update
-// calls, and only there.
+// A Tx is a transaction of Update, which writes, or of View. It is valid inside the
+// function that these call, and only there.
 type Tx struct {
 	tx       *gorm.DB
-	memory   *memory // its lock is held
+	memory   *memory // its lock is held; nil in a View
 	identity identity
 	count    func(*error)
 	stored   map[int64]state // of the keys that Heads returned or Append saved, by id
@@ -143,8 +143,8 @@ func (t *Tx) loadTotals() (err error) {
 
 func (t *Tx) saveTotals() error { return t.identity.save(t.tx, t.Totals) }
 
-// padded repeats the last key until a statement of that length exists.
-func padded(keys []string) []string {
+// padded repeats the last element until a statement of that length exists.
+func padded[T any](keys []T) []T {
 	length := len(keys)
 	for _, n := range statementRows {
 		if n >= len(keys) {

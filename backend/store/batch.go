@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -55,7 +57,8 @@ const maxBatchRead = maxBatchBytes
 // sees what those before it did, so that a key may come more than once; the
 // requirements are those of the state before the first change. OpGet is allowed too,
 // and of a change's members only Key and If count for it. The gets of a batch are a
-// consistent read: no write of another comes between them.
+// consistent read: no write of another comes between them. A batch of gets alone is made
+// beside the writer, so writes do not wait for it, nor it for them.
 //
 // A requirement that does not hold is a *kv.PreconditionError with its index; a
 // change that cannot be made is an *OperationError with one of the errors of Write,
@@ -75,10 +78,53 @@ func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes [
 		own[i] = c.owned()
 	}
 	u := &unit{ctx: ctx, requirements: requirements, changes: own, batch: true, done: make(chan struct{})}
-	if err := s.writer.submit(u); err != nil {
+	run := s.writer.submit
+	defer s.locks.share(own)()
+	if !slices.ContainsFunc(own, func(c Change) bool { return c.Operation != OpGet }) {
+		run = s.view
+	}
+	if err := run(u); err != nil {
 		return BatchResult{}, err
 	}
 	return BatchResult{Revision: u.revision, Results: u.results}, nil
+}
+
+// view makes a unit of gets beside the writer, from one snapshot.
+func (s *Store) view(u *unit) error {
+	select {
+	case s.views <- struct{}{}:
+		defer func() { <-s.views }()
+	case <-u.ctx.Done():
+		return u.ctx.Err()
+	}
+	var revision int64
+	err := s.db.View(u.ctx, func(tx *database.Tx) error {
+		revision = tx.Totals.Revision
+		st, err := s.stage(tx, []*unit{u})
+		if err != nil {
+			return err
+		}
+		if st.latest, err = tx.LatestOf(st.existing(u), st.maxRead); err != nil {
+			return err
+		}
+		return st.apply(u)
+	})
+	missing := u.err != nil || slices.ContainsFunc(u.results, func(r Result) bool { return r.Err != nil })
+	if err := s.awaitPublished(u.ctx, "", kv.Entry{Revision: revision, Destroyed: missing}, err); err != nil {
+		return err
+	}
+	return u.err
+}
+
+// existing returns the heads of the keys that a unit of gets reads, as far as they exist.
+func (s *stage) existing(u *unit) map[string]database.Head {
+	heads := make(map[string]database.Head, len(u.changes))
+	for _, c := range u.changes {
+		if s.current(c.Key) != 0 {
+			heads[c.Key] = s.heads[c.Key]
+		}
+	}
+	return heads
 }
 
 // bytesRead is how much of a value the change had to read for its result.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"kvstore/backend/store"
 )
 
 const benchKeys = 1000
@@ -91,6 +93,45 @@ func BenchmarkPutWithRetention(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
 			b.ReportMetric(float64(stats.Versions), "versions")
 			b.ReportMetric(float64(stats.Bytes)/(1<<20), "MiB")
+		})
+	}
+}
+
+// BenchmarkPutBesideGets writes as 16 callers do while others read batches of 128 keys.
+func BenchmarkPutBesideGets(b *testing.B) {
+	for _, readers := range []int{0, 4} {
+		b.Run("readers="+strconv.Itoa(readers), func(b *testing.B) {
+			s := open(b, options{})
+			gets := make([]store.Change, 128)
+			for i := range gets {
+				gets[i] = getOf("key" + strconv.Itoa(i))
+				put(b, s, gets[i].Key, benchValue)
+			}
+			var next, batches atomic.Int64
+			var reading, writing sync.WaitGroup
+			b.ResetTimer()
+			for range readers {
+				reading.Go(func() {
+					for next.Load() < int64(b.N) {
+						if _, err := s.Batch(b.Context(), nil, gets); err != nil {
+							b.Error(err)
+						}
+						batches.Add(1)
+					}
+				})
+			}
+			for range 16 {
+				writing.Go(func() {
+					for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+						put(b, s, "key"+strconv.FormatInt(n%benchKeys, 10), benchValue)
+					}
+				})
+			}
+			writing.Wait()
+			b.StopTimer()
+			reading.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+			b.ReportMetric(float64(batches.Load())/b.Elapsed().Seconds(), "batches/s")
 		})
 	}
 }

@@ -28,8 +28,6 @@ type Change struct {
 	If kv.Condition
 	// Author is the name of who writes; "" when that is not known.
 	Author string
-
-	make updateFunc // of a patch that the writer makes
 }
 
 // check returns why a change can never be made.
@@ -59,6 +57,14 @@ func (c Change) owned() Change {
 // kv.ErrOverloaded, kv.ErrStorageFull, kv.ErrUnavailable (in all of these nothing was written), or
 // that of ctx, when the caller stopped waiting and the outcome is unknown.
 func (s *Store) Write(ctx context.Context, c Change) (kv.Written, error) {
+	lock := s.locks.of(c.Key)
+	lock.writes.RLock()
+	defer lock.writes.RUnlock()
+	return s.write(ctx, c)
+}
+
+// write is Write for who has the lock of the key.
+func (s *Store) write(ctx context.Context, c Change) (kv.Written, error) {
 	if err := s.check(c); err != nil {
 		return kv.Written{}, err
 	}

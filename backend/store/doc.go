@@ -81,7 +81,9 @@
 // published, within microseconds, one may see what it wrote to one key, and the next
 // not yet what it wrote to another. After the batch was answered nobody reads
 // what was before it. Who needs several keys as they were together reads them with one
-// batch of gets: the writer makes it, so it sees each other batch whole or not at all.
+// batch of gets. It reads one snapshot beside the writer, so it sees each other batch whole
+// or not at all, and neither waits for the other. So that these batches leave processors to
+// the writer, half as many run at once as there are.
 // On disk a batch is one transaction, and a crash leaves all of it or nothing.
 //
 // # Damage

@@ -190,3 +190,45 @@ func TestPanicAfterCommit(t *testing.T) {
 		t.Errorf("the next write: %+v", written)
 	}
 }
+
+// TestGetsBesideTheWriter: a batch of gets waits for no transaction, and reads all keys as
+// they were at one revision.
+func TestGetsBesideTheWriter(t *testing.T) {
+	url := databasetest.URL(t)
+	s := open(t, options{url: url})
+	put(t, s, "a", "1")
+	put(t, s, "b", "1")
+	if _, err := s.Write(t.Context(), store.Change{Operation: kv.OpDelete, Key: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	foreign, err := other.Begin() // the writer waits for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() { put(t, s, "a", "2") })
+	waitFor(t, func() bool { return s.Committing() > 0 })
+	done, err := s.Batch(t.Context(), []store.Requirement{{Key: "a", If: atVersion(1)}}, []store.Change{getOf("a"), getOf("b"), getOf("none")})
+	if s.Committing() == 0 {
+		t.Error("the batch has waited for the write")
+	}
+	if err != nil || done.Revision != 3 || string(done.Results[0].Entry.Value) != "1" ||
+		!errors.Is(done.Results[1].Err, kv.ErrKeyDeleted) || !errors.Is(done.Results[2].Err, kv.ErrKeyNotFound) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if _, err := s.Batch(t.Context(), []store.Requirement{{Key: "a", If: atVersion(2)}}, []store.Change{getOf("a")}); !errors.Is(err, kv.ErrPreconditionFailed) {
+		t.Errorf("a condition that does not hold: %v", err)
+	}
+	if err := foreign.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	waiting.Wait()
+	if done, err := s.Batch(t.Context(), nil, []store.Change{getOf("a")}); err != nil || done.Revision != 4 || string(done.Results[0].Entry.Value) != "2" {
+		t.Errorf("after the write: %+v, %v", done, err)
+	}
+}

@@ -12,10 +12,6 @@ import (
 // isAnswer tells what a caller did wrong from a database that failed.
 func isAnswer(err error) bool {
 	var known *kv.Error
-	var refused *refusal
-	if errors.As(err, &refused) {
-		return true
-	}
 	if errors.As(err, &known) || errors.Is(err, kv.ErrPreconditionFailed) {
 		return !errors.Is(err, kv.ErrUnavailable) && !errors.Is(err, kv.ErrStorageFull) && !errors.Is(err, kv.ErrCorrupt) && !ofDisk(err)
 	}
@@ -54,6 +50,9 @@ func (s *stage) entry(key string, version int64) (kv.Entry, error) {
 		if e := s.written[i].Entry; e.Key == key && e.Version == version {
 			return e, nil
 		}
+	}
+	if e, known := s.latest[key]; known && e.Version == version {
+		return e, nil
 	}
 	head := s.heads[key]
 	entry, found, err := s.tx.Entry(key, head.ID, version)
@@ -137,7 +136,7 @@ func (s *stage) patchable(c Change) error {
 	if current := s.current(c.Key); current != c.Version {
 		return &kv.PreconditionError{Index: -1, Key: c.Key, Current: current}
 	}
-	entry, err := s.entry(c.Key, c.Version)
+	entry, err := s.described(c.Key, c.Version)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ type stage struct {
 	// failed has why a key that is damaged has no head. Nothing can be done to it.
 	failed  map[string]error
 	written []kv.Written
+	// latest has latest versions that are known already.
+	latest map[string]kv.Entry
 	// uncached are keys whose cached value must go although no version follows it.
 	uncached []string
 	// erased is what was made unreadable, which nobody may keep.
@@ -122,7 +124,7 @@ func (s *stage) change(c Change) (Result, error) {
 	case kv.OpDelete:
 		err = s.exists(c.Key)
 	case kv.OpPatch:
-		entry.Value, entry.ContentType, err = s.patched(c)
+		entry.Value, entry.ContentType, err = c.Value, c.ContentType, s.patchable(c)
 		entry.Expires = s.heads[c.Key].Expires
 	case kv.OpPut:
 		entry.Value, entry.ContentType = c.Value, c.ContentType

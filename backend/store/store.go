@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -53,12 +54,13 @@ type Store struct {
 	janitor       *janitor
 	mender        *mender
 	clock         *clock
-	turns         *turns
+	locks         *keyLocks
 	log           *log
 	watchers      *watchers
 	pages         *pages
 	restored      int64 // the revision with which the last restore of a backup went on
 	counters      counters
+	views         chan struct{} // has one for each batch of gets that is made
 	logger        *slog.Logger
 
 	// erasing is what is being erased, from before the commit until the cache knows.
@@ -100,8 +102,9 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes, keep: int64(cfg.MaxVersions),
-		clock: newClock(cfg.Now, lastWrite), turns: newTurns(),
-		log: newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
+		clock: newClock(cfg.Now, lastWrite), locks: newKeyLocks(),
+		views: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), // others are for the writer
+		log:   newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
 	}
 	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	s.mender = startMender(cfg.Database, cfg.Logger)

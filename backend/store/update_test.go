@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +68,46 @@ func TestUpdateOvertaken(t *testing.T) {
 	}
 	if after, _ := get(t, s, "k"); after.Version != before.Version+10 || string(after.Value) != "4" {
 		t.Errorf("version %d with %s, want %d: the puts alone", after.Version, after.Value, before.Version+10)
+	}
+}
+
+// TestUpdateHoldsUpNoOtherKey: while an update that was overtaken is computed, other keys
+// are written, and its own waits and comes after it.
+func TestUpdateHoldsUpNoOtherKey(t *testing.T) {
+	s := open(t, options{})
+	put(t, s, "k", "0")
+	var own sync.WaitGroup
+	calls := 0
+	written, err := s.Update(t.Context(), store.Change{Key: "k"}, func(kv.Entry) ([]byte, string, error) {
+		if calls++; calls <= 4 {
+			put(t, s, "k", "0")
+			return nil, "", nil
+		}
+		own.Go(func() {
+			if _, err := tryPut(context.Background(), s, "k", "2"); err != nil {
+				t.Error(err)
+			}
+		})
+		others := make(chan error, 3) // one of them may share the lock of k
+		for i := range cap(others) {
+			go func() {
+				_, err := tryPut(context.Background(), s, fmt.Sprint("other", i), "1")
+				others <- err
+			}()
+		}
+		select {
+		case err := <-others:
+			return []byte("1"), "", err
+		case <-time.After(10 * time.Second):
+			return nil, "", errors.New("no other key could be written meanwhile")
+		}
+	})
+	own.Wait()
+	if err != nil || calls != 5 || written.Entry.Version != 6 {
+		t.Errorf("%+v after %d calls, %v", written, calls, err)
+	}
+	if entry, _ := get(t, s, "k"); entry.Version != 7 || string(entry.Value) != "2" {
+		t.Errorf("the write that waited: %+v", entry)
 	}
 }
 

@@ -362,15 +362,23 @@ func (s *Store) uncache(st *stage) {
 	}
 }
 
-// apply applies the units in their order.
-func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
+// stage returns that of a transaction, with the heads of the keys of a batch.
+func (s *Store) stage(tx *database.Tx, batch []*unit) (*stage, error) {
 	heads, failed, err := tx.SoundHeads(keysOf(batch))
 	if err != nil {
 		return nil, err
 	}
-	tx.Keep = w.store.keep
-	limit := w.store.maxValueBytes
-	st := &stage{tx: tx, now: w.store.clock.now(), heads: heads, failed: failed, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}
+	tx.Keep = s.keep
+	limit := s.maxValueBytes
+	return &stage{tx: tx, now: s.clock.now(), heads: heads, failed: failed, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}, nil
+}
+
+// apply applies the units in their order.
+func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
+	st, err := w.store.stage(tx, batch)
+	if err != nil {
+		return nil, err
+	}
 	for _, u := range batch {
 		if u.alone != nil {
 			return st, u.alone(st)
