@@ -1,7 +1,8 @@
 // Package database keeps the rows: GORM models of keys and their versions, the
 // numbered migrations that make the tables, and the dialects. Rows go in and
-// come out as kv types; which version or revision a write gets, and in which
-// order caches learn of it, is decided in package store.
+// come out as kv types. It numbers versions, for the store and for the importer
+// (Tx.Number); what is written, and in which order caches learn of it, is decided in
+// package store.
 //
 // # Tables
 //

@@ -36,24 +36,14 @@ func number(tx *database.Tx, entries []kv.Entry) error {
 	}
 	for i := range entries {
 		e := &entries[i]
-		head := heads[e.Key]
-		tx.Totals.Revision++
-		tx.Totals.Versions++
-		if head.ID == 0 {
-			head.ID = tx.Totals.Revision
-		}
 		if e.Time == 0 {
-			e.Time = kv.Timestamp(tx.Totals.Revision)
+			e.Time = kv.Timestamp(tx.Totals.Revision + 1)
 		}
 		if e.Operation == "" {
 			e.Operation = kv.OpPut
 		}
-		head.Version++
-		head.TotalVersions++
-		head.Revision, head.Time = tx.Totals.Revision, e.Time
-		head.Deleted, head.Expires = e.Operation.Tombstone(), e.Expires
-		e.Version, e.Revision = head.Version, head.Revision
-		heads[e.Key] = head
+		head, written := tx.Number(heads[e.Key], *e)
+		heads[e.Key], *e = head, written.Entry
 	}
 	return tx.Append(heads, entries)
 }

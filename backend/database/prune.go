@@ -146,7 +146,7 @@ func (t *Tx) pruneVersions(heads map[string]Head, names map[int64]string, ids []
 		}
 		changed[key] = t.without(changed[key], r)
 	}
-	return t.saveHeads(changed, nil)
+	return t.saveHeads(changed)
 }
 
 // prunable returns the oldest versions of a key as far as they may go, and whether there

@@ -58,8 +58,8 @@ type Tx struct {
 	// changed in another way.
 	changed   map[string]Head
 	uncertain []string
-	// Totals are the store's counters. The caller advances them; they are saved
-	// with the transaction.
+	// Totals are the store's counters, saved with the transaction. Number advances them;
+	// who takes back what it made sets them back.
 	Totals kv.Totals
 	// Keep, when not 0, is how many of its newest versions a key has after Append. One that
 	// had more before loses them over several. Trimmed is how many were removed so.
@@ -157,8 +157,8 @@ func padded[T any](keys []T) []T {
 	return keys
 }
 
-// Append stores new versions, and the heads of their keys as they are afterwards.
-// Each entry's key must be in heads, with an ID. When Keep is set, it removes older
+// Append stores new versions, which Number has made, and the heads of their keys as they are
+// afterwards. When Keep is set, it removes older
 // versions and changes heads accordingly.
 func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) (err error) {
 	t.wrote = true
@@ -167,7 +167,7 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) (err error) {
 			return err
 		}
 	}
-	if err := t.saveHeads(heads, entries); err != nil {
+	if err := t.saveHeads(heads); err != nil {
 		return err
 	}
 	versions := make([][]any, 0, len(entries))
@@ -178,13 +178,10 @@ func (t *Tx) Append(heads map[string]Head, entries []kv.Entry) (err error) {
 	return t.insert(appendVersions, versions)
 }
 
-func (t *Tx) saveHeads(heads map[string]Head, entries []kv.Entry) error {
+func (t *Tx) saveHeads(heads map[string]Head) error {
 	var keys, moved, pruned [][]any
 	for key, head := range heads {
 		was, stored := t.stored[head.ID]
-		if head.CompleteFrom == 0 && !stored {
-			head.CompleteFrom = firstOf(key, entries)
-		}
 		now := head.state()
 		row := []any{head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions, head.CompleteFrom}
 		switch sum := keyChecksum(key, head); {
@@ -203,16 +200,6 @@ func (t *Tx) saveHeads(heads map[string]Head, entries []kv.Entry) error {
 
 func (t *Tx) insert(i *insert, rows [][]any) error {
 	return translate(t.tx.Statement.Context, "write "+i.table, i.exec(t.tx, rows))
-}
-
-// firstOf returns the lowest version of a key among entries.
-func firstOf(key string, entries []kv.Entry) int64 {
-	for i := range entries { // those of a key are in their order
-		if entries[i].Key == key {
-			return entries[i].Version
-		}
-	}
-	return 0
 }
 
 // versionOf returns a row of appendVersions.

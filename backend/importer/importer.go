@@ -169,7 +169,11 @@ func (p *plan) write(ctx context.Context, tx *database.Tx, src *source) error {
 		if err != nil {
 			return err
 		}
-		chunk = append(chunk, k.append(&tx.Totals, v, value))
+		var written kv.Written
+		k.head, written = tx.Number(k.head, kv.Entry{
+			Key: k.name, Value: value, Version: int64(v.version), Time: v.time, Operation: kv.OpPut,
+		})
+		chunk = append(chunk, written.Entry)
 		heads[k.name] = k.head
 		if bytes += len(value); len(chunk) == chunkRows || bytes >= chunkBytes || n == len(order)-1 {
 			if err := tx.Append(heads, chunk); err != nil {
@@ -183,23 +187,4 @@ func (p *plan) write(ctx context.Context, tx *database.Tx, src *source) error {
 		}
 	}
 	return nil
-}
-
-// append makes the entry of a version and moves the key's head and the totals on to
-// it.
-func (k *keyPlan) append(totals *kv.Totals, v versionPlan, value []byte) kv.Entry {
-	totals.Revision++
-	totals.Versions++
-	if k.head.ID == 0 {
-		k.head.ID = totals.Revision
-		totals.Keys++
-	}
-	if version := int64(v.version); version != k.head.Version+1 { // those between were skipped
-		k.head.CompleteFrom = version
-	}
-	k.head.Version, k.head.Revision, k.head.Time = int64(v.version), totals.Revision, v.time
-	k.head.TotalVersions++
-	return kv.Entry{
-		Key: k.name, Value: value, Version: k.head.Version, Revision: k.head.Revision, Time: v.time, Operation: kv.OpPut,
-	}
 }

@@ -1,6 +1,5 @@
-// Package store gives the guarantees. It is the only place that decides which
-// version a write gets and in which order the database, the cache and the callers
-// learn of it.
+// Package store gives the guarantees. It is the only place that decides which writes are
+// made and in which order the database, the cache and the callers learn of them.
 //
 // # Writes
 //

@@ -145,34 +145,11 @@ func (s *stage) change(c Change) (Result, error) {
 	return Result{Written: s.append(entry)}, nil
 }
 
-// append numbers an entry, and moves its key's head and the store's counters on to
-// it.
+// append adds the next version of a key.
 func (s *stage) append(entry kv.Entry) kv.Written {
-	head, totals := s.heads[entry.Key], &s.tx.Totals
-	previous, existed := head.Version, head.ID != 0 && !head.Deleted
-	totals.Revision++
-	totals.Versions++
-	if head.ID == 0 {
-		head.ID = totals.Revision
-		head.CompleteFrom = head.Version + 1
-	}
-	head.Version++
-	head.TotalVersions++
-	head.Revision = totals.Revision
-	head.Time = max(head.Time, s.now) // the time of the last start may have been ahead
-	head.Deleted, head.Expires = entry.Operation.Tombstone(), entry.Expires
-	switch {
-	case existed && head.Deleted:
-		totals.Keys--
-	case !existed && !head.Deleted:
-		totals.Keys++
-	}
+	entry.Time = s.now
+	head, written := s.tx.Number(s.heads[entry.Key], entry)
 	s.heads[entry.Key] = head
-	entry.Version, entry.Revision, entry.Time = head.Version, head.Revision, head.Time
-	if !existed {
-		previous = 0
-	}
-	written := kv.Written{Entry: entry, Previous: previous, TotalVersions: head.TotalVersions}
 	s.written = append(s.written, written)
 	return written
 }
