@@ -92,18 +92,8 @@ func put(t *testing.T, db *database.DB, key, value string) {
 		if err != nil {
 			return err
 		}
-		head := heads[key]
-		tx.Totals.Revision++
-		tx.Totals.Versions++
-		if head.ID == 0 {
-			head.ID = tx.Totals.Revision
-			tx.Totals.Keys++
-		}
-		head.Version++
-		head.TotalVersions++
-		head.Revision = tx.Totals.Revision
-		entry := kv.Entry{Key: key, Value: []byte(value), Version: head.Version, Revision: head.Revision, Time: 7}
-		return tx.Append(map[string]database.Head{key: head}, []kv.Entry{entry})
+		head, written := tx.Number(heads[key], kv.Entry{Key: key, Value: []byte(value), Time: 7})
+		return tx.Append(map[string]database.Head{key: head}, []kv.Entry{written.Entry})
 	})
 	if err != nil {
 		t.Fatal(err)
