@@ -47,3 +47,10 @@ const (
 	LogEvents = logEvents
 	LogBytes  = logBytes
 )
+
+// Pages is how many pages of history are kept for others.
+func (s *Store) Pages() int {
+	s.pages.mu.Lock()
+	defer s.pages.mu.Unlock()
+	return len(s.pages.all)
+}

@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,5 +60,52 @@ func TestWatchAfterRestore(t *testing.T) {
 	}
 	if _, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: last + 1}); !errors.Is(err, kv.ErrFutureRevision) {
 		t.Errorf("a revision that nobody has seen: %v", err)
+	}
+}
+
+// TestWatchesShareReads: feeds that come back at the same revision read each page of history
+// once for all of them, and what is kept of that goes when something is erased.
+func TestWatchesShareReads(t *testing.T) {
+	const feeds, events, perPage = 100, 9_000, 4_096
+	s := open(t, options{})
+	for written := 0; written < events; {
+		var changes []store.Change
+		for ; written < events && len(changes) < 1000; written++ {
+			changes = append(changes, store.Change{Operation: kv.OpPut, Key: "k", Value: []byte("1")})
+		}
+		if _, err := s.Batch(t.Context(), nil, changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.ForgetLog()
+	var reading sync.WaitGroup
+	for range feeds {
+		w := watch(t, s, "", 0)
+		reading.Go(func() {
+			for next := int64(1); next <= events; {
+				d, err := w.Next(context.Background(), patience)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, entry := range d.Entries {
+					if entry.Revision != next {
+						t.Errorf("revision %d comes in the place of %d", entry.Revision, next)
+						return
+					}
+					next++
+				}
+			}
+		})
+	}
+	reading.Wait()
+	if got, want := s.Pages(), events/perPage+1; got != want {
+		t.Errorf("%d feeds have read %d pages, want %d", feeds, got, want)
+	}
+	if _, err := s.Destroy(t.Context(), "k", []int64{1}, kv.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Pages(); got != 0 {
+		t.Errorf("%d pages are kept after an erasure", got)
 	}
 }
