@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 	"kvstore/backend/cache":   {"github.com/dgraph-io/ristretto/"},
 	"kvstore/backend/jsondoc": {},
 	"kvstore/backend/database": {
-		"kvstore/backend/kv", "gorm.io/", "github.com/go-gormigrate/", "github.com/mattn/go-sqlite3",
+		"kvstore/backend/kv", "gorm.io/", "github.com/mattn/go-sqlite3",
 		"github.com/gofrs/flock", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/", "go.opentelemetry.io/otel/",
 	},
 	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},

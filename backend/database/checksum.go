@@ -56,11 +56,8 @@ func keyChecksum(key string, h Head) int64 {
 	var buffer [512]byte
 	b := append(buffer[:0], 'k')
 	b = appendText(b, key)
-	b = appendNumbers(b, h.ID, h.Version, h.Revision, int64(h.Time), h.TotalVersions, truth(h.Deleted), int64(h.Expires), h.CompleteFrom)
-	if h.Pruned != 0 { // rows of a schema without it have their checksum still
-		b = appendNumbers(b, h.Pruned)
-	}
-	return sum(b)
+	return sum(appendNumbers(b, h.ID, h.Version, h.Revision, int64(h.Time), h.TotalVersions, truth(h.Deleted), int64(h.Expires),
+		h.CompleteFrom, h.Pruned))
 }
 
 // checksum is that of the row of the store.

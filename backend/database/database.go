@@ -50,10 +50,10 @@ type DB struct {
 	failing  atomic.Bool // see Failing
 }
 
-// Open locks the database, checks it, brings its schema up to date and returns it.
-// It refuses, with an error that says why, a file that another process holds, that
-// is damaged, cannot be written, is no database of this program, or was written
-// by a newer version of it. A refused file is left as it was.
+// Open locks the database, checks it and returns it; it makes one that is missing. It
+// refuses, with an error that says why, a file that another process holds, that is
+// damaged, cannot be written, is no database of this program, or has a schema of another
+// version. A refused file is left as it was.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	path, err := ParseURL(cfg.URL)
 	if err != nil {
@@ -90,7 +90,7 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	var found finding
 	if err := withReader(path, func(reader *gorm.DB) (err error) {
 		if found, err = checkFile(reader.WithContext(ctx)); err == nil && found.small {
-			found.damage, err = startCheck(reader.WithContext(ctx))
+			found.damage, err = checkRows(reader.WithContext(ctx))
 		}
 		return err
 	}); err != nil {
@@ -110,8 +110,10 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if err := db.moveLog(ctx, cfg.Logger); err != nil {
 		return err
 	}
-	if err := migrate(ctx, db.writer, cfg.Logger); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	if found.isNew {
+		if err := createSchema(ctx, db.writer); err != nil {
+			return fmt.Errorf("create the tables: %w", err)
+		}
 	}
 	if err := db.mapPages(ctx, cfg.Logger); err != nil {
 		return fmt.Errorf("rewrite the file: %w", err)

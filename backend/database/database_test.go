@@ -245,10 +245,10 @@ func TestPragmas(t *testing.T) {
 	}
 }
 
-func TestModelsMatchMigrations(t *testing.T) {
+func TestModelsMatchSchema(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	if drift := db.SchemaDrift(t); len(drift) > 0 {
-		t.Errorf("the models ask for changes that no migration makes:\n%s", strings.Join(drift, "\n"))
+		t.Errorf("the models ask for changes of a new file:\n%s", strings.Join(drift, "\n"))
 	}
 }
 
@@ -276,6 +276,11 @@ func rawDB(t *testing.T, url string, statements ...string) {
 	}
 }
 
+// ofDevelopment makes a file one of the development before schema version 1.
+var ofDevelopment = []string{
+	"PRAGMA user_version = 0", "CREATE TABLE migrations (id text)", "INSERT INTO migrations VALUES ('0001_keys_and_versions'), ('0005_gaps')",
+}
+
 func TestRefusals(t *testing.T) {
 	// filled makes a closed database with a few hundred pages.
 	filled := func(t *testing.T, url string) {
@@ -300,8 +305,16 @@ func TestRefusals(t *testing.T) {
 		}, "the SQLite database of another program"},
 		"newer schema": {func(t *testing.T, url string) {
 			filled(t, url)
-			rawDB(t, url, "INSERT INTO migrations (id) VALUES ('9999_from_the_future')")
-		}, "schema is newer than this program"},
+			rawDB(t, url, "PRAGMA user_version = 2")
+		}, "schema is newer than this program (version 2, this program knows 1)"},
+		"no schema version": {func(t *testing.T, url string) {
+			filled(t, url)
+			rawDB(t, url, "PRAGMA user_version = 0")
+		}, "damaged: its schema has the version 0"},
+		"development": {func(t *testing.T, url string) {
+			filled(t, url)
+			rawDB(t, url, ofDevelopment...)
+		}, database.ErrDevelopment.Error() + " (the last step of its schema: 0005_gaps)"},
 		"truncated": {func(t *testing.T, url string) {
 			filled(t, url)
 			if err := os.Truncate(strings.TrimPrefix(url, "sqlite:"), 300_000); err != nil {
@@ -329,8 +342,8 @@ func TestRefusals(t *testing.T) {
 				db.Close()
 				t.Fatal("Open succeeded")
 			}
-			if !strings.Contains(err.Error(), test.want) {
-				t.Errorf("Open = %v, want it to say %q", err, test.want)
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), strings.TrimPrefix(url, "sqlite:")) {
+				t.Errorf("Open = %v, want it to name the file and to say %q", err, test.want)
 			}
 			if string(before) != string(readFile(t, url)) {
 				t.Error("the refused file was changed")

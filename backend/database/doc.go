@@ -1,6 +1,5 @@
 // Package database keeps the rows: GORM models of keys and their versions, the
-// numbered migrations that make the tables, and the dialects. Rows go in and
-// come out as kv types. It numbers versions, for the store and for the importer
+// schema that they make, and the dialects. Rows go in and come out as kv types. It numbers versions, for the store and for the importer
 // (Tx.Number); what is written, and in which order caches learn of it, is decided in
 // package store.
 //
@@ -16,6 +15,19 @@
 //	          order; (key_id, version) is unique
 //	erased    one row per key that was erased whole: a digest of its name, and how far
 //	          it had counted
+//
+// # Schema
+//
+// A file has the number of its schema in its header (PRAGMA user_version). There is one,
+// version 1: createSchema makes it whole, and a file with another number is refused, by
+// Open as by Verify and Restore. testdata has a file of it, which a test reads.
+//
+// Version 2 will need this: the models change; schemaVersion becomes 2; a function in
+// schema.go changes a file of version 1 in one transaction, with PRAGMA user_version = 2
+// as its last statement, by SQL and not by the models, which go on changing; Open calls it
+// in place of createSchema when the file has version 1, and Restore calls it on its copy of
+// a backup. refuseSchema then accepts both, and rows are checked once they have version 2.
+// The test makes testdata/schema2.db, and reads it and schema1.db.
 //
 // # Guarantees
 //
@@ -66,8 +78,7 @@
 // up to maxRowCheckBytes and goes on; it refuses a file with a damaged structure (up to
 // maxQuickCheckBytes) or damaged counters. Check, Backup and Restore accept no damage.
 //
-// Rows that an earlier version of the program wrote got the checksums of what they were
-// at the upgrade. What SQLite itself keeps (its schema, the list of migrations) has none.
+// What SQLite itself keeps, its schema and the header of the file, has no checksum.
 //
 // # SQLite
 //

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
@@ -36,5 +38,37 @@ func TestPruneOfTimesOutOfOrder(t *testing.T) {
 		if _, err := db.Version(t.Context(), "k", version+1); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestDestroyedVersionsArePruned: they are counted out already when they go, so the
+// counters stay as they are.
+func TestDestroyedVersionsArePruned(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	for range 5 {
+		put(t, db, "k", "1")
+	}
+	put(t, db, "late", "1")
+	put(t, db, "late", "2")
+	if _, err := db.Prune(t.Context(), []string{"late"}, database.Retention{MaxVersions: 1}, 9); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(t.Context(), func(tx *database.Tx) error {
+		_, _, err := tx.Destroy("k", []int64{1, 2, 3, 4})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{3, 1, 0} {
+		if done, err := db.Prune(t.Context(), []string{"k"}, database.Retention{MaxVersions: 1}, 3); err != nil || done.Versions != want {
+			t.Fatalf("Prune = %+v, %v, want %d", done, err, want)
+		}
+	}
+	stats, err := db.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(kv.Totals{Revision: 7, Keys: 2, Versions: 2, Compacted: 6}, stats.Totals); diff != "" {
+		t.Error(diff)
 	}
 }

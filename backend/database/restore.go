@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -140,11 +139,7 @@ func advance(ctx context.Context, path string, replaced int64, now time.Time) (r
 	pragmas.Set("_journal_mode", "MEMORY") // if anything fails the file is thrown away
 	pragmas.Set("_secure_delete", "on")
 	err = withConnection(path, pragmas, func(db *gorm.DB) error {
-		db = db.WithContext(ctx)
-		if err := migrate(ctx, db, slog.New(slog.DiscardHandler)); err != nil {
-			return fmt.Errorf("bring the schema of the backup up to date: %w", err)
-		}
-		return db.Transaction(func(tx *gorm.DB) error {
+		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 			s, totals, _, err := readStore(tx, "0")
 			if err != nil {
 				return err

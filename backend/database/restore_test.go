@@ -72,8 +72,11 @@ func TestRestoreRefuses(t *testing.T) {
 			rawDB(t, "sqlite:"+backup, "PRAGMA foreign_keys = off; UPDATE keys SET revision = 99")
 		}, "lack their latest version"},
 		"a newer schema": {func(t *testing.T, backup string) {
-			rawDB(t, "sqlite:"+backup, "INSERT INTO migrations (id) VALUES ('9999_from_the_future')")
+			rawDB(t, "sqlite:"+backup, "PRAGMA user_version = 2")
 		}, "newer than this program"},
+		"one of the development": {func(t *testing.T, backup string) {
+			rawDB(t, "sqlite:"+backup, ofDevelopment...)
+		}, "backup.db: " + database.ErrDevelopment.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, backup := backedUp(t)

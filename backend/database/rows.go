@@ -36,7 +36,7 @@ func (d *rowDamage) err() error {
 	return fmt.Errorf("the database is damaged; rows that are not what was written: %d\n%s%s", d.all, strings.Join(d.named, "\n"), more)
 }
 
-// checkRows compares every row of a file of the present schema with its checksum, and
+// checkRows compares every row of a file with its checksum, and
 // what the rows say of one another. An error is that of a file which cannot be read.
 func checkRows(db *gorm.DB) (*rowDamage, error) {
 	found := &rowDamage{}
@@ -122,14 +122,4 @@ func checkErased(db *gorm.DB, found *rowDamage) error {
 		}
 	}
 	return rows.Err()
-}
-
-// startCheck is checkRows for a file that is opened. Rows that are damaged are never
-// served, so a file that has some is opened: the others are as they were.
-func startCheck(db *gorm.DB) (*rowDamage, error) {
-	current, err := schemaOf(db)
-	if err != nil || !current {
-		return nil, err // what has no checksums yet gets them
-	}
-	return checkRows(db)
 }

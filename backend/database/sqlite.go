@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/mattn/go-sqlite3"
 	gormsqlite "gorm.io/driver/sqlite"
@@ -42,9 +41,6 @@ const (
 	// each start, which takes several times as long. Reads compare them in any case.
 	maxRowCheckBytes = 64 << 20
 )
-
-// stampSQL writes applicationID into the file.
-var stampSQL = "PRAGMA application_id = " + strconv.Itoa(applicationID)
 
 // sharedPragmas are those of every connection.
 func sharedPragmas() url.Values {
@@ -169,12 +165,12 @@ type finding struct {
 	damage *rowDamage
 }
 
-// checkFile refuses a database whose structure is damaged or which belongs to another
-// program. It reads all of a file up to maxQuickCheckBytes.
+// checkFile refuses a database whose structure is damaged, which belongs to another
+// program, or whose schema has another version. It reads all of a file up to maxQuickCheckBytes.
 func checkFile(db *gorm.DB) (finding, error) {
-	var tables, id, size int64
-	err := db.Raw("SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id), "+sizeSQL).
-		Row().Scan(&tables, &id, &size)
+	var tables, id, version, size int64
+	err := db.Raw(`SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id),
+		(SELECT user_version FROM pragma_user_version), `+sizeSQL).Row().Scan(&tables, &id, &version, &size)
 	switch {
 	case err != nil:
 		return finding{}, unreadable(err)
@@ -182,8 +178,9 @@ func checkFile(db *gorm.DB) (finding, error) {
 		return finding{isNew: true, whole: true}, nil
 	case id != applicationID:
 		return finding{}, errors.New("the file is the SQLite database of another program")
-	case size > maxQuickCheckBytes:
-		return finding{}, nil
+	}
+	if err := refuseSchema(db, version); err != nil || size > maxQuickCheckBytes {
+		return finding{}, err
 	}
 	return finding{whole: true, small: size <= maxRowCheckBytes}, check(db, "quick_check")
 }

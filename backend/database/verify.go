@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"gorm.io/gorm"
 
@@ -28,7 +27,7 @@ type Summary struct {
 
 // Verify reads the file at path, which may be a database or a backup, from beginning
 // to end, and says what it holds. It returns an error when the file is no database of
-// this program, was written by a newer version of it, or is not sound: SQLite's
+// this program, has a schema of another version, or is not sound: SQLite's
 // integrity check finds something, a key points at a version that it does not have, or
 // the counters are not what counting the rows gives, or a row does not have its checksum:
 // then the error names the key and the version.
@@ -65,10 +64,6 @@ func verifyRows(db *gorm.DB) (Summary, error) {
 	if err := check(db, "integrity_check"); err != nil {
 		return found, err
 	}
-	current, err := schemaOf(db)
-	if err != nil || !current { // what an earlier version wrote cannot be counted so
-		return found, err
-	}
 	damage, err := checkRows(db)
 	if err != nil {
 		return found, err
@@ -83,26 +78,6 @@ func summarize(db *gorm.DB) (Summary, error) {
 	columns := "revision, total_keys, total_versions"
 	err := db.Raw("SELECT uuid, "+columns+" FROM store").Row().Scan(&found.StoreID, &found.Revision, &found.Keys, &found.Versions)
 	return found, err
-}
-
-// schemaOf reports whether the schema is that of this program. One that is newer is an
-// error.
-func schemaOf(db *gorm.DB) (current bool, err error) {
-	var applied []string
-	if err := db.Raw("SELECT id FROM migrations").Scan(&applied).Error; err != nil {
-		return false, fmt.Errorf("the steps of its schema: %w", err)
-	}
-	known := migrations()
-	steps := make([]string, 0, len(known))
-	for _, step := range known {
-		steps = append(steps, step.ID)
-	}
-	for _, id := range applied {
-		if !slices.Contains(steps, id) {
-			return false, fmt.Errorf("its schema is newer than this program (step %s): use the version that wrote it, or a later one", id)
-		}
-	}
-	return len(applied) == len(steps), nil
 }
 
 // checkCounts counts what the counters say.

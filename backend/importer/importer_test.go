@@ -321,6 +321,25 @@ func snapshot(t *testing.T, dir string) map[string]string {
 	return files
 }
 
+// developmentFile makes a database of ours as it was before schema version 1.
+func developmentFile(t *testing.T) (path string) {
+	t.Helper()
+	url := databasetest.URL(t)
+	if err := databasetest.Open(t, url).Close(); err != nil {
+		t.Fatal(err)
+	}
+	path = strings.TrimPrefix(url, "sqlite:")
+	raw, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, err := raw.Exec("PRAGMA user_version = 0; CREATE TABLE migrations (id text); INSERT INTO migrations VALUES ('0005_gaps')"); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestBadSources(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text")
@@ -336,11 +355,13 @@ func TestBadSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw.Close()
+	early := developmentFile(t)
 	db := databasetest.Open(t, databasetest.URL(t))
 	for path, want := range map[string]string{
 		filepath.Join(dir, "none"): "no such file",
 		text:                       "not a database of the predecessor",
 		other:                      "not a database of the predecessor",
+		early:                      "import " + early + ": " + database.ErrDevelopment.Error() + " (the last step of its schema: 0005_gaps)",
 	} {
 		_, err := importer.Run(context.Background(), importer.Config{Source: path, Database: db, Now: importTime, Say: func(string, ...any) {}})
 		if err == nil || !strings.Contains(err.Error(), want) {

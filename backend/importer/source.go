@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	_ "github.com/mattn/go-sqlite3" // the driver
+
+	"kvstore/backend/database"
 )
 
 // source is the database of the predecessor, read as it is at one moment.
@@ -56,10 +58,20 @@ func openSource(ctx context.Context, path string) (*source, error) {
 		_, err = s.tx.ExecContext(ctx, `SELECT key, version, timestamp FROM "values" LIMIT 1`)
 	}
 	if err != nil {
-		s.close()
-		return nil, fmt.Errorf("it is not a database of the predecessor, or cannot be read: %w", err)
+		defer s.close()
+		return nil, s.refusal(ctx, err)
 	}
 	return s, nil
+}
+
+// refusal says of a file that is no source what it is, as far as that is known.
+func (s *source) refusal(ctx context.Context, err error) error {
+	if s.tx != nil {
+		if ours := database.RefuseDevelopment(ctx, s.tx); errors.Is(ours, database.ErrDevelopment) {
+			return ours
+		}
+	}
+	return fmt.Errorf("it is not a database of the predecessor, or cannot be read: %w", err)
 }
 
 // openMode returns the options that open the file without changing it or leaving
