@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,20 +115,22 @@ func TestReadErrors(t *testing.T) {
 		stored.put(t, p, fmt.Sprintf("k%03d", i), 2_000)
 	}
 	d.set(t, fault{op: "read", err: syscall.EIO})
-	failed := 0
-	for key, value := range stored {
-		status, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
-		switch {
-		case err != nil:
-			t.Fatal(err)
-		case status == http.StatusInternalServerError && strings.Contains(string(body), `"code":"store_damaged"`):
-			failed++
-		case status != http.StatusOK || !strings.Contains(string(body), value):
-			t.Errorf("%s: %d %.200s", key, status, body)
-		}
+	var failed atomic.Int32
+	var reading sync.WaitGroup
+	for key, value := range stored { // at once, so that connections are opened on such a disk, too
+		reading.Go(func() {
+			status, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
+			switch {
+			case err == nil && status == http.StatusInternalServerError && strings.Contains(string(body), `"code":"store_damaged"`):
+				failed.Add(1)
+			case err != nil || status != http.StatusOK || !strings.Contains(string(body), value):
+				t.Errorf("%s: %d %.200s, %v", key, status, body, err)
+			}
+		})
 	}
-	if failed < len(stored)/2 {
-		t.Errorf("%d of %d reads failed", failed, len(stored))
+	reading.Wait()
+	if int(failed.Load()) < len(stored)/2 {
+		t.Errorf("%d of %d reads failed", failed.Load(), len(stored))
 	}
 	p.answered(t, "GET", "/get/k299", "", http.StatusOK, `"source":"cache"`)
 	status, body, err := p.exchange(t.Context(), "GET", "/health", "")
