@@ -250,7 +250,9 @@ func TestEarlyAnswer(t *testing.T) {
 // An early answer does not wait for a client that pauses in its body.
 func TestEarlyAnswerInAPause(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, _ *http.Request) {
-		_ = http.NewResponseController(w).EnableFullDuplex()
+		// Or net/http would read the body first. EnableFullDuplex is no way to prevent that: net/http
+		// looks for the end of the body behind the answer then, and panics when it finds it.
+		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusUnsupportedMediaType)
 	}).URL)
 	if response, _ := g.send(t, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"); response.StatusCode != http.StatusUnsupportedMediaType {

@@ -1,6 +1,9 @@
 package proxy
 
-import "time"
+import (
+	"net"
+	"time"
+)
 
 const SlowRequest time.Duration = slowRequest
 
@@ -11,12 +14,16 @@ func (p *Proxy) Clients() int {
 	return len(p.clients.counts)
 }
 
-// Shrink lets go of idle connections to backends as of now, when it did so last at before.
-func (p *Proxy) Shrink(before, now time.Time) {
-	for _, b := range p.pool.backends {
-		b.reserve.mu.Lock()
-		b.reserve.shrunk = before
-		b.reserve.mu.Unlock()
-		b.reserve.shrink(now)
-	}
+// A Reserve is one that no patrol looks at.
+type Reserve struct{ reserve reserve }
+
+// Put keeps conn, which is idle since now.
+func (r *Reserve) Put(conn net.Conn, now time.Time) { r.reserve.put(&upstream{Conn: conn}, now) }
+
+// Shrink lets go of idle connections as of now, when it did so last at before, and returns
+// how many are left.
+func (r *Reserve) Shrink(before, now time.Time) int {
+	r.reserve.shrunk = before
+	r.reserve.shrink(now)
+	return len(r.reserve.idle)
 }

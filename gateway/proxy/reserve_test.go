@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"kvstore/gateway/proxy"
 )
 
 // holdAll returns a backend that answers requests once as many as the group says are there.
@@ -63,29 +65,37 @@ func TestConnectionsAreKept(t *testing.T) {
 // What a peak has left is closed little by little, but for a few, and those too in the end.
 func TestIdleConnectionsBecomeFewer(t *testing.T) {
 	const clients = 200
-	var waiting sync.WaitGroup
-	waiting.Add(clients)
-	backend, _ := holdAll(t, &waiting)
-	g := start(t, neverAgain, backend)
-	for range clients {
-		conn, _ := g.dial(t)
-		fmt.Fprint(conn, "GET /get/k HTTP/1.1\r\nHost: h\r\n\r\n")
-	}
-	idle := func() int { return g.proxy.Stats().Backends[0].Idle }
-	eventually(t, "all are answered", func() bool { return idle() == clients })
+	var reserve proxy.Reserve
+	var closed atomic.Int32
 	now := time.Now()
+	for range clients {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		reserve.Put(closing{ours, &closed}, now)
+	}
 	for _, step := range []struct{ before, at, want int }{ // seconds, and connections
 		{-9, 4, 200}, {1, 6, 132}, {6, 10, 132}, {6, 12, 98}, {12, 60, 81}, {60, 89, 72}, {89, 100, 0},
 	} {
 		after := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
-		g.proxy.Shrink(after(step.before), after(step.at))
-		if got := idle(); got != step.want {
+		if got := reserve.Shrink(after(step.before), after(step.at)); got != step.want {
 			t.Errorf("after %d s: %d, want %d", step.at, got, step.want)
 		}
+		if open := clients - int(closed.Load()); open != step.want {
+			t.Errorf("after %d s: %d are open, want %d", step.at, open, step.want)
+		}
 	}
-	if open := g.proxy.Stats().Backends[0].Open; open != 0 {
-		t.Errorf("%d are open", open)
-	}
+}
+
+// closing counts the connections that were closed.
+type closing struct {
+	net.Conn
+
+	closed *atomic.Int32
+}
+
+func (c closing) Close() error {
+	c.closed.Add(1)
+	return c.Conn.Close()
 }
 
 // A backend that is gone keeps no connection, since they would be missing for the others.
