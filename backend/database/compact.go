@@ -9,12 +9,16 @@ import (
 )
 
 // Compact gives at most that many free pages of the file back to the disk, in one
-// transaction, for which writes wait as for one another. What it says is free after it
+// transaction, for which writes wait as for one another. It waits for a pass of Scrub. What it says is free after it
 // can be given back by another call. The file becomes smaller when the write-ahead
 // log is moved into it: with the call that finds nothing more to give back, unless a
 // read is in the way, else within some thousand pages of writes.
 func (db *DB) Compact(ctx context.Context, pages int) (kv.Compaction, error) {
 	var done kv.Compaction
+	if err := db.passes.begin(ctx); err != nil { // a pass must see all of the log before that is emptied
+		return done, err
+	}
+	defer db.passes.end()
 	err := db.withWriter(ctx, func(conn *sql.Conn) error {
 		before, _, err := countPages(ctx, conn)
 		if err != nil {
@@ -29,7 +33,10 @@ func (db *DB) Compact(ctx context.Context, pages int) (kv.Compaction, error) {
 		}
 		done = kv.Compaction{Freed: (before - after) * pageSize, Free: free * pageSize, Bytes: after * pageSize}
 		if free == 0 {
-			_, err = truncateLog(ctx, conn)
+			err = waitAtMost(ctx, conn, scrubWait, func() error {
+				_, err := truncateLog(ctx, conn)
+				return err
+			})
 		}
 		return err
 	})

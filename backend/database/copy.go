@@ -172,7 +172,14 @@ func (db *DB) openCopy(ctx context.Context, name string) (made *Copy, err error)
 	}
 	// What was erased since the first page was copied is gone from the rows, but the
 	// copies that Scrub overwrites in the original may be here still.
-	if _, err := wipeGaps(file); err != nil {
+	if err := findGaps(file, func(pages []int64) error {
+		for _, number := range pages {
+			if err := clearGap(file, number); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	made = &Copy{File: file, release: db.copying.Unlock}

@@ -41,6 +41,7 @@ type DB struct {
 	pinger   *gorm.DB // one reader that only Ping has, so that it waits for no other
 	lock     *Lock
 	pages    *os.File // see openPages
+	passes   passes   // of Scrub
 	path     string
 	copying  sync.Mutex // held while there is a Copy
 	identity identity
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("database URL %q: %w", cfg.URL, err)
 	}
-	db := &DB{path: path}
+	db := &DB{path: path, passes: passes{turn: make(chan struct{}, 1)}}
 	if err := db.open(ctx, path, cfg); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, errors.Join(err, db.Close()))
 	}

@@ -41,7 +41,8 @@
 //     Update changes it, and a commit that failed is forgotten whole.
 //   - What is read is what was written, or the error is kv.ErrCorrupt and names what is
 //     damaged: see the next part.
-//   - After Scrub nothing of what was destroyed before is in the file or its log.
+//   - After Scrub nothing of what was destroyed before is in the file or its log, and no
+//     write has waited for more than a bounded number of pages.
 //   - Errors are those of package kv, or wrap an error of the context. The text of
 //     a driver's error is for the log, never for a client.
 //
@@ -88,6 +89,30 @@
 // by the driver, for each connection (_stmt_cache_size), and not by GORM: GORM
 // forgets them after a day, and prepares a statement that is first used inside
 // a transaction anew at each use.
+//
+// # Destruction
+//
+// A transaction erases rows, and SQLite overwrites what it frees (secure_delete). What then
+// is left is in the write-ahead log, and in the gaps of pages whose rows have moved
+// (residue.go). Scrub takes it away in one pass over the file, in this order:
+//
+//  1. Move the log into the file beside writes, and the rest while the writer is held, until the
+//     log is empty. From then on only the pass moves it, so that it has every page that
+//     was written since.
+//  2. Read the file without a lock. Remember the pages that have something in their gap.
+//  3. In steps, each with the writer held: add the pages that the log has to those, empty
+//     the log, take SQLite's lock for writes, look at a bounded number of the pages again,
+//     overwrite what is in their gaps, and have the connection forget its pages. Then leave
+//     the writer to others for as long. A step comes when enough pages or enough of the
+//     log have gathered, while the file is still being read.
+//  4. When a step leaves no page to look at, sync the file.
+//
+// At the end of that step the log is empty, and each page was either clean when it was read
+// and not written since, or has been looked at since it was last written. Rows and whole
+// pages may move meanwhile, to where the pass has been: whatever moves is written.
+// SQLite's lock and the empty log keep other processes from writing a page between the look
+// and the overwriting, so they lose nothing. What they may bring back is what they had in
+// memory themselves: one process owns the file.
 //
 // # A disk that fails
 //

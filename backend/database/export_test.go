@@ -2,6 +2,9 @@ package database
 
 import (
 	"context"
+	"database/sql"
+	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +130,53 @@ func (r *reads) Trace(_ context.Context, _ time.Time, fc func() (string, int64),
 // CopyWith is Copy with something to do after each step.
 func (db *DB) CopyWith(ctx context.Context, between func()) (*Copy, error) {
 	return db.copy(ctx, between)
+}
+
+// ScrubWith is Scrub with something to do while a pass has let go of the writer.
+func (db *DB) ScrubWith(ctx context.Context, between func(pages int)) error {
+	return db.scrub(ctx, between)
+}
+
+// Passes is how many passes Scrub has begun.
+func (db *DB) Passes() int64 { return db.passes.started.Load() }
+
+// ScrubPages is how many pages a pass looks at while writes wait.
+const ScrubPages = scrubPages
+
+// MovePages has that many pages at the end of the file moved to where it has room.
+func (db *DB) MovePages(ctx context.Context, pages int) error {
+	return db.withWriter(ctx, func(conn *sql.Conn) error { return vacuumPages(ctx, conn, pages) })
+}
+
+// Plant puts a mark into the gap of every page of the file that has room for it, and
+// returns how many these are. The database must not be open.
+func Plant(t testing.TB, path, mark string) (planted int) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number := int64(mapsFirst); number*pageSize <= int64(len(data)); number++ {
+		behind := (number - mapsFirst) % mapPages
+		if behind == 0 {
+			continue
+		}
+		offset := (number - 1) * pageSize
+		from, to := gapOf(data[offset-behind*pageSize+mapEntry*(behind-1)], data[offset:offset+pageSize])
+		if to-from < len(mark) {
+			continue
+		}
+		if _, err := file.WriteAt([]byte(mark), offset+int64(from)); err != nil {
+			t.Fatal(err)
+		}
+		planted++
+	}
+	return planted
 }
 
 // GoneKeys is how many keys one search for missing revisions looks at.

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/binary"
@@ -16,7 +17,7 @@ import (
 // then leaves copies of some in the unallocated gap between the page's list of rows
 // and the rows (rebuildPage in its source). Such a copy survives the row. So after a
 // destruction the gaps of all pages are overwritten, in the file, while nobody
-// writes. SQLite never reads a gap: whatever it has of it in memory or loses of it
+// writes them. SQLite never reads a gap: whatever it has of it in memory or loses of it
 // in a crash, the database is the same.
 
 // pageSize is that of every file of this program, SQLite's default.
@@ -36,66 +37,108 @@ const (
 	mapsFirst = 2 // the number of the first page of the map
 )
 
-// openPages opens the file for wipeGaps. It must be opened once and stay open until
+// openPages opens the file for Scrub. It must be opened once and stay open until
 // every connection is closed: when a process closes a file, it loses the locks that
 // SQLite has on the same file.
 func openPages(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) }
 
-// wipeGaps overwrites what is left in the gaps and returns of how many pages. The
-// write-ahead log must be empty, and the caller must hold the only connection that
-// writes.
-func wipeGaps(file *os.File) (wiped int, err error) {
+// findGaps reads the file, and calls found with the numbers of the pages whose gaps have
+// something in them, for each group of pages. A page that is written meanwhile may be
+// missing, or be named without a reason.
+func findGaps(file *os.File, found func(pages []int64) error) error {
 	header := make([]byte, 100)
 	if _, err := file.ReadAt(header, 0); err != nil {
-		return 0, fmt.Errorf("read the header of the file: %w", err)
+		return fmt.Errorf("read the header of the file: %w", err)
 	}
 	if size := binary.BigEndian.Uint16(header[offsetPageSize:]); size != pageSize || header[offsetReserved] != 0 ||
 		binary.BigEndian.Uint32(header[offsetAutoRoot:]) == 0 {
-		return 0, errors.New("the file has not the layout of this program")
+		return errors.New("the file has not the layout of this program")
 	}
 	group := make([]byte, mapPages*pageSize) // a page of the map and those that it tells of
-	for offset := int64(mapsFirst-1) * pageSize; ; offset += int64(len(group)) {
-		n, err := file.ReadAt(group, offset)
+	for first := int64(mapsFirst); ; first += mapPages {
+		n, err := file.ReadAt(group, (first-1)*pageSize)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return wiped, fmt.Errorf("read pages: %w", err)
+			return fmt.Errorf("read pages: %w", err)
 		}
-		some, failed := wipeGroup(file, group[:n-n%pageSize], offset)
-		if wiped += some; failed != nil {
-			return wiped, failed
+		ended := err != nil
+		var pages []int64
+		for at := pageSize; at+pageSize <= n; at += pageSize {
+			page := group[at : at+pageSize]
+			if from, to := gapOf(group[mapEntry*(at/pageSize-1)], page); !isZero(page[from:to]) {
+				pages = append(pages, first+int64(at/pageSize))
+			}
 		}
-		if err != nil { // the end of the file
-			break
+		if err := found(pages); err != nil || ended {
+			return err
 		}
 	}
-	if wiped == 0 {
-		return 0, nil
-	}
-	return wiped, file.Sync()
 }
 
-func wipeGroup(file *os.File, group []byte, offset int64) (wiped int, err error) {
-	for at := pageSize; at < len(group); at += pageSize {
-		kind := group[mapEntry*(at/pageSize-1)]
-		if kind != kindRoot && kind != kindTree {
-			continue
-		}
-		from, to := gapOf(group[at : at+pageSize])
-		gap := group[at+from : at+to]
-		if isZero(gap) {
-			continue
-		}
-		clear(gap)
-		if _, err := file.WriteAt(gap, offset+int64(at+from)); err != nil {
-			return wiped, fmt.Errorf("overwrite what is left in a page: %w", err)
-		}
-		wiped++
+// clearGap overwrites what is left in the gap of a page. Nobody may write the page
+// meanwhile, nor may the write-ahead log have it.
+func clearGap(file *os.File, number int64) error {
+	behind := (number - mapsFirst) % mapPages // how far it is from the page of the map that tells of it
+	if number < mapsFirst || behind == 0 {
+		return nil
 	}
-	return wiped, nil
+	kind, page := make([]byte, 1), make([]byte, pageSize)
+	offset := (number - 1) * pageSize
+	_, err := file.ReadAt(page, offset)
+	if errors.Is(err, io.EOF) { // the file has become smaller
+		return nil
+	}
+	if err == nil {
+		_, err = file.ReadAt(kind, offset-behind*pageSize+mapEntry*(behind-1))
+	}
+	if err != nil {
+		return fmt.Errorf("read a page: %w", err)
+	}
+	from, to := gapOf(kind[0], page)
+	if isZero(page[from:to]) {
+		return nil
+	}
+	clear(page[from:to])
+	if _, err := file.WriteAt(page[from:to], offset+int64(from)); err != nil {
+		return fmt.Errorf("overwrite what is left in a page: %w", err)
+	}
+	return nil
+}
+
+// The write-ahead log has a header, and frames of a header and a page each. The header of
+// the log has the salts of its frames; other frames are left from before SQLite began to
+// write it from the beginning again.
+const (
+	logHeader   = 32
+	frameHeader = 24
+	offsetSalts = 16 // in the header of the log
+	frameSalts  = 8
+	saltBytes   = 8
+)
+
+// changedPages adds the numbers of all pages that the write-ahead log has to those.
+func changedPages(log *os.File, pages map[int64]struct{}) error {
+	header := make([]byte, logHeader)
+	_, err := log.ReadAt(header, 0)
+	salts := string(header[offsetSalts : offsetSalts+saltBytes])
+	frame := make([]byte, frameHeader)
+	for offset := int64(logHeader); err == nil; offset += frameHeader + pageSize {
+		if _, err = log.ReadAt(frame, offset); err != nil || string(frame[frameSalts:frameSalts+saltBytes]) != salts {
+			break
+		}
+		pages[int64(binary.BigEndian.Uint32(frame))] = struct{}{}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the write-ahead log: %w", err)
+	}
+	return nil
 }
 
 // gapOf returns where the unallocated part of a page of a tree begins and ends: 0 and
-// 0 when the page is none or does not say.
-func gapOf(page []byte) (from, to int) {
+// 0 when the page is none, by its kind in the pointer map, or does not say.
+func gapOf(kind byte, page []byte) (from, to int) {
+	if kind != kindRoot && kind != kindTree {
+		return 0, 0
+	}
 	switch page[0] {
 	case 0x0a, 0x0d: // leaves of an index and of a table
 		from = 8
@@ -112,14 +155,9 @@ func gapOf(page []byte) (from, to int) {
 	return from, to
 }
 
-func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+var zeros [pageSize]byte
+
+func isZero(b []byte) bool { return bytes.Equal(b, zeros[:len(b)]) }
 
 // mapPages rewrites a file that has no pointer map, which an earlier version made:
 // without the map its free pages cannot be given back to the disk, nor its gaps be

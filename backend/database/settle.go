@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
+
+// startWait is how long a start waits for other programs that read the log.
+const startWait = 200 * time.Millisecond
 
 // settleSQL changes a page and leaves it as it was.
 var settleSQL = []string{
@@ -71,7 +75,11 @@ func (db *DB) commitFailedLocked(ctx context.Context, cause error) error {
 // whatever is appended behind it.
 func (db *DB) moveLog(ctx context.Context, logger *slog.Logger) error {
 	return db.withWriter(ctx, func(conn *sql.Conn) error {
-		empty, err := truncateLog(ctx, conn)
+		var empty bool
+		err := waitAtMost(ctx, conn, startWait, func() (err error) {
+			empty, err = truncateLog(ctx, conn)
+			return err
+		})
 		if errors.Is(kindOf(err), kv.ErrStorageFull) { // reads should go on
 			empty, err = false, nil
 		}

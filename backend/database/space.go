@@ -11,7 +11,7 @@ import (
 // LogBytes returns the size of the write-ahead log, 0 when there is none. The file
 // keeps the size of the longest log since it was made anew.
 func (db *DB) LogBytes() (int64, error) {
-	info, err := os.Stat(db.pages.Name() + "-wal")
+	info, err := os.Stat(db.logName())
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
@@ -20,6 +20,8 @@ func (db *DB) LogBytes() (int64, error) {
 	}
 	return info.Size(), nil
 }
+
+func (db *DB) logName() string { return db.pages.Name() + "-wal" }
 
 // DiskBytes returns how much of the file system that the database is on is free for
 // this process, and its size. It reports false when that cannot be known.

@@ -164,8 +164,8 @@ func (h *shredder) check(t *testing.T, d *disk) {
 
 // TestDestroyedBytesAreNowhere writes, prunes and destroys at random and searches
 // the database file and its log for what was destroyed. Rows of every size move
-// between pages meanwhile, as their neighbours come and go. Without wipeGaps each of
-// these seeds has failed.
+// between pages meanwhile, as their neighbours come and go. Without the clearing of gaps each
+// of these seeds has failed.
 func TestDestroyedBytesAreNowhere(t *testing.T) {
 	for _, seed := range []uint64{4, 11} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
