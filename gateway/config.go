@@ -161,7 +161,7 @@ func parseBackends(text string) ([]*url.URL, error) {
 		case err != nil:
 			mistakes = append(mistakes, fmt.Sprintf("%q %s", element, err))
 		case seen[u.Host]:
-			mistakes = append(mistakes, fmt.Sprintf("%q is there twice", element))
+			mistakes = append(mistakes, fmt.Sprintf("%q is given twice", element))
 		default:
 			seen[u.Host] = true
 			backends = append(backends, u)

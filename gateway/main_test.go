@@ -153,7 +153,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		"  unknown flag: --nope",
 		`  KV_GATEWAY_ADDR="localhost": must be host:port`,
 		`  KV_BACKENDS="http://a:1/x,https://b:2, http://c:3,http://C:3,http://d,,http://u@e:4,http://f:0,http://g:5?q": "http://a:1/x"` + only +
-			`"https://b:2" must be http://host:port; "http://C:3" is there twice; "http://d"` + port + `; "" must be http://host:port; ` +
+			`"https://b:2" must be http://host:port; "http://C:3" is given twice; "http://d"` + port + `; "" must be http://host:port; ` +
 			`"http://u@e:4"` + only + `"http://f:0"` + port + `; "http://g:5?q"` + strings.TrimSuffix(only, "; "),
 		`  --backend-timeout="5": must be a duration, such as 90s or 1h30m, from 10ms to 1h0m0s`,
 		`  KV_MAX_VALUE_BYTES="0": must be a number of bytes, such as 450KB or 64MiB, from 1 B to 256 MiB`,

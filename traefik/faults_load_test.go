@@ -38,7 +38,7 @@ type counts struct {
 	unclear      int // answers that are neither
 	lost         int // acknowledged writes that are not there
 	stale        int // reads of less than was acknowledged before they began
-	doubled      int // writes that are there twice
+	doubled      int // writes that were made twice
 }
 
 // A history is what one client knows of its key.

@@ -60,7 +60,7 @@ type batchResult struct { //nolint:unused // for the annotations
 //	@Description		at its operation; version 0 says that the key does not exist or is deleted. A get of a key that does not exist
 //	@Description		does not fail the batch: its result says so. Nobody writes between the operations of a batch, so one of gets alone
 //	@Description		reads several keys as they were at one revision. What gets and reverts read may come to 8 MiB, or to one value.
-//	@Description		A member that is not known, or is there twice, is refused.
+//	@Description		A member that is not known, or is given twice, is refused.
 //	@ID					runBatch
 //	@Tags				entries
 //	@Accept				json

@@ -49,7 +49,7 @@ type batchOperation struct { //nolint:unused // for the annotations
 } //	@name	BatchOperation
 
 // parseBatch reads the body of a batch, which is JSON. Whatever it does not know is
-// refused, and so is a member that is there twice: what was meant is not known.
+// refused, and so is a member that is given twice: what was meant is not known.
 func parseBatch(body []byte) ([]store.Requirement, []store.Change, error) {
 	top, err := fieldsOf("body", body, "conditions", "operations")
 	if err != nil {
@@ -93,9 +93,9 @@ func fieldsOf(path string, text []byte, known ...string) (fields, error) {
 	for _, m := range members {
 		switch {
 		case !slices.Contains(known, m.Name):
-			return fields{}, badBatch(path, fmt.Sprintf("the member %s is not known here; known are %s", m.Text, strings.Join(known, ", ")))
+			return fields{}, badBatch(path, fmt.Sprintf("the member %s is unknown; the known ones are %s", m.Text, strings.Join(known, ", ")))
 		case f.members[m.Name] != nil:
-			return fields{}, f.bad(m.Name, "is there twice")
+			return fields{}, f.bad(m.Name, "is given twice")
 		}
 		f.members[m.Name] = m.Value
 	}

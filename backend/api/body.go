@@ -36,7 +36,7 @@ func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 			return nil, problem.New(http.StatusUnprocessableEntity, "misplaced_member", "body."+m.Name+": "+misplaced[m.Name])
 		case m.Name != "value":
 		case value != nil:
-			return nil, problem.New(http.StatusUnprocessableEntity, "repeated_member", "body.value: is there twice")
+			return nil, problem.New(http.StatusUnprocessableEntity, "repeated_member", "body.value: is given twice")
 		default:
 			value = m.Value
 		}
@@ -49,8 +49,8 @@ func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 
 // misplaced says of members of the body of a put where they belong.
 var misplaced = map[string]string{
-	"ttl":        "does not belong into the body but into the query, as ?ttl=90s",
-	"if_version": `does not belong into the body but into the header, as If-Match: "3", or If-None-Match: * for a key that does not exist`,
+	"ttl":        "belongs in the query, not in the body: ?ttl=90s",
+	"if_version": `belongs in the header, not in the body: If-Match: "3", or If-None-Match: * for a key that does not exist`,
 }
 
 const untypedRule = "; a body without a Content-Type, as curl -T sends it, is taken for JSON: name its type to keep it as it is"

@@ -87,7 +87,7 @@ func parseTags(name string, fields []string) (tags, error) {
 // explainWeak says of an If-Match that did not hold why a weak tag in it could not.
 func explainWeak(p *problem.Problem, header http.Header) {
 	if tags, err := parseTags("If-Match", header["If-Match"]); err == nil && len(tags.weak) > 0 {
-		p.Detail += fmt.Sprintf("; If-Match compares strongly, so a weak tag as W/%[1]s never matches: send %[1]s", etag(tags.weak[0]))
+		p.Detail += fmt.Sprintf("; If-Match compares strongly, so a weak tag such as W/%[1]s never matches: send %[1]s", etag(tags.weak[0]))
 	}
 }
 

@@ -39,7 +39,7 @@ func noCondition(name, path string) error {
 	case path == batchRoute:
 		hint = "; a batch has conditions and if_version in its body"
 	case strings.HasSuffix(name, "-Since"):
-		hint = "; If-Match with the ETag of a version tells those of one second apart"
+		hint = "; If-Match with the ETag of a version is exact where a date is not"
 	}
 	return problem.New(http.StatusBadRequest, "unsupported_condition", name+": is not a condition of this request"+hint)
 }
@@ -59,7 +59,7 @@ func checkBody(c *gin.Context) error {
 	case len(header["Content-Range"]) > 0:
 		return problem.New(http.StatusBadRequest, "partial_put", "Content-Range: a value can only be written whole")
 	case len(header["Content-Type"]) > 1:
-		return badHeader("Content-Type", fmt.Sprintf("is there %d times; it may be there once", len(header["Content-Type"])))
+		return badHeader("Content-Type", fmt.Sprintf("is given %d times; send it once", len(header["Content-Type"])))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ const (
 //	@Description		one step: no write comes in between, and of many patches at once none is lost. What the patch does not touch keeps its
 //	@Description		text: every digit, the order of members. Without `ttl` the key ends when it would have ended before.
 //	@Description		A JSON patch has at most 1000 operations; a pointer, and the objects of a merge patch, go at most 128 levels deep.
-//	@Description		In `test`, numbers are compared by value. A member that is there twice in a patch is refused.
+//	@Description		In `test`, numbers are compared by value. A member that is given twice in a patch is refused.
 //	@ID					patchEntry
 //	@Tags				entries
 //	@Accept				application/merge-patch+json,application/json-patch+json

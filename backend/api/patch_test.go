@@ -64,7 +64,7 @@ func TestPatchProblems(t *testing.T) {
 		{"k", mergePatch, `{`, 400, "malformed_json", "", nil, nil},
 		{"k", jsonPatch, ``, 400, "malformed_json", "", nil, nil},
 		{"k", jsonPatch, "[\"\xff\"]", 400, "malformed_json", "", nil, nil},
-		{"k", mergePatch, `{"a":1,"a":2}`, 422, "invalid_patch", `patch: the member "a" is there twice`, nil, nil},
+		{"k", mergePatch, `{"a":1,"a":2}`, 422, "invalid_patch", `patch: the member "a" is given twice`, nil, nil},
 		{"k", jsonPatch, `{}`, 422, "invalid_patch", "patch: must be an array of operations", nil, nil},
 		{"k", jsonPatch, `[{"op":"test","path":"","value":1},{"op":"x","path":""}]`, 422, "invalid_patch", `patch[1]: op: "x" must be add, remove, replace, move, copy or test`, map[string]any{"operation": 1.0}, nil},
 		{"k", jsonPatch, `[{"op":"test","path":"/a/0","value":1},{"op":"remove","path":"/b"}]`, 409, "patch_conflict", `patch[1]: remove: there is nothing at the pointer: the object has no member "b"`, map[string]any{"operation": 1.0, "pointer": "/b"}, nil},

@@ -27,7 +27,7 @@ func targetOf(label string) (method, target string) {
 }
 
 // TestParametersOfEveryRoute: what a route does not know is refused, and so is what it
-// knows when it is there twice; nothing is done then.
+// knows when it is given twice; nothing is done then.
 func TestParametersOfEveryRoute(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", `{"value":1}`)
@@ -116,13 +116,13 @@ func TestUnknownParameters(t *testing.T) {
 	}
 	before := s.revisionNow(t)
 	s.run(t, []step{
-		{"PUT /put/k?TTL=1h", `{"value":1}`, 422, "unknown_parameter: query: the parameter 'TTL' is not known here; known are ttl", "", nil},
-		{"PUT /put/k?tt%6c=1h&ttl=1h", `{"value":1}`, 422, "repeated_parameter: ttl: is there twice; it may be there once", "", nil},
-		{"POST /revert/k?verzion=1", "", 422, "unknown_parameter: query: the parameter 'verzion' is not known here; known are version", "", nil},
-		{"DELETE /delete/k?version=1", "", 422, "unknown_parameter: query: the parameter 'version' is not known here; this request has none", "", nil},
-		{"GET /keys?PREFIX=x", "", 422, "unknown_parameter: query: the parameter 'PREFIX' is not known here; known are prefix, delimiter, after, limit, deleted", "", nil},
-		{"GET /get/k?version=1&version=1", "", 422, "repeated_parameter: version: is there twice; it may be there once", "", nil},
-		{"GET /get/k?=", "", 422, "unknown_parameter: query: the parameter '' is not known here; known are version, at, raw", "", nil},
+		{"PUT /put/k?TTL=1h", `{"value":1}`, 422, "unknown_parameter: query: the parameter 'TTL' is unknown; the known ones are ttl", "", nil},
+		{"PUT /put/k?tt%6c=1h&ttl=1h", `{"value":1}`, 422, "repeated_parameter: ttl: is given more than once", "", nil},
+		{"POST /revert/k?verzion=1", "", 422, "unknown_parameter: query: the parameter 'verzion' is unknown; the known ones are version", "", nil},
+		{"DELETE /delete/k?version=1", "", 422, "unknown_parameter: query: the parameter 'version' is unknown; this request has none", "", nil},
+		{"GET /keys?PREFIX=x", "", 422, "unknown_parameter: query: the parameter 'PREFIX' is unknown; the known ones are prefix, delimiter, after, limit, deleted", "", nil},
+		{"GET /get/k?version=1&version=1", "", 422, "repeated_parameter: version: is given more than once", "", nil},
+		{"GET /get/k?=", "", 422, "unknown_parameter: query: the parameter '' is unknown; the known ones are version, at, raw", "", nil},
 		{"GET /none?x=1", "", 404, "not_found: There is no such endpoint; /docs lists them", "", nil},
 	})
 	if after := s.revisionNow(t); after != before {
@@ -143,9 +143,9 @@ func TestUnknownParameters(t *testing.T) {
 func TestMembersOfTheBody(t *testing.T) {
 	s := start(t)
 	const (
-		twice = "repeated_member: body.value: is there twice"
-		ttl   = "misplaced_member: body.ttl: does not belong into the body but into the query, as ?ttl=90s"
-		match = `misplaced_member: body.if_version: does not belong into the body but into the header, as If-Match: "3", or If-None-Match: * for a key that does not exist`
+		twice = "repeated_member: body.value: is given twice"
+		ttl   = "misplaced_member: body.ttl: belongs in the query, not in the body: ?ttl=90s"
+		match = `misplaced_member: body.if_version: belongs in the header, not in the body: If-Match: "3", or If-None-Match: * for a key that does not exist`
 	)
 	s.run(t, []step{
 		{"PUT /put/k", `{"value":1,"value":2}`, 422, twice, "", nil},
@@ -214,7 +214,7 @@ func TestConditionsThatNobodyEvaluates(t *testing.T) {
 	}
 	s.run(t, []step{
 		{"POST /batch", `{"operations":[{"op":"get","key":"k"}]}`, 400, "unsupported_condition: If-Match: is not a condition of this request; a batch has conditions and if_version in its body", "", []string{"If-Match", `"1"`}},
-		{"PUT /put/k", `{"value":1}`, 400, "unsupported_condition: If-Unmodified-Since: is not a condition of this request; If-Match with the ETag of a version tells those of one second apart", "", []string{"If-Unmodified-Since", date}},
+		{"PUT /put/k", `{"value":1}`, 400, "unsupported_condition: If-Unmodified-Since: is not a condition of this request; If-Match with the ETag of a version is exact where a date is not", "", []string{"If-Unmodified-Since", date}},
 	})
 }
 
@@ -265,7 +265,7 @@ func TestEncodedBodies(t *testing.T) {
 func TestWeakTags(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", `{"value":1}`)
-	const why = `; If-Match compares strongly, so a weak tag as W/"1" never matches: send "1"`
+	const why = `; If-Match compares strongly, so a weak tag such as W/"1" never matches: send "1"`
 	s.run(t, []step{
 		{"PUT /put/k", `{"value":1}`, 412, "precondition_failed: Precondition failed: Key 'k' is at version 1" + why, "", []string{"If-Match", `W/"1"`}},
 		{"DELETE /delete/k", "", 412, "precondition_failed: Precondition failed: Key 'k' is at version 1" + why, "", []string{"If-Match", `"7", W/"1"`}},

@@ -27,8 +27,8 @@ func translate(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, kindOf(err), err)
 }
 
-// unreadablePage is SQLITE_IOERR_CORRUPTFS, of which statements make SQLITE_CORRUPT.
-var unreadablePage = sqlite3.ErrIoErr.Extend(33)
+// errUnreadablePage is SQLITE_IOERR_CORRUPTFS, of which statements make SQLITE_CORRUPT.
+var errUnreadablePage = sqlite3.ErrIoErr.Extend(33)
 
 func kindOf(err error) error {
 	var failure sqlite3.Error
@@ -48,7 +48,7 @@ func kindOf(err error) error {
 		// Also when the disk does not give a page back (EIO): SQLite does not tell which.
 		return kv.ErrCorrupt
 	case sqlite3.ErrIoErr:
-		if failure.ExtendedCode == unreadablePage {
+		if failure.ExtendedCode == errUnreadablePage {
 			return kv.ErrCorrupt // a new connection reads the schema, and gets the code as it is
 		}
 		return kv.ErrDiskFailed

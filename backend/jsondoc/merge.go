@@ -25,7 +25,7 @@ func checkMerge(patch []byte, depth int) error {
 	seen := make(map[string]bool, len(members))
 	for _, m := range members {
 		if seen[m.Name] {
-			return invalid(-1, fmt.Sprintf("the member %s is there twice", m.Text))
+			return invalid(-1, fmt.Sprintf("the member %s is given twice", m.Text))
 		}
 		seen[m.Name] = true
 		if err := checkMerge(m.Value, depth+1); err != nil {

@@ -54,7 +54,7 @@ func parseOperation(text []byte) (o operation, reason string) {
 		switch m.Name {
 		case "op", "path", "from", "value":
 			if members[m.Name] != nil {
-				return o, m.Name + ": is there twice"
+				return o, m.Name + ": is given twice"
 			}
 			members[m.Name] = m.Value
 		}

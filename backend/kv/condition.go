@@ -63,7 +63,7 @@ func (e *PreconditionError) Error() string {
 		found = fmt.Sprintf("Key '%s' does not exist", e.Key)
 	}
 	if e.Meanwhile {
-		found += ", and an operation of the batch before this one would have written it"
+		found += ", and an earlier operation of this batch would have changed it"
 	}
 	if e.Index >= 0 {
 		return fmt.Sprintf("conditions[%d]: %s", e.Index, found)

@@ -301,7 +301,7 @@ func TestBatchConditionNamesStoredVersion(t *testing.T) {
 		c.If = atVersion(version)
 		return c
 	}
-	const meanwhile = ", and an operation of the batch before this one would have written it"
+	const meanwhile = ", and an earlier operation of this batch would have changed it"
 	for _, c := range []struct {
 		changes []store.Change
 		want    kv.PreconditionError

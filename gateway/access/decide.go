@@ -109,7 +109,7 @@ var (
 		"An access token is needed: send the header Authorization: Bearer TOKEN"), ""}
 	// Revoked is for a token that is not, or no longer, in the file.
 	Revoked = &Denial{problem.New(http.StatusUnauthorized, "invalid_token",
-		"The access token is not known here: it is misspelt or was revoked"), isInvalid}
+		"The access token is unknown: it is misspelled or was revoked"), isInvalid}
 )
 
 // missing returns the first of rights that the token does not give for key, or 0.

@@ -70,8 +70,8 @@ var (
 	errToken   = errors.New("must be a mapping with the members name, sha256, expires and rules")
 	errRule    = errors.New("must be a mapping with the members allow and prefix")
 	errMissing = errors.New("must be there")
-	errTwice   = errors.New("is there twice")
-	errUnknown = errors.New("is not known here")
+	errTwice   = errors.New("is given twice")
+	errUnknown = errors.New("is unknown")
 	// "prefix: app/secret" that is not written to its end may be "prefix: app".
 	errCut = errors.New("must end with the end of a line: the last one may not be whole")
 )
@@ -149,7 +149,7 @@ func (p *parser) mapping(n *yaml.Node, what string, form error, names ...string)
 		}
 		switch {
 		case known == "":
-			p.bad(name, what, fmt.Errorf("a member %w; known are %s", errUnknown, strings.Join(names, ", ")))
+			p.bad(name, what, fmt.Errorf("a member %w; the known ones are %s", errUnknown, strings.Join(names, ", ")))
 		case members[known] != nil:
 			p.bad(name, join(what, known), errTwice)
 		default:

@@ -30,7 +30,7 @@ func TestMistakes(t *testing.T) {
 		"a text":           {"tokens", []string{"line 1: must be a mapping with the member tokens, a list"}},
 		"no list":          {"tokens: 5", []string{"line 1: tokens: must be a list; [] for none"}},
 		"null":             {"tokens:", []string{"line 1: tokens: must be a list; [] for none"}},
-		"another member":   {"tokens: []\nsecret: s\n", []string{"line 2: a member is not known here; known are tokens"}},
+		"another member":   {"tokens: []\nsecret: s\n", []string{"line 2: a member is unknown; the known ones are tokens"}},
 		"no YAML":          {"tokens:\n- a: b: `kv_secret`\n", []string{"is not valid YAML: line 2: mapping values are not allowed in this context"}},
 		"two documents":    {"tokens: []\n---\ntokens: []\n", []string{"must be one document of YAML and no more"}},
 		"an alias":         {"tokens: &a\n- *a\n", []string{"line 2: must be a mapping with the members name, sha256, expires and rules"}},
@@ -39,7 +39,7 @@ func TestMistakes(t *testing.T) {
 		"a secret as name": {"tokens:\n- name: kv_secret x\n  sha256: " + hash + "\n  expires: never\n" + rules, []string{"line 2: name: must be 1 to 64 of the characters a-z A-Z 0-9 . _ @ -, and begin with a letter or digit"}},
 		"no time":          {head + "  expires: 2027-01-01\n" + rules, []string{`line 4: token "ci": expires: must be a time such as 2027-01-31T00:00:00Z (RFC 3339), or never`}},
 		"the zero time":    {head + "  expires: 0001-01-01T00:00:00Z\n" + rules, []string{`line 4: token "ci": expires: must be a time such as 2027-01-31T00:00:00Z (RFC 3339), or never`}},
-		"members":          {head + "  expires: never\n  expires: never\n  role: x\n", []string{`line 5: token "ci": expires: is there twice`, `line 6: token "ci": a member is not known here; known are name, sha256, expires, rules`, `line 2: token "ci": rules: must be there`}},
+		"members":          {head + "  expires: never\n  expires: never\n  role: x\n", []string{`line 5: token "ci": expires: is given twice`, `line 6: token "ci": a member is unknown; the known ones are name, sha256, expires, rules`, `line 2: token "ci": rules: must be there`}},
 		"no rules":         {head + "  expires: never\n  rules: []\n", []string{`line 5: token "ci": rules: must be a list of 1 to 64 rules`}},
 		"rules": {
 			head + "  expires: never\n  rules:\n  - read\n  - {allow: read, prefix: a}\n  - {allow: [raed], prefix: a}\n  - {allow: [read], prefix: }\n  - {allow: [read], prefix: \"\\n\"}\n",

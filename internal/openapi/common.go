@@ -51,7 +51,7 @@ var failures = []failure{
 	{403, "Forbidden", endpoint.guarded, "The access token lacks a right, which detail and the member right name (code forbidden)"},
 	{412, "PreconditionFailed", func(e endpoint) bool { return e.conditional() && e.writes() }, "The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"},
 	{415, "EncodedBody", endpoint.writes, "The body is encoded: Content-Encoding is not identity (code unsupported_media_type)"},
-	{422, "UnknownParameter", func(endpoint) bool { return true }, "The operation does not know a parameter of the query, or has it once and it stands there twice (code unknown_parameter, repeated_parameter)"},
+	{422, "UnknownParameter", func(endpoint) bool { return true }, "The operation does not know a parameter of the query, or a parameter is given more than once (code unknown_parameter, repeated_parameter)"},
 	{429, "TooManyRequests", endpoint.outside, "The address of the client sends too many requests per second, or has too many under way; nothing was done (code too_many_requests)"},
 	{500, "OutcomeUnknown", endpoint.writes, "The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or cannot be read from it (code store_damaged)"},
 	{500, "Damaged", endpoint.readsDisk, "What the request reads is damaged on the disk, or cannot be read from it; it is not served (code store_damaged)"},

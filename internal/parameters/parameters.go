@@ -27,7 +27,7 @@ type parameter struct{ name, value string }
 
 // Parse parses the query of a URL for a route that knows these parameters. Names are
 // compared after percent-decoding, case and all; one that begins with _ is ignored. The
-// error is a *problem.Problem: a parameter that is not known or is there twice, or an
+// error is a *problem.Problem: a parameter that is not known or is given twice, or an
 // escape that is none. A semicolon is a character like any other, as it is behind
 // Traefik, which escapes it.
 func Parse(query string, known ...string) (Set, error) {
@@ -50,7 +50,7 @@ func Parse(query string, known ...string) (Set, error) {
 		case !slices.Contains(known, name), strings.HasSuffix(name, List):
 			return Set{}, unknown(name, known)
 		case s.Has(name):
-			return Set{}, problem.New(http.StatusUnprocessableEntity, "repeated_parameter", name+": is there twice; it may be there once").
+			return Set{}, problem.New(http.StatusUnprocessableEntity, "repeated_parameter", name+": is given more than once").
 				With("parameter", name)
 		}
 		s.given = append(s.given, parameter{name, value})
@@ -65,13 +65,13 @@ func unknown(name string, known []string) error {
 	}
 	rule := "this request has none"
 	if len(names) > 0 {
-		rule = "known are " + strings.Join(names, ", ")
+		rule = "the known ones are " + strings.Join(names, ", ")
 	}
 	name = strings.ToValidUTF8(name, "\ufffd")
 	if len(name) > maxNameShown {
 		name = strings.ToValidUTF8(name[:maxNameShown], "") + "…"
 	}
-	return problem.New(http.StatusUnprocessableEntity, "unknown_parameter", fmt.Sprintf("query: the parameter '%s' is not known here; %s", name, rule)).
+	return problem.New(http.StatusUnprocessableEntity, "unknown_parameter", fmt.Sprintf("query: the parameter '%s' is unknown; %s", name, rule)).
 		With("parameter", name).With("known", names)
 }
 

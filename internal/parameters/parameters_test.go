@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: %s is %q, %t, %v, want %q", test.query, test.name, set.Text(test.name), set.Has(test.name), err, test.want)
 		}
 	}
-	const names = "is not known here; known are ttl, prefix, versions"
+	const names = "is unknown; the known ones are ttl, prefix, versions"
 	for query, want := range map[string]string{
 		"TTL=1h":                          "unknown_parameter: query: the parameter 'TTL' " + names,
 		"ttl=1h&x":                        "unknown_parameter: query: the parameter 'x' " + names,
@@ -40,8 +40,8 @@ func TestParse(t *testing.T) {
 		"versions...=1":                   "unknown_parameter: query: the parameter 'versions...' " + names,
 		"%ff=1":                           "unknown_parameter: query: the parameter '\ufffd' " + names,
 		strings.Repeat("é", 60_000) + "=": "unknown_parameter: query: the parameter '" + strings.Repeat("é", 50) + "…' " + names,
-		"ttl=1h&ttl=1h":                   "repeated_parameter: ttl: is there twice; it may be there once",
-		"ttl=1h&t%74l=":                   "repeated_parameter: ttl: is there twice; it may be there once",
+		"ttl=1h&ttl=1h":                   "repeated_parameter: ttl: is given more than once",
+		"ttl=1h&t%74l=":                   "repeated_parameter: ttl: is given more than once",
 		"ttl=%zz":                         `malformed_query: query: invalid URL escape "%zz"`,
 		"_%=1":                            `malformed_query: query: invalid URL escape "%"`,
 	} {
@@ -51,7 +51,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%.50q: %v, want %s", query, err, want)
 		}
 	}
-	if _, err := parameters.Parse("a=1"); err == nil || err.Error() != "query: the parameter 'a' is not known here; this request has none" {
+	if _, err := parameters.Parse("a=1"); err == nil || err.Error() != "query: the parameter 'a' is unknown; this request has none" {
 		t.Errorf("without any: %v", err)
 	}
 }
