@@ -1,8 +1,11 @@
 package traefik_test
 
 import (
+	"bufio"
 	"crypto/rand"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,4 +50,30 @@ func TestRateLimitTellsWhen(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A client that sends a large body before it reads is told through all hops that the body
+// is too large.
+func TestTooLargeReachesAClientThatSendsFirst(t *testing.T) {
+	newStack(t)
+	const size = 10 << 20
+	for range 8 {
+		conn, err := net.Dial("tcp", webAddress)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		fmt.Fprintf(conn, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
+		if _, err := io.WriteString(conn, strings.Repeat("x", size)); err != nil {
+			t.Fatalf("the client is not heard to the end: %v", err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Error(answer.Status)
+		}
+	}
 }

@@ -76,8 +76,9 @@ type exchange struct {
 	line   string // method and target for the log, once req has lost them
 	toHEAD bool
 	secure bool // the client came over TLS
-	// unread says that a part of the body is still to be read from the client.
-	unread bool
+	// unread is how many bytes of the body have not been taken for the backend, or
+	// wire.Chunked.
+	unread int64
 	broken bool // the request could not be sent whole
 	stream bool
 	// late says that the answer begins when a copy of the whole store has been made.
@@ -135,7 +136,7 @@ func (c *conn) serveOne() bool {
 		return c.refuse(malformed)
 	}
 	c.id = requestID(c.req.Fields)
-	c.unread = c.req.Length != 0
+	c.unread = c.req.Length
 	c.toHEAD = string(c.req.Method) == http.MethodHead
 	c.route = access.Find(c.req.Path())
 	c.secure = cameOverTLS(c.req.Fields)
@@ -289,19 +290,25 @@ func (c *conn) streamEnded() bool {
 
 // lingerOn lets the client read the answer before the connection is closed.
 func (c *conn) lingerOn() {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-		return
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		c.skip(lingerBytes)
 	}
+}
+
+// skip reads on for at most left bytes, for lingerTime, and until a pause of lingerPause,
+// and reports whether it came to the end of the bytes.
+func (c *conn) skip(left int64) bool {
 	scratch, _ := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(scratch)
-	begin := time.Now()
-	for left := lingerBytes; left > 0 && time.Since(begin) < lingerTime; {
+	c.readBy.stale = true
+	for begin := time.Now(); left > 0 && time.Since(begin) < lingerTime; {
 		_ = c.SetReadDeadline(time.Now().Add(lingerPause))
-		n, err := c.Read(scratch[:])
-		if left -= n; err != nil {
-			return
+		n, err := c.Read(scratch[:min(left, largeBuffer)])
+		if left -= int64(n); err != nil {
+			break
 		}
 	}
+	return left == 0
 }
 
 // ended observes and logs a request, if there was one.

@@ -18,7 +18,8 @@
 //   - A request that came whole is answered, though its client has closed its sending
 //     side. A client that resets its connection gives the request up, and so its
 //     backend's connection is reset. A refusal reaches a client that sends before it
-//     reads: what it sends is read on for a while.
+//     reads, through a proxy in front of the gateway too: its body is read first, for a
+//     while, or read on after the answer.
 //   - No answer looks complete that is not: when a backend fails in the middle
 //     of one, the client's connection is cut; when a client fails in the middle
 //     of its body, so is the backend's.

@@ -43,7 +43,7 @@ func (c *conn) forward() bool {
 	if rest > 0 && rest <= smallBody && !c.req.Continue {
 		rest = c.awaitBody(int(rest))
 	}
-	c.unread = rest != 0
+	c.unread = rest
 	for fresh := false; ; fresh = true {
 		up, err := c.connect(fresh)
 		if err != nil {

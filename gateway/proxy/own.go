@@ -86,20 +86,28 @@ func (c *conn) answer(a answer) bool {
 	return c.write(to) == nil && keep
 }
 
-// dropBody reports whether nothing of the request is left to read, and drops its
-// body if it is in the buffer. The rest of a longer one would be in the way of the
-// next request.
+// dropBody reports whether nothing of the request is left to read. It drops a body that is
+// in the buffer. A longer one that has not been sent on it reads first, within the bounds
+// of skip, and the connection ends: a proxy in front of the gateway stops sending when
+// the answer comes, and its client would then find a broken connection in place of the
+// answer. A client that waits for 100 (Continue) is answered at once.
 func (c *conn) dropBody() bool {
+	have := int64(c.in.len())
 	switch {
-	case !c.unread:
+	case c.unread == 0:
 		return true
 	case c.upload != nil:
 		if c.upload.readWhole.Load() {
 			return true
 		}
-	case c.req.Length > 0 && c.req.Length <= int64(c.in.len()):
-		c.in.take(int(c.req.Length))
+	case c.unread > 0 && c.unread <= have:
+		c.in.take(int(c.unread))
 		return true
+	case c.unread > 0 && c.unread <= lingerBytes && !c.req.Continue && !c.surplus:
+		c.in.take(int(have))
+		if c.skip(c.unread - have) {
+			return false
+		}
 	}
 	c.linger = true
 	return false
