@@ -24,34 +24,26 @@ func (s *Store) Committing() time.Duration {
 	return 0
 }
 
-// mendInterval is the time between two attempts to write to a disk that has failed.
-const mendInterval = 500 * time.Millisecond
+// probeInterval is the time between two attempts to write to a disk that has failed.
+const probeInterval = 500 * time.Millisecond
 
-// mender is the goroutine that tries a disk which has failed until it takes a commit
+// diskProbe is the task that tries a disk which has failed until it takes a commit
 // again. So the store is well again by itself, though nobody writes, and what became of
 // commits that failed is settled as soon as can be.
-type mender struct {
+type diskProbe struct {
+	*task
 	db     *database.DB
 	logger *slog.Logger
-	cancel context.CancelFunc
-	ended  chan struct{}
 }
 
-func startMender(db *database.DB, logger *slog.Logger) *mender {
-	ctx, cancel := context.WithCancel(context.Background())
-	m := &mender{db: db, logger: logger, cancel: cancel, ended: make(chan struct{})}
-	go m.run(ctx)
-	return m
+func startDiskProbe(db *database.DB, logger *slog.Logger) *diskProbe {
+	p := &diskProbe{db: db, logger: logger}
+	p.task = startTask(p.run)
+	return p
 }
 
-func (m *mender) close() {
-	m.cancel()
-	<-m.ended
-}
-
-func (m *mender) run(ctx context.Context) {
-	defer close(m.ended)
-	ticker := time.NewTicker(mendInterval)
+func (p *diskProbe) run(ctx context.Context) {
+	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()
 	for failing := false; ; {
 		select {
@@ -60,15 +52,15 @@ func (m *mender) run(ctx context.Context) {
 		case <-ticker.C:
 		}
 		switch was := failing; {
-		case !m.db.Failing():
+		case !p.db.Failing():
 			if failing = false; was {
-				m.logger.Info("the disk takes writes again")
+				p.logger.Info("the disk takes writes again")
 			}
 		default:
 			if failing = true; !was {
-				m.logger.Error("the disk reports errors: writes fail; it is tried until it works")
+				p.logger.Error("the disk reports errors: writes fail; it is tried until it works")
 			}
-			_ = m.db.Settle(ctx) // Failing tells
+			_ = p.db.Settle(ctx) // Failing tells
 		}
 	}
 }

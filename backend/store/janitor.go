@@ -26,15 +26,14 @@ const (
 	janitorRows = 1024
 )
 
-// janitor is the goroutine that does what nobody asks for: it writes the tombstones of keys
+// janitor is the task that does what nobody asks for: it writes the tombstones of keys
 // that have expired, and deletes what retention takes, but for the versions that each
 // write deletes itself. Reads do not depend on it. It does many keys in a transaction, and
 // those that fail are set aside.
 type janitor struct {
+	*task
 	store  *Store
 	logger *slog.Logger
-	cancel context.CancelFunc
-	ended  chan struct{}
 	aside  *aside
 
 	now         func() time.Time
@@ -46,25 +45,18 @@ type janitor struct {
 }
 
 func startJanitor(s *Store, cfg Config) *janitor {
-	ctx, cancel := context.WithCancel(context.Background())
 	j := &janitor{
-		store: s, logger: cfg.Logger, cancel: cancel, ended: make(chan struct{}), aside: newAside(),
+		store: s, logger: cfg.Logger, aside: newAside(),
 		now: cfg.Now, maxVersions: int64(cfg.MaxVersions), maxAge: cfg.MaxVersionAge, interval: cfg.SweepInterval,
 	}
 	if j.interval == 0 {
 		j.interval = defaultSweepInterval
 	}
-	go j.run(ctx)
+	j.task = startTask(j.run)
 	return j
 }
 
-func (j *janitor) close() {
-	j.cancel()
-	<-j.ended
-}
-
 func (j *janitor) run(ctx context.Context) {
-	defer close(j.ended)
 	expiry, search := time.NewTimer(0), time.NewTimer(0)
 	defer expiry.Stop()
 	defer search.Stop()

@@ -52,7 +52,7 @@ type Store struct {
 	writer        *writer
 	keep          int64 // Config.MaxVersions
 	janitor       *janitor
-	mender        *mender
+	diskProbe     *diskProbe
 	clock         *clock
 	locks         *keyLocks
 	log           *log
@@ -107,7 +107,7 @@ func New(cfg Config) (*Store, error) {
 		log:   newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
 	}
 	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
-	s.mender = startMender(cfg.Database, cfg.Logger)
+	s.diskProbe = startDiskProbe(cfg.Database, cfg.Logger)
 	s.writer = startWriter(s, newQueueLoad(cfg), cfg)
 	s.janitor = startJanitor(s, cfg)
 	return s, nil
@@ -119,9 +119,32 @@ func (s *Store) Close() {
 	s.EndWatches()
 	s.janitor.close()
 	s.writer.close()
-	s.mender.close()
+	s.diskProbe.close()
 	s.watchers.close()
 	s.pages.close()
+}
+
+// A task is a goroutine of the store that works by itself until close.
+type task struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// startTask runs a task, which ends soon after its context.
+func startTask(run func(context.Context)) *task {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &task{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(t.ended)
+		run(ctx)
+	}()
+	return t
+}
+
+// close ends the task and waits for it.
+func (t *task) close() {
+	t.cancel()
+	<-t.ended
 }
 
 // ID identifies the store for as long as its database exists.
