@@ -53,6 +53,17 @@ func (s *stream) hurry() {
 	_ = s.control.SetWriteDeadline(time.Now().Add(endTimeout)) // a connection without deadlines has none to keep
 }
 
+// abandon gives the client no more time.
+func (s *stream) abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.hurried = true
+	_ = s.control.SetWriteDeadline(time.Now()) // as above
+}
+
 // finish must be called before the handler returns.
 func (s *stream) finish() {
 	s.mu.Lock()
@@ -153,9 +164,12 @@ func (b *batch) events(d store.Delivery) error {
 		b.id(d.Position)
 		return nil
 	}
-	for _, entry := range d.Entries {
-		b.text = appendEvent(b.text, entry, b.stream.values)
-		if err := b.drain(batchBytes); err != nil {
+	encode := encodeBare
+	if b.stream.values {
+		encode = encodeWhole
+	}
+	for _, event := range d.Entries {
+		if err := b.add(event.Text(encode)); err != nil {
 			return err
 		}
 	}
@@ -164,6 +178,29 @@ func (b *batch) events(d store.Delivery) error {
 	}
 	return nil
 }
+
+// add adds the text of an event. What was gathered goes out when it would have more than
+// batchBytes with it, and a text of that size goes out by itself.
+func (b *batch) add(text []byte) error {
+	if len(b.text)+len(text) <= batchBytes {
+		b.text = append(b.text, text...)
+		return nil
+	}
+	if err := b.drain(0); err != nil {
+		return err
+	}
+	if len(text) <= batchBytes {
+		b.text = append(b.text, text...)
+		return nil
+	}
+	b.stream.allow(len(text))
+	_, err := b.stream.writer.Write(text)
+	return err
+}
+
+// encodeWhole and encodeBare append one event, with its value and without.
+func encodeWhole(t []byte, e *kv.Entry) []byte { return appendEvent(t, e, true) }
+func encodeBare(t []byte, e *kv.Entry) []byte  { return appendEvent(t, e, false) }
 
 // appendEvent appends one event, with its value or without.
 func appendEvent(t []byte, e *kv.Entry, value bool) []byte {

@@ -169,6 +169,7 @@ func limited(ctx context.Context, q query) (context.Context, context.CancelFunc,
 // stream sends what w delivers until ctx ends or the stream must end.
 func (a *API) stream(ctx context.Context, s *stream, w *store.Watch) error {
 	defer w.OnEnd(s.hurry)()
+	w.OnSlow(s.abandon)
 	if err := s.send(func(b *batch) error { return b.start(w.Position()) }); err != nil {
 		return err
 	}

@@ -108,8 +108,11 @@
 // deliver a value that was on its way when it was destroyed; the log keeps none.
 //
 // The writer marks the prefixes of what it wrote, and wakes nobody itself, so watches
-// cost it the same however many they are. A watch that was at the end of the log, and is
-// overtaken by its beginning, ends and tells where to go on.
+// cost it the same however many they are. All watches share an event and its text. While
+// writes go on, many watches are woken less often and get more at a time. A watch that was
+// at the end of the log, and is overtaken by its beginning, ends and tells where to go on; so
+// does one that keeps a delivery while those that are kept take more than 64 MiB besides the
+// log.
 //
 // # Retention
 //

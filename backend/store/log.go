@@ -4,13 +4,14 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"kvstore/backend/kv"
 )
 
 const (
-	// logEvents and logBytes bound what the log keeps, together with what one transaction
-	// made.
+	// logEvents and logBytes bound what the log keeps, texts for watches included, together
+	// with what one transaction made.
 	logEvents = 16_384
 	logBytes  = 16 << 20
 	// deliveryBytes ends what one read of the log returns, behind a whole transaction.
@@ -27,22 +28,18 @@ const (
 // revision; whoever follows reads what came after one. All of this costs the same whoever
 // else does it.
 type log struct {
-	mu     sync.Mutex // guards all below
-	head   int64      // the revision of the newest event
-	events []event    // as a ring whose length is a power of two; see at
-	first  int64      // the revision of the oldest event that is kept, head+1 when none is
-	bytes  int64
+	mu     sync.Mutex    // guards all below
+	head   int64         // the revision of the newest event
+	events []*Event      // as a ring whose length is a power of two; see at
+	first  int64         // the revision of the oldest event that is kept, head+1 when none is
+	bytes  int64         // of the entries
+	added  int64         // bytes of all entries that were ever added
+	texts  atomic.Int64  // bytes of the texts
 	moved  chan struct{} // closed with the next commit; nil when nobody waits
 }
 
-// An event is a write, and whether it was the last of its transaction.
-type event struct {
-	*kv.Entry
-	last bool
-}
-
 func newLog(revision int64) *log {
-	return &log{head: revision, first: revision + 1, events: make([]event, logWindow)}
+	return &log{head: revision, first: revision + 1, events: make([]*Event, logWindow)}
 }
 
 // append adds a commit, which has brought the store to that revision. It calls learn, in
@@ -66,8 +63,8 @@ func (l *log) addLocked(written []kv.Written, revision int64) {
 		l.emptyLocked(written[0].Entry.Revision - 1)
 	}
 	for i := range written {
-		entry := written[i].Entry // a copy, since its neighbours would be kept with it
-		for l.first <= l.head && (l.head-l.first+1 >= logEvents || l.bytes+entry.Size() > logBytes) && l.first < written[0].Entry.Revision {
+		entry := &Event{Entry: written[i].Entry, last: i == len(written)-1, counted: &l.texts} // a copy, since its neighbours would be kept with it
+		for l.first <= l.head && (l.head-l.first+1 >= logEvents || l.bytes+l.texts.Load()+entry.Size() > logBytes) && l.first < written[0].Entry.Revision {
 			l.dropLocked()
 		}
 		if l.head-l.first+1 == int64(len(l.events)) {
@@ -75,24 +72,26 @@ func (l *log) addLocked(written []kv.Written, revision int64) {
 		}
 		l.head = entry.Revision
 		l.bytes += entry.Size()
-		*l.at(l.head) = event{&entry, i == len(written)-1}
+		l.added += entry.Size()
+		*l.at(l.head) = entry
 	}
 	l.head = revision
 }
 
 // at is where the event of a revision is, or would be.
-func (l *log) at(revision int64) *event { return &l.events[revision&int64(len(l.events)-1)] }
+func (l *log) at(revision int64) **Event { return &l.events[revision&int64(len(l.events)-1)] }
 
 func (l *log) dropLocked() {
 	slot := l.at(l.first)
-	l.bytes -= slot.Size()
-	*slot = event{}
+	l.bytes -= (*slot).Size()
+	(*slot).drop()
+	*slot = nil
 	l.first++
 }
 
 func (l *log) growLocked() {
 	before := l.events
-	l.events = make([]event, 2*len(before))
+	l.events = make([]*Event, 2*len(before))
 	for r := l.first; r <= l.head; r++ {
 		*l.at(r) = before[r&int64(len(before)-1)]
 	}
@@ -103,17 +102,18 @@ func (l *log) erase(e *erasure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for r := l.first; r <= l.head; r++ {
-		slot := l.at(r)
-		if slot.Key != e.key || slot.Operation == kv.OpDestroy || e.versions != nil && !slices.Contains(e.versions, slot.Version) {
+		had := *l.at(r)
+		if had.Key != e.key || had.Operation == kv.OpDestroy || e.versions != nil && !slices.Contains(e.versions, had.Version) {
 			continue
 		}
-		left := kv.Entry{Revision: r} // whose it was is forgotten
+		left := &Event{Entry: kv.Entry{Revision: r}, last: had.last, counted: &l.texts} // whose it was is forgotten
 		if e.versions != nil {
-			left = *slot.Entry
+			left.Entry = had.Entry
 			left.Value, left.Destroyed = nil, true
 		}
-		l.bytes += left.Size() - slot.Size()
-		slot.Entry = &left
+		l.bytes += left.Size() - had.Size()
+		had.drop()
+		*l.at(r) = left
 	}
 }
 
@@ -156,8 +156,8 @@ func (l *log) await(ctx context.Context, revision int64) error {
 // readLocked returns whole transactions behind a revision, as far as they are within
 // logWindow and deliveryBytes, and how far that is; through is after when that is the end.
 // The log must have what is behind after.
-func (l *log) readLocked(after int64) (read []event, through int64) {
-	read, through = make([]event, 0, min(l.head-after, logWindow)), after
+func (l *log) readLocked(after int64) (read []*Event, through int64) {
+	read, through = make([]*Event, 0, min(l.head-after, logWindow)), after
 	whole, bytes := 0, int64(0)
 	for r := after + 1; r <= l.head; r++ {
 		e := *l.at(r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kvstore/backend/database"
@@ -13,7 +14,7 @@ const (
 	// pagesAtOnce bounds the reads of history for watches, so that other reads have
 	// connections and processors left.
 	pagesAtOnce = 2
-	// pagesBytes bounds the pages that are kept for others who come to them.
+	// pagesBytes bounds the pages that are kept for others who come to them, texts included.
 	pagesBytes = 16 << 20
 )
 
@@ -30,6 +31,7 @@ type pages struct {
 	all   map[pageKey]*page
 	order []pageKey // of those that are read, the oldest first
 	bytes int64
+	texts atomic.Int64 // bytes of the texts
 }
 
 type pageKey struct {
@@ -40,10 +42,12 @@ type pageKey struct {
 
 // A page is there when done is closed.
 type page struct {
-	done  chan struct{}
-	bytes int64
+	done   chan struct{}
+	bytes  int64
+	events []*Event
 	database.Page
-	err error
+	err     error
+	dropped atomic.Bool // it is kept no more for those who come to it
 }
 
 func newPages(db *database.DB) *pages {
@@ -51,7 +55,7 @@ func newPages(db *database.DB) *pages {
 }
 
 // get is database.DB.Events, which may end before r.Last. Others have the same entries.
-func (p *pages) get(ctx context.Context, r database.EventsRequest) (database.Page, error) {
+func (p *pages) get(ctx context.Context, r database.EventsRequest) (*page, error) {
 	key := pageKey{strings.Join(r.Keys, "\x00"), r.After, r.Known, r.Values} // no prefix has that character
 	p.mu.Lock()
 	found, known := p.all[key]
@@ -64,13 +68,13 @@ func (p *pages) get(ctx context.Context, r database.EventsRequest) (database.Pag
 	select {
 	case <-found.done:
 	case <-ctx.Done():
-		return database.Page{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	select {
-	case <-time.After(p.pacer.begin(1, int64(len(found.Entries)))):
-		return found.Page, found.err
+	case <-time.After(p.pacer.begin(1, int64(len(found.events)))):
+		return found, found.err
 	case <-ctx.Done():
-		return database.Page{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
@@ -80,13 +84,17 @@ func (p *pages) read(ctx context.Context, key pageKey, to *page, r database.Even
 	p.slots <- struct{}{}
 	to.Page, to.err = p.db.Events(ctx, r)
 	<-p.slots
-	for i := range to.Entries {
-		to.bytes += to.Entries[i].Size() + entryBytes
+	to.events = make([]*Event, len(to.Entries))
+	for i, entry := range to.Entries {
+		to.events[i] = &Event{Entry: *entry, counted: &p.texts}
+		to.bytes += entry.Size() + entryBytes
 	}
+	to.Entries = nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(to.done)
 	if p.all[key] != to {
+		to.drop()
 		return
 	}
 	if to.err != nil {
@@ -94,9 +102,21 @@ func (p *pages) read(ctx context.Context, key pageKey, to *page, r database.Even
 		return
 	}
 	p.order = append(p.order, key)
-	for p.bytes += to.bytes; p.bytes > pagesBytes; p.order = p.order[1:] {
-		p.bytes -= p.all[p.order[0]].bytes
+	p.bytes += to.bytes
+	for len(p.order) > 0 && p.bytes+p.texts.Load() > pagesBytes {
+		oldest := p.all[p.order[0]]
+		p.bytes -= oldest.bytes
+		oldest.drop()
 		delete(p.all, p.order[0])
+		p.order = p.order[1:]
+	}
+}
+
+// drop ends the count of the page's texts.
+func (p *page) drop() {
+	p.dropped.Store(true)
+	for _, e := range p.events {
+		e.drop()
 	}
 }
 
@@ -110,5 +130,8 @@ const entryBytes = 200
 func (p *pages) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, key := range p.order {
+		p.all[key].drop()
+	}
 	p.all, p.order, p.bytes = map[pageKey]*page{}, nil, 0
 }

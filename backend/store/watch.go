@@ -1,6 +1,7 @@
 package store
 
 import (
+	"container/list"
 	"context"
 	"slices"
 	"time"
@@ -21,6 +22,7 @@ type Watch struct {
 	told   int64         // up to it the feed was told that revisions may be missing
 	reset  bool          // a restore came between since and the history of today; to be told
 	wake   chan struct{} // has one when there is something to read
+	slow   func()        // see OnSlow
 
 	// Under the lock of the log:
 	open          bool           // and counted
@@ -29,12 +31,15 @@ type Watch struct {
 	position      int64          // all up to it was delivered, or is of other keys; the feed alone changes it
 	unread        int64          // from it on there may be something to read; 0 when that is not known
 	live          bool           // it was at the end of the log
+	held          holding
+	place         *list.Element // among the holders; nil when it has no delivery
+	shed          bool          // it has had a delivery too long
 }
 
 // A Delivery is the next part of a feed.
 type Delivery struct {
 	// Entries are writes in the order of their revisions; there may be none.
-	Entries []*kv.Entry
+	Entries []*Event
 	// Position is the revision to resume from after this delivery. It advances
 	// without entries too, as others write.
 	Position int64
@@ -94,7 +99,12 @@ func (w *Watch) OnEnd(f func()) (stop func() bool) {
 	return context.AfterFunc(w.store.watchers.ending, f)
 }
 
-// Next returns the next delivery. It waits at most idle for one, and returns one
+// OnSlow arranges for f to be called when the feed has had a delivery for so long that its
+// memory is needed: the next call of Next would be kv.ErrSlowWatcher, and whoever is still
+// busy with the delivery should give it up. It must be called before Next.
+func (w *Watch) OnSlow(f func()) { w.slow = f }
+
+// Next returns the next delivery, and takes back the one before. It waits at most idle for one, and returns one
 // without entries then.
 //
 // Errors: kv.ErrSlowWatcher when the feed was not read in time, so that the log has no
@@ -104,6 +114,7 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	expired := false
+	var of *page
 	for {
 		if err := ctx.Err(); err != nil {
 			return Delivery{}, err
@@ -111,18 +122,24 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 		ended := w.store.watchers.ending.Err() != nil // before the look into the log: what is in it goes out still
 		found, err := w.look(ended)
 		var d Delivery
+		paged := 0
 		switch {
 		case err != nil:
 			return Delivery{}, err
 		case found.history:
-			if d, err = w.history(ctx, found.last); err != nil {
+			if d, of, err = w.history(ctx, found.last); err != nil {
 				return Delivery{}, err
 			}
+			paged = len(d.Entries)
 			if next, err := w.look(ended); err == nil { // else the next call tells
 				w.deliver(&d, next.events)
 			}
 		default:
+			of = nil
 			w.deliver(&d, found.events)
+		}
+		if len(d.Entries) > 0 {
+			w.store.watchers.hold(w, of, d.Entries[paged:])
 		}
 		if len(d.Entries) > 0 || d.Compacted > 0 || expired && found.idle {
 			return d, nil
@@ -147,10 +164,10 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 
 // A sight is what a feed finds behind its position.
 type sight struct {
-	events  []event // of the log, of whatever keys
-	history bool    // the log does not go back so far; the database is to be asked
-	last    int64   // up to there
-	idle    bool    // there is nothing up to the end of the log
+	events  []*Event // of the log, of whatever keys
+	history bool     // the log does not go back so far; the database is to be asked
+	last    int64    // up to there
+	idle    bool     // there is nothing up to the end of the log
 }
 
 // look finds what is next, and moves the position behind what it returns. When the feeds
@@ -161,6 +178,10 @@ func (w *Watch) look(ended bool) (sight, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	found := sight{}
+	w.store.watchers.releaseLocked(w)
+	if w.shed {
+		return found, kv.ErrSlowWatcher
+	}
 	for _, s := range w.subscriptions {
 		if s.group.marked && s.group.last > w.position {
 			w.noteLocked(s.group.first)
@@ -207,12 +228,17 @@ func (w *Watch) restLocked() {
 	}
 }
 
-// deliver adds to a delivery those events that are of the feed's keys. What was erased
+// deliver adds to a delivery those events that are of the feed's keys, in whose memory they
+// stay if it has none yet. What was erased
 // together with the name of its key may be of each feed. The end of such a key is for those
 // who were there: nobody tells its name to others.
-func (w *Watch) deliver(d *Delivery, events []event) {
+func (w *Watch) deliver(d *Delivery, events []*Event) {
 	d.Position = w.position
 	before := len(d.Entries)
+	if before == 0 {
+		d.Entries = events[:0]
+		defer func() { clear(events[len(d.Entries):]) }() // they need not be kept for this delivery
+	}
 	for _, e := range events {
 		switch {
 		case e.Key == "", e.Operation == kv.OpDestroy && e.Revision <= w.born:
@@ -221,25 +247,23 @@ func (w *Watch) deliver(d *Delivery, events []event) {
 			}
 		case !w.keys.Has(e.Key):
 		case w.values:
-			d.Entries = append(d.Entries, e.Entry)
+			d.Entries = append(d.Entries, e)
 		default:
-			bare := *e.Entry
-			bare.Value = nil
-			d.Entries = append(d.Entries, &bare)
+			d.Entries = append(d.Entries, e.withoutValue())
 		}
 	}
 	w.store.counters.events.Add(uint64(len(d.Entries) - before))
 }
 
 // history delivers the next page of the database, up to that revision.
-func (w *Watch) history(ctx context.Context, last int64) (Delivery, error) {
+func (w *Watch) history(ctx context.Context, last int64) (Delivery, *page, error) {
 	page, err := w.store.pages.get(ctx, database.EventsRequest{
 		Keys: w.keys, After: w.position, Last: last, Known: w.told, Values: w.values,
 	})
 	if err != nil {
-		return Delivery{}, err
+		return Delivery{}, nil, err
 	}
-	d := Delivery{Entries: slices.Clip(page.Entries), Position: page.Through, Compacted: page.Gone, Reset: w.reset}
+	d := Delivery{Entries: slices.Clip(page.events), Position: page.Through, Compacted: page.Gone, Reset: w.reset}
 	if w.reset {
 		d.Compacted = max(page.Gone, w.store.restored)
 	}
@@ -250,5 +274,5 @@ func (w *Watch) history(ctx context.Context, last int64) (Delivery, error) {
 	defer l.mu.Unlock()
 	w.position = page.Through
 	w.restLocked()
-	return d, nil
+	return d, page, nil
 }

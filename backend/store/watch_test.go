@@ -45,7 +45,7 @@ func take(t testing.TB, w *store.Watch, n int) (entries []kv.Entry) {
 	t.Helper()
 	for len(entries) < n {
 		for _, entry := range next(t, w).Entries {
-			entries = append(entries, *entry)
+			entries = append(entries, entry.Entry)
 		}
 	}
 	if len(entries) > n {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"container/list"
 	"context"
 	"slices"
 	"sync/atomic"
@@ -14,6 +15,11 @@ const (
 	defaultMaxWatchers = 10_000
 	// wakeChunk is how many watches are woken at a time. Who comes late finds more at once.
 	wakeChunk = 32
+	// restFactor times as long as it takes to wake more watches than that, the waking rests,
+	// but no longer than longestRest; every restStep it looks whether it should go on.
+	restFactor  = 3
+	longestRest = 500 * time.Millisecond
+	restStep    = 10 * time.Millisecond
 )
 
 // watchers knows who watches what, and wakes those who have something to read. A commit
@@ -38,6 +44,9 @@ type watchers struct {
 	lengths  []int       // of the prefixes, ascending
 	ofLength map[int]int // how many prefixes have that length
 	groups   []*group    // that are marked
+	holders  list.List   // of the watches that have a delivery, by when they got it
+	held     int64       // bytes of these, those that are shared for each
+	shed     time.Time   // when the holders were looked after
 }
 
 // A group is the watches of one prefix.
@@ -114,6 +123,7 @@ func (w *watchers) run() {
 		case <-w.ending.Done():
 			return
 		}
+		began := time.Now()
 		ready, events = w.takeMarked(ready[:0])
 		for rest := ready; len(rest) > 0; {
 			chunk := rest[:min(len(rest), wakeChunk)]
@@ -126,7 +136,29 @@ func (w *watchers) run() {
 			}
 			rest = rest[len(chunk):]
 		}
+		if len(ready) > wakeChunk {
+			w.rest(time.Since(began))
+		}
 		clear(ready)
+	}
+}
+
+// rest leaves the processors to the writer for a multiple of the time that a round took, so
+// that the next round's deliveries have more events and cost less for each. It ends when
+// nothing was written, and when there is a delivery's worth.
+func (w *watchers) rest(took time.Duration) {
+	until := time.Now().Add(min(restFactor*took, longestRest))
+	w.log.mu.Lock()
+	head, added := w.log.head, w.log.added
+	w.log.mu.Unlock()
+	for len(w.marked) > 0 && w.ending.Err() == nil && time.Now().Before(until) {
+		time.Sleep(min(restStep, time.Until(until)))
+		w.log.mu.Lock()
+		enough := w.log.head-head >= logWindow/2 || w.log.added-added >= deliveryBytes/2
+		w.log.mu.Unlock()
+		if enough {
+			return
+		}
 	}
 }
 
@@ -183,6 +215,7 @@ func (w *watchers) admit(watch *Watch, since int64) error {
 func (w *watchers) dismiss(watch *Watch) {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
+	w.releaseLocked(watch)
 	if watch.open {
 		watch.open = false
 		w.open--

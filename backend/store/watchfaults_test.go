@@ -192,7 +192,7 @@ func (f *follower) follow(t *testing.T, s *store.Store, random *rand.Rand, last 
 				entries = entries[:random.IntN(len(entries))]
 			}
 			for _, entry := range entries {
-				f.seen = append(f.seen, *entry)
+				f.seen = append(f.seen, entry.Entry)
 				f.position = entry.Revision
 			}
 			if cut {
