@@ -126,7 +126,7 @@ func (c *soakClient) watchOnce(key string) {
 	defer answer.Body.Close()
 	f := &feed{lines: bufio.NewReader(answer.Body)}
 	e, err := f.next()
-	if err == nil && e.name == "compacted" { // another client has destroyed a key meanwhile
+	for err == nil && e.name == "compacted" { // other clients have destroyed keys meanwhile
 		e, err = f.next()
 	}
 	if err == nil && e.id != fmt.Sprint(c.revision) {
