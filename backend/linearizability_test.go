@@ -42,7 +42,7 @@ type request struct {
 	match int64  // of a put with a condition: the version that must be the latest
 }
 
-// A reply is what it was told.
+// A reply is the outcome of an operation.
 type reply struct {
 	known   bool  // else the connection broke, and the rest is empty
 	refused bool  // the condition did not hold

@@ -12,7 +12,7 @@ type workers chan struct{}
 
 func newWorkers() workers { return make(workers, runtime.GOMAXPROCS(0)) }
 
-// smallText is the size below which a text is not worth to wait for.
+// smallText is the size below which a text is not worth waiting for.
 const smallText = 64 << 10
 
 // begin waits for a place for work on texts of that size in bytes, or for the end of

@@ -79,11 +79,10 @@
 // Reads of several keys are reads of their own, each at its time: while a batch is
 // published, within microseconds, one may see what it wrote to one key, and the next
 // not yet what it wrote to another. After the batch was answered nobody reads
-// what was before it. Who needs several keys as they were together reads them with one
-// batch of gets. It reads one snapshot beside the writer, so it sees each other batch whole
-// or not at all, and neither waits for the other. So that these batches leave processors to
-// the writer, half as many run at once as there are.
-// On disk a batch is one transaction, and a crash leaves all of it or nothing.
+// what was before it. To read several keys as they were together, use one batch of gets.
+// It reads one snapshot beside the writer, so it sees each other batch whole or not at all,
+// and neither waits for the other. At most half as many of these batches run at once as
+// there are processors, so that the writer is not starved. On disk a batch is one transaction, and a crash leaves all of it or nothing.
 //
 // # Damage
 //

@@ -79,7 +79,7 @@ var headers = []struct {
 }
 
 // addCommon adds to every operation what is the same for all of its kind, and so not
-// in the annotations: failures, headers, the parameter key, and who needs a token.
+// in the annotations: failures, headers, the key parameter, and the operations that need a token.
 func addCommon(document *openapi3.T) {
 	document.Components.SecuritySchemes = openapi3.SecuritySchemes{"token": {Value: &openapi3.SecurityScheme{
 		Type: "http", Scheme: "bearer",
