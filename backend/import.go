@@ -10,8 +10,7 @@ import (
 	"kvstore/backend/importer"
 )
 
-// importFile reads the predecessor's database into ours, which no service may have
-// open.
+// importFile imports the predecessor's database. No service may have ours open.
 func (c command) importFile(ctx context.Context, args []string) (err error) {
 	db, err := database.Open(ctx, database.Config{URL: c.config.databaseURL, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -21,7 +20,7 @@ func (c command) importFile(ctx context.Context, args []string) (err error) {
 	var unsaid error
 	sum, err := importer.Run(ctx, importer.Config{
 		Source: args[0], Database: db, MaxValueBytes: c.config.maxValueBytes, DryRun: c.dryRun, Now: time.Now(),
-		Say: func(format string, args ...any) { unsaid = errors.Join(unsaid, c.say(format, args...)) },
+		Logf: func(format string, args ...any) { unsaid = errors.Join(unsaid, c.say(format, args...)) },
 	})
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package importer reads the database of the Python predecessor into one of ours,
-// with every version, its number and its time.
+// Package importer copies the database of the Python predecessor into one of ours.
+// Every version keeps its number and its time.
 package importer
 
 import (
@@ -12,54 +12,53 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A Config says what to import and who is told of it.
+// A Config describes an import.
 type Config struct {
-	// Source is the file of the predecessor. It is only read.
+	// Source is the predecessor's file. It is never written.
 	Source string
-	// Database takes what is read. Nobody else may write to it meanwhile.
+	// Database is the destination. Nothing else may write to it during the import.
 	Database *database.DB
-	// MaxValueBytes is the size of the largest value.
+	// MaxValueBytes is the size of the largest value that is imported.
 	MaxValueBytes int64
-	// DryRun does everything and keeps nothing.
+	// DryRun rolls everything back at the end.
 	DryRun bool
-	// Now is the time of the import: no version is later.
+	// Now is the time of the import. No imported version is later.
 	Now time.Time
-	// Say is told what is skipped or changed and why, and of the progress.
-	Say func(format string, args ...any)
+	// Logf reports progress, and what is skipped or changed and why.
+	Logf func(format string, args ...any)
 }
 
 // A Summary counts what an import did.
 type Summary struct {
-	// Keys and Versions are those that were imported.
+	// Keys and Versions were imported.
 	Keys, Versions int
-	// AlreadyKeys are keys that were imported before.
+	// AlreadyKeys were imported before.
 	AlreadyKeys int
-	// SkippedKeys and SkippedVersions are those that were not imported. A version of a
-	// skipped key is not counted.
+	// SkippedKeys and SkippedVersions were not imported. The versions of a skipped key
+	// are not counted.
 	SkippedKeys, SkippedVersions int
-	// Clamped counts versions whose time was changed.
+	// Clamped is the number of versions whose time was changed.
 	Clamped int
 }
 
-// errDryRun rolls back.
+// errDryRun makes the transaction roll back.
 var errDryRun = errors.New("dry run")
 
-// progressEvery is how many versions are imported between two lines of progress.
+// progressEvery is the number of versions between two progress reports.
 const progressEvery = 10_000
 
-// Run imports in one transaction: when it returns an error, nothing was imported.
-// To import the same file again changes nothing.
+// Run imports cfg.Source in one transaction: if it returns an error, nothing was
+// imported. Importing the same file again changes nothing.
 //
-// Versions get their revisions in the order of their times, and of their rows where
-// these are the same. What cannot be kept is skipped and told: a key that CheckKey
-// refuses, that has other versions in the database already, or whose versions do not
-// count 1, 2, 3 and so on; and a version whose value is no JSON text or is too large.
-// Reading such a version is kv.ErrVersionGone; when it was the last, the key ends
-// with the version before it. A time that is earlier than that of the version before
-// it, or later than now, is replaced by the time of the version before it, or by now.
+// Revisions follow the times of the versions, and the order of their rows where times
+// are equal. Run skips and reports what it cannot keep: a key that kv.CheckKey refuses,
+// that already has different versions in the database, or whose versions are not
+// numbered 1, 2, 3 and so on; and a version whose value is not JSON or is too large.
+// Reading a skipped version returns kv.ErrVersionGone. If it was the last one, the
+// version before it becomes the latest. A time before that of the previous version
+// becomes that time, and a time after Now becomes Now.
 //
-// It keeps about 40 bytes in memory for each version, and its value only while that is
-// written.
+// Run holds about 40 bytes of memory for each version, and the values of one chunk.
 func Run(ctx context.Context, cfg Config) (Summary, error) {
 	src, err := openSource(ctx, cfg.Source)
 	if err != nil {
@@ -72,7 +71,7 @@ func Run(ctx context.Context, cfg Config) (Summary, error) {
 		return Summary{}, fmt.Errorf("import %s: %w", cfg.Source, err)
 	}
 	err = cfg.Database.Update(ctx, func(tx *database.Tx) error {
-		if err := p.settle(ctx, tx, src); err != nil {
+		if err := p.skipExisting(ctx, tx, src); err != nil {
 			return err
 		}
 		if err := p.write(ctx, tx, src); err != nil {
@@ -89,8 +88,8 @@ func Run(ctx context.Context, cfg Config) (Summary, error) {
 	return sum, nil
 }
 
-// settle takes the keys out of the plan that the database has already.
-func (p *plan) settle(ctx context.Context, tx *database.Tx, src *source) error {
+// skipExisting removes the keys that the database already has from the plan.
+func (p *plan) skipExisting(ctx context.Context, tx *database.Tx, src *source) error {
 	const page = 64
 	for start := 0; start < len(p.keys); start += page {
 		keys := p.keys[start:min(start+page, len(p.keys))]
@@ -103,11 +102,11 @@ func (p *plan) settle(ctx context.Context, tx *database.Tx, src *source) error {
 			return err
 		}
 		for _, k := range keys {
-			head, there := heads[k.name]
-			if !there {
+			head, found := heads[k.name]
+			if !found {
 				continue
 			}
-			same, err := p.same(ctx, tx, src, k, head)
+			same, err := p.isImported(ctx, tx, src, k, head)
 			if err != nil {
 				return err
 			}
@@ -116,16 +115,18 @@ func (p *plan) settle(ctx context.Context, tx *database.Tx, src *source) error {
 				p.sum.AlreadyKeys++
 				continue
 			}
-			p.skipKey(k.name, "it exists already with other versions")
+			p.skipKey(k.name, "it already exists with other versions")
 		}
 	}
 	return nil
 }
 
-// same reports whether the database has every version of k as the source has it. It
-// may have later ones.
-func (p *plan) same(ctx context.Context, tx *database.Tx, src *source, k *keyPlan, head database.Head) (bool, error) {
-	if head.ID == 0 { // it was erased
+// isImported reports whether the database has every version of k as the source has it.
+// It may have later ones.
+func (p *plan) isImported(
+	ctx context.Context, tx *database.Tx, src *source, k *keyPlan, head database.Head,
+) (bool, error) {
+	if head.ID == 0 { // the key was erased
 		return false, nil
 	}
 	for i := k.first; i < k.first+k.count; i++ {
@@ -152,12 +153,12 @@ func (p *plan) same(ctx context.Context, tx *database.Tx, src *source, k *keyPla
 }
 
 const (
-	// chunkRows and chunkBytes bound what is in memory at once.
+	// chunkRows and chunkBytes bound the versions in memory at once.
 	chunkRows  = 64
 	chunkBytes = 8 << 20
 )
 
-// write appends the planned versions in their order.
+// write appends the planned versions in the order of their revisions.
 func (p *plan) write(ctx context.Context, tx *database.Tx, src *source) error {
 	order := p.order()
 	heads := map[string]database.Head{}
@@ -183,7 +184,7 @@ func (p *plan) write(ctx context.Context, tx *database.Tx, src *source) error {
 			clear(heads)
 		}
 		if p.sum.Versions++; p.sum.Versions%progressEvery == 0 {
-			p.cfg.Say("%d of %d versions", p.sum.Versions, len(order))
+			p.cfg.Logf("%d of %d versions", p.sum.Versions, len(order))
 		}
 	}
 	return nil

@@ -23,18 +23,18 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ddl is that of the predecessor, with the type of the values open.
+// ddl is the predecessor's schema. The type of the values is a parameter.
 const ddl = `CREATE TABLE keys (key TEXT PRIMARY KEY, created_at REAL, updated_at REAL);
 	CREATE TABLE "values" (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, value %s, version INTEGER, timestamp REAL)`
 
-// A fixture is a database of the predecessor that a test makes.
+// A fixture is a database as the predecessor writes it.
 type fixture struct {
 	path string
 	db   *sql.DB
 	t    *testing.T
 }
 
-func makeFixture(t *testing.T, valueType string) *fixture {
+func newFixture(t *testing.T, valueType string) *fixture {
 	t.Helper()
 	f := &fixture{path: filepath.Join(t.TempDir(), "old", "kv_store.db"), t: t}
 	if err := os.Mkdir(filepath.Dir(f.path), 0o750); err != nil {
@@ -78,13 +78,13 @@ func (f *fixture) close() {
 
 var importTime = time.Unix(2_000_000_000, 0)
 
-// run imports and returns what was said.
+// run imports and returns what was reported.
 func run(t *testing.T, path string, db *database.DB, change func(*importer.Config)) (importer.Summary, string) {
 	t.Helper()
-	var said strings.Builder
+	var log strings.Builder
 	cfg := importer.Config{
 		Source: path, Database: db, MaxValueBytes: 1 << 20, Now: importTime,
-		Say: func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) },
+		Logf: func(format string, args ...any) { fmt.Fprintf(&log, format+"\n", args...) },
 	}
 	if change != nil {
 		change(&cfg)
@@ -93,7 +93,7 @@ func run(t *testing.T, path string, db *database.DB, change func(*importer.Confi
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sum, said.String()
+	return sum, log.String()
 }
 
 func version(t *testing.T, db *database.DB, key string, n int64) kv.Entry {
@@ -105,10 +105,10 @@ func version(t *testing.T, db *database.DB, key string, n int64) kv.Entry {
 	return entry
 }
 
-// TestEveryVersion compares all that the source has, with values as json.dumps writes
-// them, and imports it a second time.
+// TestEveryVersion imports values as json.dumps writes them, compares every version,
+// and imports the same file again.
 func TestEveryVersion(t *testing.T) {
-	f := makeFixture(t, "TEXT")
+	f := newFixture(t, "TEXT")
 	values := []string{`"\u65e5\u672c"`, `{"a": 1, "b": [null, true, 0.1000]}`, `12345678901234567890`, `null`, `"` + strings.Repeat("x", 50_000) + `"`}
 	var want []kv.Entry
 	next := map[string]int64{}
@@ -128,9 +128,9 @@ func TestEveryVersion(t *testing.T) {
 	if stats, err := db.Stats(t.Context()); err != nil || stats.Totals != (kv.Totals{}) {
 		t.Errorf("after a dry run: %+v, %v", stats, err)
 	}
-	sum, said := run(t, f.path, db, nil)
-	if diff := cmp.Diff(importer.Summary{Keys: 3, Versions: 60}, sum); diff != "" || sum != dry || said != "" {
-		t.Errorf("%s, a dry run %+v, and said: %s", diff, dry, said)
+	sum, log := run(t, f.path, db, nil)
+	if diff := cmp.Diff(importer.Summary{Keys: 3, Versions: 60}, sum); diff != "" || sum != dry || log != "" {
+		t.Errorf("%s, dry run %+v, log: %s", diff, dry, log)
 	}
 	for _, entry := range want {
 		if diff := cmp.Diff(entry, version(t, db, entry.Key, entry.Version)); diff != "" {
@@ -138,9 +138,9 @@ func TestEveryVersion(t *testing.T) {
 		}
 	}
 	totals := kv.Totals{Revision: 60, Keys: 3, Versions: 60}
-	again, said := run(t, f.path, db, nil)
-	if diff := cmp.Diff(importer.Summary{AlreadyKeys: 3}, again); diff != "" || said != "" {
-		t.Errorf("the second time: %s, and said: %s", diff, said)
+	again, log := run(t, f.path, db, nil)
+	if diff := cmp.Diff(importer.Summary{AlreadyKeys: 3}, again); diff != "" || log != "" {
+		t.Errorf("the second time: %s, log: %s", diff, log)
 	}
 	stats, err := db.Stats(t.Context())
 	if err != nil || stats.Totals != totals {
@@ -153,10 +153,10 @@ func TestEveryVersion(t *testing.T) {
 	}
 }
 
-// TestWhatIsSkipped: each thing that cannot be kept is named with the reason, and the
-// rest is imported.
-func TestWhatIsSkipped(t *testing.T) {
-	f := makeFixture(t, "JSON") // numbers are kept as numbers
+// TestSkipped checks that everything that cannot be kept is reported with the reason,
+// and that the rest is imported.
+func TestSkipped(t *testing.T) {
+	f := newFixture(t, "JSON") // numbers are kept as numbers
 	f.add("", 1, `1`, 10.0)
 	f.add("bad\x00key", 1, `1`, 10.0)
 	f.add(strings.Repeat("k", 513), 1, `1`, 10.0)
@@ -186,7 +186,7 @@ func TestWhatIsSkipped(t *testing.T) {
 	f.exec("INSERT INTO keys VALUES ('empty', 1, 1)")
 	f.close()
 	db := databasetest.Open(t, databasetest.URL(t))
-	sum, said := run(t, f.path, db, func(cfg *importer.Config) { cfg.MaxValueBytes = 1_000 })
+	sum, log := run(t, f.path, db, func(cfg *importer.Config) { cfg.MaxValueBytes = 1_000 })
 	want := importer.Summary{Keys: 5, Versions: 11, SkippedKeys: 9, SkippedVersions: 5, Clamped: 3}
 	if diff := cmp.Diff(want, sum); diff != "" {
 		t.Error(diff)
@@ -195,25 +195,25 @@ func TestWhatIsSkipped(t *testing.T) {
 		`key "" is skipped: key: must not be empty`,
 		`key "bad\x00key" is skipped: key: has the control character U+0000 at byte 3`,
 		`is skipped: key: has 513 bytes, the limit is 512`,
-		`key "blob" is skipped: it is not a text`,
-		`key "gap" is skipped: its versions do not count 1, 2, 3: where 2 should be there is 3`,
-		`key "twice" is skipped: its versions do not count 1, 2, 3: where 2 should be there is 1`,
-		`key "from two" is skipped: its versions do not count 1, 2, 3: where 1 should be there is 2`,
+		`key "blob" is skipped: it is not text`,
+		`key "gap" is skipped: its versions are not numbered 1, 2, 3: found 3 instead of 2`,
+		`key "twice" is skipped: its versions are not numbered 1, 2, 3: found 1 instead of 2`,
+		`key "from two" is skipped: its versions are not numbered 1, 2, 3: found 2 instead of 1`,
 		`version 2 of key "nan" is skipped: its value is not JSON: "NaN"`,
 		`version 3 of key "nan" is skipped: its value is not JSON: "{\"x\": Infinity}"`,
 		`version 2 of key "nan at the end" is skipped: its value is not JSON: "-Infinity"`,
 		`key "only nan" is skipped: it has no version left`,
 		`version 1 of key "large" is skipped: its value has 2002 bytes, the limit is 1000 (KV_MAX_VALUE_BYTES)`,
 		`version 4 of key "numbers" is skipped: its value is not JSON: +Inf`,
-		`key "backwards": the times of 3 versions ran backwards or were not of the past; they are changed`,
+		`key "backwards": the times of 3 versions went backwards or were in the future, and were changed`,
 		`key "empty" is skipped: it has no version`,
 	} {
-		if !strings.Contains(said, line+"\n") {
-			t.Errorf("it does not say: %s", line)
+		if !strings.Contains(log, line+"\n") {
+			t.Errorf("the log lacks: %s", line)
 		}
 	}
 	if t.Failed() {
-		t.Log(said)
+		t.Log(log)
 	}
 	for n, value := range map[int64]string{1: `5`, 2: `0.30000000000000004`, 3: `null`} {
 		if entry := version(t, db, "numbers", n); string(entry.Value) != value {
@@ -237,10 +237,10 @@ func TestWhatIsSkipped(t *testing.T) {
 	}
 }
 
-// TestKeysThatExist: what was imported before may have later versions, and what is
-// different is left alone.
-func TestKeysThatExist(t *testing.T) {
-	f := makeFixture(t, "TEXT")
+// TestExistingKeys checks that a key that was imported before may have later versions,
+// and that a key with different versions stays as it is.
+func TestExistingKeys(t *testing.T) {
+	f := newFixture(t, "TEXT")
 	f.add("same", 1, `1`, 10.0)
 	f.add("other", 1, `1`, 10.0)
 	f.close()
@@ -265,24 +265,24 @@ func TestKeysThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, said := run(t, f.path, db, nil)
+	sum, log := run(t, f.path, db, nil)
 	if diff := cmp.Diff(importer.Summary{Keys: 1, Versions: 1, AlreadyKeys: 1, SkippedKeys: 1}, sum); diff != "" {
 		t.Error(diff)
 	}
-	if want := "key \"other\" is skipped: it exists already with other versions\n"; said != want {
-		t.Errorf("it says %q, want %q", said, want)
+	if want := "key \"other\" is skipped: it already exists with other versions\n"; log != want {
+		t.Errorf("the log is %q, want %q", log, want)
 	}
 	if entry := version(t, db, "new", 1); entry.Revision != 4 {
 		t.Errorf("new has revision %d, want 4", entry.Revision)
 	}
 }
 
-// TestSourceIsOnlyRead: also in WAL mode, with and without a log; what is in the log is
-// imported, and no file is changed, made or removed.
+// TestSourceIsOnlyRead imports in rollback mode and in WAL mode, with and without a log.
+// Versions in the log are imported, and no file is changed, created or removed.
 func TestSourceIsOnlyRead(t *testing.T) {
 	for _, mode := range []string{"delete", "wal closed", "wal open"} {
 		t.Run(mode, func(t *testing.T) {
-			f := makeFixture(t, "TEXT")
+			f := newFixture(t, "TEXT")
 			if mode != "delete" {
 				f.exec("PRAGMA journal_mode = WAL")
 			}
@@ -302,8 +302,8 @@ func TestSourceIsOnlyRead(t *testing.T) {
 	}
 }
 
-// snapshot returns the files of a directory, without the index of a log, which every
-// reader writes to.
+// snapshot returns the files of a directory, except for the index of a log, to which
+// every reader writes.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -321,7 +321,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// developmentFile makes a database of ours as it was before schema version 1.
+// developmentFile returns a database of ours from before schema version 1.
 func developmentFile(t *testing.T) (path string) {
 	t.Helper()
 	url := databasetest.URL(t)
@@ -363,7 +363,7 @@ func TestBadSources(t *testing.T) {
 		other:                      "not a database of the predecessor",
 		early:                      "import " + early + ": " + database.ErrDevelopment.Error() + " (the last step of its schema: 0005_gaps)",
 	} {
-		_, err := importer.Run(context.Background(), importer.Config{Source: path, Database: db, Now: importTime, Say: func(string, ...any) {}})
+		_, err := importer.Run(context.Background(), importer.Config{Source: path, Database: db, Now: importTime, Logf: t.Logf})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want it to say %q", path, err, want)
 		}
@@ -373,7 +373,7 @@ func TestBadSources(t *testing.T) {
 // TestManyVersions imports more than fits in one chunk, with progress.
 func TestManyVersions(t *testing.T) {
 	const keys, versions = 500, 25
-	f := makeFixture(t, "TEXT")
+	f := newFixture(t, "TEXT")
 	f.exec("BEGIN")
 	for n := 1; n <= versions; n++ {
 		for k := range keys {
@@ -384,9 +384,9 @@ func TestManyVersions(t *testing.T) {
 	f.close()
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
-	sum, said := run(t, f.path, db, nil)
-	if sum.Versions != keys*versions || said != "10000 of 12500 versions\n" {
-		t.Errorf("%+v, said %q", sum, said)
+	sum, log := run(t, f.path, db, nil)
+	if sum.Versions != keys*versions || log != "10000 of 12500 versions\n" {
+		t.Errorf("%+v, log %q", sum, log)
 	}
 	for k := range keys {
 		if entry := version(t, db, fmt.Sprint("k", k), 7); string(entry.Value) != fmt.Sprint(k*7) || entry.Revision != int64(6*keys+k+1) {

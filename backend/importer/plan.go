@@ -11,26 +11,25 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A versionPlan is a version that will be imported.
+// A versionPlan is a version to import.
 type versionPlan struct {
-	id      int64 // of its row in the source
+	id      int64 // of the row in the source
 	order   int64 // the highest id of the key's versions up to this one
 	time    kv.Timestamp
 	version int32
-	key     int32 // index of its key
+	key     int32 // index in plan.keys
 	skipped bool
 }
 
-// A keyPlan is a key that will be imported, with its versions, which stand next to
-// each other.
+// A keyPlan is a key to import.
 type keyPlan struct {
 	name         string
-	first, count int
+	first, count int // its versions in plan.versions
 	skipped      bool
 	head         database.Head
 }
 
-// A plan is what will be imported.
+// A plan holds the keys and versions to import.
 type plan struct {
 	cfg      *Config
 	sum      *Summary
@@ -38,8 +37,8 @@ type plan struct {
 	versions []versionPlan
 }
 
-// makePlan reads the source twice: the rows without their values in the order of keys
-// and versions, and the values.
+// makePlan reads the source twice: all values, to check them, and then the rows without
+// values in the order of keys and versions.
 func makePlan(ctx context.Context, src *source, cfg *Config, sum *Summary) (*plan, error) {
 	bad, err := badValues(ctx, src, cfg.MaxValueBytes)
 	if err != nil {
@@ -61,18 +60,18 @@ func makePlan(ctx context.Context, src *source, cfg *Config, sum *Summary) (*pla
 	if len(group) > 0 {
 		p.addKey(group, bad)
 	}
-	return p, p.addEmpty(ctx, src)
+	return p, src.emptyKeys(ctx, func(name string) { p.skipKey(name, "it has no version") })
 }
 
-// badValues returns why values cannot be imported, by the id of their row.
-func badValues(ctx context.Context, src *source, most int64) (map[int64]string, error) {
+// badValues returns the reason why a value cannot be imported, by the id of its row.
+func badValues(ctx context.Context, src *source, limit int64) (map[int64]string, error) {
 	bad := map[int64]string{}
 	err := src.values(ctx, func(id int64, value []byte, problem string) {
 		switch {
 		case problem != "":
 			bad[id] = problem
-		case int64(len(value)) > most:
-			bad[id] = fmt.Sprintf("its value has %d bytes, the limit is %d (KV_MAX_VALUE_BYTES)", len(value), most)
+		case int64(len(value)) > limit:
+			bad[id] = fmt.Sprintf("its value has %d bytes, the limit is %d (KV_MAX_VALUE_BYTES)", len(value), limit)
 		}
 	})
 	return bad, err
@@ -80,14 +79,14 @@ func badValues(ctx context.Context, src *source, most int64) (map[int64]string, 
 
 func (p *plan) skipKey(name, why string) {
 	p.sum.SkippedKeys++
-	p.cfg.Say("key %q is skipped: %s", name, why)
+	p.cfg.Logf("key %q is skipped: %s", name, why)
 }
 
-// addKey plans the versions of a key, which come in the order of their numbers.
+// addKey adds a key with its rows, which are in the order of their version numbers.
 func (p *plan) addKey(rows []row, bad map[int64]string) {
 	name := rows[0].key
 	if !rows[0].keyIsText {
-		p.skipKey(name, "it is not a text")
+		p.skipKey(name, "it is not text")
 		return
 	}
 	if err := kv.CheckKey(name); err != nil {
@@ -96,7 +95,7 @@ func (p *plan) addKey(rows []row, bad map[int64]string) {
 	}
 	for i, r := range rows {
 		if r.version != float64(i+1) || i >= math.MaxInt32 {
-			p.skipKey(name, fmt.Sprintf("its versions do not count 1, 2, 3: where %d should be there is %v", i+1, r.version))
+			p.skipKey(name, fmt.Sprintf("its versions are not numbered 1, 2, 3: found %v instead of %d", r.version, i+1))
 			return
 		}
 	}
@@ -110,7 +109,7 @@ func (p *plan) addKey(rows []row, bad map[int64]string) {
 		if why := bad[r.id]; why != "" {
 			v.skipped = true
 			p.sum.SkippedVersions++
-			p.cfg.Say("version %d of key %q is skipped: %s", i+1, name, why)
+			p.cfg.Logf("version %d of key %q is skipped: %s", i+1, name, why)
 		} else {
 			usable++
 			if changed {
@@ -128,13 +127,13 @@ func (p *plan) addKey(rows []row, bad map[int64]string) {
 	}
 	if clamped > 0 {
 		p.sum.Clamped += clamped
-		p.cfg.Say("key %q: the times of %d versions ran backwards or were not of the past; they are changed", name, clamped)
+		p.cfg.Logf("key %q: the times of %d versions went backwards or were in the future, and were changed", name, clamped)
 	}
 	p.keys = append(p.keys, k)
 }
 
-// timeOf returns the time of a version in our unit, not before last and not after
-// now, and whether that is another time.
+// timeOf converts the time of a version and moves it into the range from last to now.
+// It reports whether it had to move it.
 func (p *plan) timeOf(seconds float64, last kv.Timestamp) (kv.Timestamp, bool) {
 	const micros = 1e6
 	now := kv.NewTimestamp(p.cfg.Now)
@@ -148,13 +147,8 @@ func (p *plan) timeOf(seconds float64, last kv.Timestamp) (kv.Timestamp, bool) {
 	return max(t, last), t < last
 }
 
-// addEmpty tells of keys that have no version.
-func (p *plan) addEmpty(ctx context.Context, src *source) error {
-	return src.emptyKeys(ctx, func(name string) { p.skipKey(name, "it has no version") })
-}
-
-// order returns the versions that are not skipped in the order of their times and
-// rows; those of one key stay in the order of their numbers.
+// order returns the versions that are not skipped, in the order of their times and
+// rows. The versions of one key stay in the order of their numbers.
 func (p *plan) order() []versionPlan {
 	kept := p.versions[:0]
 	for _, v := range p.versions {

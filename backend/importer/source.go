@@ -18,12 +18,11 @@ import (
 	"kvstore/backend/database"
 )
 
-// source is the database of the predecessor, read as it is at one moment.
+// source is the predecessor's database, read in one snapshot.
 type source struct {
-	db *sql.DB
-	tx *sql.Tx
-	// one reads a value by the id of its row.
-	one *sql.Stmt
+	db        *sql.DB
+	tx        *sql.Tx
+	valueByID *sql.Stmt
 }
 
 // A row is a version without its value.
@@ -31,11 +30,11 @@ type row struct {
 	id        int64
 	key       string
 	keyIsText bool
-	version   float64 // a number that may be none of ours
-	time      float64 // in seconds, NaN when it is no number
+	version   float64 // not always a whole number
+	time      float64 // in seconds; NaN if it is not a number
 }
 
-// openSource opens the file read only and checks that it has the tables.
+// openSource opens the file read-only and checks that it has the right tables.
 func openSource(ctx context.Context, path string) (*source, error) {
 	mode, err := openMode(path)
 	if err != nil {
@@ -49,7 +48,7 @@ func openSource(ctx context.Context, path string) (*source, error) {
 	db.SetMaxOpenConns(1)
 	s := &source{db: db}
 	if s.tx, err = db.BeginTx(ctx, nil); err == nil {
-		s.one, err = s.tx.PrepareContext(ctx, `SELECT +value FROM "values" WHERE id = ?`)
+		s.valueByID, err = s.tx.PrepareContext(ctx, `SELECT +value FROM "values" WHERE id = ?`)
 	}
 	if err == nil {
 		_, err = s.tx.ExecContext(ctx, `SELECT key FROM keys LIMIT 1`)
@@ -64,18 +63,18 @@ func openSource(ctx context.Context, path string) (*source, error) {
 	return s, nil
 }
 
-// refusal says of a file that is no source what it is, as far as that is known.
+// refusal returns the error for a file that is not a source, with the cause err.
 func (s *source) refusal(ctx context.Context, err error) error {
 	if s.tx != nil {
 		if ours := database.RefuseDevelopment(ctx, s.tx); errors.Is(ours, database.ErrDevelopment) {
 			return ours
 		}
 	}
-	return fmt.Errorf("it is not a database of the predecessor, or cannot be read: %w", err)
+	return fmt.Errorf("not a database of the predecessor, or not readable: %w", err)
 }
 
-// openMode returns the options that open the file without changing it or leaving
-// anything beside it.
+// openMode returns the options that open the file without changing it or creating
+// other files next to it.
 func openMode(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -85,14 +84,14 @@ func openMode(path string) (string, error) {
 	const walVersion, offset = 2, 18
 	header := make([]byte, 100)
 	if _, err := io.ReadFull(file, header); err != nil {
-		return "", errors.New("it is not an SQLite database")
+		return "", errors.New("not an SQLite database")
 	}
 	if info, err := os.Stat(path + "-journal"); err == nil && info.Size() > 0 {
-		return "", errors.New("a write of it was not finished (there is a -journal file): open it once with its own program")
+		return "", errors.New("a write was interrupted (there is a -journal file): open it once with its own program")
 	}
 	if header[offset] == walVersion {
 		if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
-			// All is in the file. Read in the usual way it would get a log beside it.
+			// There is no log to read. Without immutable, SQLite would create one.
 			return "mode=ro&immutable=1", nil
 		}
 	}
@@ -100,17 +99,18 @@ func openMode(path string) (string, error) {
 }
 
 func (s *source) close() {
-	if s.one != nil {
-		_ = s.one.Close()
+	if s.valueByID != nil {
+		_ = s.valueByID.Close()
 	}
 	if s.tx != nil {
 		_ = s.tx.Rollback()
 	}
-	_ = s.db.Close() // it was only read
+	_ = s.db.Close() // nothing was written
 }
 
-// rows calls fn with every version, in the order of keys and numbers. The unary plus
-// keeps the driver from converting a column by its declared type.
+// rows calls fn with every version, in the order of keys and version numbers. Here and
+// below, an expression such as +value keeps the driver from converting a column by its
+// declared type.
 func (s *source) rows(ctx context.Context, fn func(row) error) error {
 	found, err := s.tx.QueryContext(ctx, `SELECT id, CAST(key AS TEXT), typeof(key) = 'text',
 			CASE WHEN typeof(version) IN ('integer', 'real') THEN version + 0.0 ELSE -1.0 END,
@@ -119,7 +119,7 @@ func (s *source) rows(ctx context.Context, fn func(row) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = found.Close() }() // found.Err has told of it
+	defer func() { _ = found.Close() }() // found.Err reports the error
 	for found.Next() {
 		var r row
 		var key sql.NullString
@@ -137,13 +137,13 @@ func (s *source) rows(ctx context.Context, fn func(row) error) error {
 	return found.Err()
 }
 
-// values calls fn with every value, or with what is wrong with it.
+// values calls fn with every value, or with the problem that it has.
 func (s *source) values(ctx context.Context, fn func(id int64, value []byte, problem string)) error {
 	found, err := s.tx.QueryContext(ctx, `SELECT id, +value FROM "values"`)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = found.Close() }() // found.Err has told of it
+	defer func() { _ = found.Close() }() // found.Err reports the error
 	for found.Next() {
 		var id int64
 		var stored any
@@ -156,10 +156,10 @@ func (s *source) values(ctx context.Context, fn func(id int64, value []byte, pro
 	return found.Err()
 }
 
-// value returns the value of one row, which values has found to be good.
+// value returns the value of one row that values has reported without a problem.
 func (s *source) value(ctx context.Context, id int64) ([]byte, error) {
 	var stored any
-	if err := s.one.QueryRowContext(ctx, id).Scan(&stored); err != nil {
+	if err := s.valueByID.QueryRowContext(ctx, id).Scan(&stored); err != nil {
 		return nil, fmt.Errorf("read row %d: %w", id, err)
 	}
 	value, problem := jsonOf(stored)
@@ -169,9 +169,8 @@ func (s *source) value(ctx context.Context, id int64) ([]byte, error) {
 	return value, nil
 }
 
-// jsonOf returns the JSON text of what is stored. SQLite keeps a number as a number
-// where the column is declared as JSON, and NULL is how the predecessor's library may
-// keep None.
+// jsonOf returns a stored value as JSON text. SQLite stores a number as a number if the
+// column is declared as JSON, and the predecessor's library may store None as NULL.
 func jsonOf(stored any) (value []byte, problem string) {
 	switch v := stored.(type) {
 	case nil:
@@ -190,24 +189,20 @@ func jsonOf(stored any) (value []byte, problem string) {
 		value = v
 	}
 	if !json.Valid(value) || !utf8.Valid(value) {
-		const most = 40
-		shown := value
-		if len(shown) > most {
-			shown = shown[:most]
-		}
-		return nil, fmt.Sprintf("its value is not JSON: %q", shown)
+		const shown = 40
+		return nil, fmt.Sprintf("its value is not JSON: %q", value[:min(len(value), shown)])
 	}
 	return value, ""
 }
 
-// emptyKeys calls fn with every key that has no version.
+// emptyKeys calls fn with every key that has no versions.
 func (s *source) emptyKeys(ctx context.Context, fn func(string)) error {
 	found, err := s.tx.QueryContext(ctx, `SELECT CAST(key AS TEXT) FROM keys
 		WHERE key NOT IN (SELECT key FROM "values" WHERE key IS NOT NULL) ORDER BY key`)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = found.Close() }() // found.Err has told of it
+	defer func() { _ = found.Close() }() // found.Err reports the error
 	for found.Next() {
 		var key sql.NullString
 		if err := found.Scan(&key); err != nil {
