@@ -106,7 +106,7 @@ func withMembers(p *problem.Problem, err error) *problem.Problem {
 func detailOf(err error, fallback string) string {
 	var known *kv.Error
 	if errors.As(err, &known) {
-		return known.Detail
+		return known.Error()
 	}
 	return fallback
 }

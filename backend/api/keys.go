@@ -1,7 +1,7 @@
 package api
 
 import (
-	"strings"
+	"errors"
 
 	"github.com/gin-gonic/gin"
 
@@ -98,8 +98,9 @@ func (q query) partOfKey(name string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	if err := kv.CheckKey(text); err != nil {
-		return "", invalid(name, strings.TrimPrefix(err.Error(), "key: "))
+	var wrong *kv.Error
+	if errors.As(kv.CheckKey(text), &wrong) {
+		return "", invalid(name, wrong.Detail)
 	}
 	return text, nil
 }

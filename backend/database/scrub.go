@@ -45,7 +45,7 @@ func (db *DB) scrub(ctx context.Context, between func(pages int)) error {
 // scrubFailed has words for a disk that fails, since something was done.
 func scrubFailed(ctx context.Context, err error) error {
 	failed := translate(ctx, "take erased values off the disk", err)
-	if !errors.Is(failed, kv.ErrDiskFailed) && !errors.Is(failed, kv.ErrStorageFull) {
+	if kv.ClassOf(failed) != kv.ClassDisk {
 		return failed
 	}
 	return fmt.Errorf("%w: %w", &kv.Error{Kind: kv.ErrUnavailable, Detail: "The values are erased, but the disk failed before " +

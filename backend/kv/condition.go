@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -41,11 +40,8 @@ func (c Condition) Check(key string, current int64) error {
 	return &PreconditionError{Index: -1, Key: key, Current: current}
 }
 
-// ErrPreconditionFailed says that a condition of the write does not hold; nothing
-// was written. It comes as a *PreconditionError.
-var ErrPreconditionFailed = errors.New("precondition failed")
-
-// A PreconditionError says which condition does not hold, and what was found.
+// A PreconditionError is ErrPreconditionFailed. It says which condition does not hold,
+// and what was found.
 type PreconditionError struct {
 	// Index is that of the condition in a batch, -1 outside of one.
 	Index int
@@ -71,5 +67,5 @@ func (e *PreconditionError) Error() string {
 	return "Precondition failed: " + found
 }
 
-// Is makes errors.Is find ErrPreconditionFailed.
-func (e *PreconditionError) Is(target error) bool { return target == ErrPreconditionFailed }
+// Unwrap returns ErrPreconditionFailed.
+func (e *PreconditionError) Unwrap() error { return ErrPreconditionFailed }

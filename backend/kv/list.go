@@ -1,10 +1,6 @@
 package kv
 
-import (
-	"fmt"
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
 // A HistoryRequest says which part of a key's history is wanted. Its zero value is
 // the newest versions.
@@ -86,6 +82,14 @@ type KeysPage struct {
 	Revision int64
 }
 
+// Ranges returns the prefixes of the keys to list, in the order of their bytes.
+func (r KeysRequest) Ranges() Prefixes {
+	if r.Within == nil {
+		return Prefixes{r.Prefix}
+	}
+	return r.Within.Under(r.Prefix)
+}
+
 // Fold returns the folded prefix that stands for key, and whether it is folded.
 func (r KeysRequest) Fold(key string) (folded string, ok bool) {
 	rest, ok := strings.CutPrefix(key, r.Prefix)
@@ -97,34 +101,4 @@ func (r KeysRequest) Fold(key string) (folded string, ok bool) {
 		return "", false
 	}
 	return key[:len(r.Prefix)+i+len(r.Delimiter)], true
-}
-
-// PrefixEnd returns the least text that is greater than every text with that prefix,
-// in the order of bytes, and whether there is one. Prefix and end are UTF-8.
-func PrefixEnd(prefix string) (end string, ok bool) {
-	for prefix != "" {
-		last, size := utf8.DecodeLastRuneInString(prefix)
-		prefix = prefix[:len(prefix)-size]
-		switch last { // the order of bytes is that of code points
-		case utf8.MaxRune:
-			continue // the character before it must grow
-		case 0xd7ff:
-			last = 0xe000 // between them are the surrogates, which no text has
-		default:
-			last++
-		}
-		return prefix + string(last), true
-	}
-	return "", false
-}
-
-// VersionNotYet says that key had no version at that time.
-func VersionNotYet(key string, at Timestamp) error {
-	return &Error{ErrVersionNotFound, fmt.Sprintf("Key '%s' had no version at %s", key, at.AppendJSON(nil))}
-}
-
-// VersionGoneAt says that the versions that key may have had at that time were
-// removed.
-func VersionGoneAt(key string, at Timestamp) error {
-	return &Error{ErrVersionGone, fmt.Sprintf("Key '%s': its versions up to %s were removed", key, at.AppendJSON(nil))}
 }

@@ -199,7 +199,7 @@ func (j *janitor) each(ctx context.Context, keys []string, do func(context.Conte
 
 // ofStore tells what stops every write from what is wrong with one key.
 func ofStore(err error) bool {
-	return ofDisk(err) || errors.Is(err, kv.ErrStorageFull) || errors.Is(err, errClosed) || errors.Is(err, context.Canceled)
+	return kv.ClassOf(err) == kv.ClassDisk || errors.Is(err, errClosed) || errors.Is(err, context.Canceled)
 }
 
 // endExpired appends the tombstones of those of keys that have expired, in one

@@ -1,34 +1,11 @@
 package store
 
 import (
-	"errors"
-
 	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
 // What a change needs to know of versions, those of its own transaction included.
-
-// isAnswer tells what a caller did wrong from a database that failed.
-func isAnswer(err error) bool {
-	var known *kv.Error
-	if errors.As(err, &known) || errors.Is(err, kv.ErrPreconditionFailed) {
-		return !errors.Is(err, kv.ErrUnavailable) && !errors.Is(err, kv.ErrStorageFull) && !errors.Is(err, kv.ErrCorrupt) && !ofDisk(err)
-	}
-	return false
-}
-
-// ofDisk reports whether the disk failed, whatever was asked of it.
-func ofDisk(err error) bool {
-	return errors.Is(err, kv.ErrDiskFailed) || errors.Is(err, kv.ErrOutcomeUnknown)
-}
-
-// isDamage tells what is damaged of one key, so that the change of it fails and no other,
-// from a database that failed.
-func isDamage(err error) bool {
-	var known *kv.Error
-	return errors.As(err, &known) && errors.Is(known, kv.ErrCorrupt)
-}
 
 // exists returns why a key does not exist.
 func (s *stage) exists(key string) error {
@@ -108,8 +85,8 @@ func (s *stage) lastValue(key string) (kv.Entry, error) {
 	case head.Expired(s.now):
 		end++
 	case !head.Deleted:
-		return kv.Entry{}, &kv.Error{Kind: kv.ErrVersionRequired,
-			Detail: "version: must be given, since the key is not deleted: the version to go back to"}
+		return kv.Entry{}, &kv.Error{Kind: kv.ErrVersionRequired, Field: "version",
+			Detail: "must be given, since the key is not deleted: the version to go back to"}
 	}
 	for i := len(s.written) - 1; i >= 0; i-- {
 		if e := s.written[i].Entry; e.Key == key && !e.Operation.Tombstone() {

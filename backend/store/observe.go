@@ -34,7 +34,7 @@ func (w *writer) begin(batch []*unit) (ctx context.Context, done func(*stage, er
 	ctx, end := w.observe(callers)
 	return ctx, func(st *stage, err error) {
 		t := Transaction{Err: err}
-		if isAnswer(err) { // such as that of a unit which must be alone
+		if kv.ClassOf(err) == kv.ClassRefused { // such as that of a unit which must be alone
 			t.Err = nil
 		}
 		if err == nil && st != nil {

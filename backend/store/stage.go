@@ -50,7 +50,7 @@ func (s *stage) apply(u *unit) error {
 			condition.Current, condition.Meanwhile = current, true
 		}
 	}
-	if !isAnswer(err) && !isDamage(err) {
+	if !kv.ClassOf(err).OneRequest() {
 		return err
 	}
 	u.err = err
@@ -93,7 +93,7 @@ func (s *stage) tryApply(u *unit) error {
 			err = kv.BatchTooLarge(s.maxRead)
 		}
 		switch {
-		case err != nil && u.batch && (isAnswer(err) || isDamage(err)):
+		case err != nil && u.batch && kv.ClassOf(err).OneRequest():
 			return &OperationError{i, err}
 		case err != nil:
 			return err

@@ -201,14 +201,14 @@ func (w *writer) commit(batch []*unit) {
 		return
 	}
 	got, err := w.transact(batch)
-	if err != nil && got == begun && len(batch) > 1 && !ofDisk(err) {
+	if err != nil && got == begun && len(batch) > 1 && !errors.Is(err, kv.ErrDiskFailed) {
 		w.logger.Warn("a batch could not be applied; its writes are tried one by one", "writes", len(batch), "error", err)
 		for i := range batch {
 			w.commit(batch[i : i+1])
 		}
 		return
 	}
-	if err != nil && !isAnswer(err) {
+	if err != nil && kv.ClassOf(err) != kv.ClassRefused {
 		w.logFailure(len(batch), err)
 	}
 	for _, u := range batch {
