@@ -35,8 +35,7 @@ func newBench(b *testing.B, maxKeys int, keys []string) *cache.Cache[[]byte] {
 
 var benchValue = make([]byte, 200)
 
-// bench runs f with numbers below n, from one goroutine, then from as many as
-// there are processors.
+// bench runs f with numbers below n, in one goroutine and then in parallel.
 func bench(b *testing.B, n int, f func(b *testing.B, i int)) {
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()
@@ -88,7 +87,7 @@ func BenchmarkEvict(b *testing.B) {
 	bench(b, len(keys), func(_ *testing.B, i int) { c.Put(keys[i], benchValue) })
 }
 
-// BenchmarkMissFill is what a read of the database costs in the cache.
+// BenchmarkMissFill measures the work of the cache for a read from the database.
 func BenchmarkMissFill(b *testing.B) {
 	keys := benchKeyNames(2 * benchKeys)
 	c := newBench(b, benchKeys, keys)
@@ -99,7 +98,7 @@ func BenchmarkMissFill(b *testing.B) {
 	})
 }
 
-// BenchmarkGrow fills an empty cache: the slots are made on the way.
+// BenchmarkGrow fills an empty cache, which adds slots as it grows.
 func BenchmarkGrow(b *testing.B) {
 	keys := benchKeyNames(benchKeys)
 	b.ReportAllocs()

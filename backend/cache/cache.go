@@ -9,41 +9,40 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// Config says how large a cache may become.
+// Config bounds a cache.
 type Config[V any] struct {
-	// MaxKeys is the largest number of keys, at least 1. Their memory is
-	// taken when they come, not at the start.
+	// MaxKeys is the largest number of keys, at least 1. Memory is allocated as
+	// keys arrive.
 	MaxKeys int
 	// MaxBytes is the largest sum of the sizes of all entries, at least 1.
 	MaxBytes int64
-	// Size returns the bytes that an entry counts for. It must always give
-	// the same for the same entry, and at least 0. It is called once for each
-	// Put and Fill, without any lock held.
+	// Size returns the number of bytes of an entry, at least 0 and always the
+	// same for the same entry. It is called once for each Put and Fill, without
+	// the lock.
 	Size func(key string, value V) int64
 }
 
-// Cache is a strict LRU cache bounded by keys and by bytes. Its methods may be
-// called by any number of goroutines. Values are handed out as they were put:
-// what they refer to is shared, so it must not be modified.
+// Cache is a strict LRU cache bounded by keys and by bytes. It is safe for
+// concurrent use. Callers must not modify what a value refers to: it is shared.
 type Cache[V any] struct {
 	size     func(key string, value V) int64
 	maxKeys  int
 	maxBytes int64
 
-	lost atomic.Uint64 // values that ristretto dropped of its own accord: none
+	lost atomic.Uint64 // values that ristretto dropped by itself; always 0
 
-	mu     sync.Mutex                  // guards all below, and every ticket
-	closed bool                        // then there are no nodes and no reads
+	mu     sync.Mutex // guards everything below, and every ticket
+	closed bool
 	values *ristretto.Cache[uint64, V] // by slot
-	nodes  map[string]*node            // the resident ones, by key
-	order  order                       // the same, most recently used first
-	reads  map[string]*reads           // the valid leases, by key
-	free   *node                       // filled slots without a key
+	nodes  map[string]*node            // resident keys
+	order  order                       // of nodes, most recently used first
+	leases map[string]*leaseGroup      // valid leases by key
+	free   *node                       // list of filled slots without a key
 	bytes  int64                       // sum of the sizes of nodes
 
-	lastSlot   uint64 // the highest slot number given out
-	slots      int    // usable slots: len(nodes) and the free ones
-	queueBytes int64  // bytes that may still be queued without a wait
+	lastSlot   uint64 // the highest slot number in use
+	slots      int    // resident and free nodes
+	queueBytes int64  // bytes that may still be queued before a Wait
 
 	hits, misses, evictions uint64
 }
@@ -57,9 +56,9 @@ type Stats struct {
 	// Hits and Misses count the calls of Get and GetIf.
 	Hits   uint64
 	Misses uint64
-	// Evictions counts keys that left to make room for others. A key that was
-	// removed, replaced, or dropped because its new value alone is too large,
-	// is not among them.
+	// Evictions counts keys that were evicted to make room. It does not count
+	// keys that were removed, replaced, or dropped because their new value by
+	// itself was too large.
 	Evictions uint64
 }
 
@@ -78,7 +77,7 @@ func New[V any](cfg Config[V]) (*Cache[V], error) {
 		maxKeys:    cfg.MaxKeys,
 		maxBytes:   cfg.MaxBytes,
 		nodes:      make(map[string]*node),
-		reads:      make(map[string]*reads),
+		leases:     make(map[string]*leaseGroup),
 		queueBytes: max(cfg.MaxBytes, minQueueBytes),
 	}
 	c.order.init()
@@ -90,15 +89,15 @@ func New[V any](cfg Config[V]) (*Cache[V], error) {
 	return c, nil
 }
 
-// Get returns the value of key, which becomes the most recently used, and
-// whether it is resident. It counts one hit or one miss.
+// Get returns the value of key and whether it is resident. A resident key becomes
+// the most recently used. Get counts as one hit or one miss.
 func (c *Cache[V]) Get(key string) (V, bool) {
 	return c.GetIf(key, nil)
 }
 
-// GetIf is like Get, but a value for which match returns false is a miss: it
-// stays where it is, and is not used. A nil match takes any value. The lock is
-// held during match, which must be quick and must not call the cache.
+// GetIf is like Get, but if match returns false, it is a miss and does not use the
+// key. A nil match accepts any value. The lock is held while match runs, so match
+// must be fast and must not call the cache.
 func (c *Cache[V]) GetIf(key string, match func(V) bool) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,10 +114,10 @@ func (c *Cache[V]) GetIf(key string, match func(V) bool) (V, bool) {
 	return zero, false
 }
 
-// Put installs value, or replaces the one that is there, and makes key the most
-// recently used. It voids the leases of key that are out. Call it after the
-// write has committed, and for one key in the order of the commits. A value
-// that is alone larger than MaxBytes is not kept, and the older one is dropped.
+// Put sets the value of key, makes key the most recently used, and voids its
+// outstanding leases. Call it after the write has committed, in commit order for
+// each key. A value that by itself is larger than MaxBytes is not kept, and any
+// previous value is dropped.
 func (c *Cache[V]) Put(key string, value V) {
 	size := c.sizeOf(key, value)
 	c.mu.Lock()
@@ -129,7 +128,7 @@ func (c *Cache[V]) Put(key string, value V) {
 	}
 }
 
-// Remove drops key, if it is resident, and voids the leases of it that are out.
+// Remove drops key if it is resident, and voids its outstanding leases.
 func (c *Cache[V]) Remove(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,8 +151,8 @@ func (c *Cache[V]) Stats() Stats {
 	}
 }
 
-// Close empties the cache and returns when its goroutines have stopped. After
-// it every Get misses and nothing is kept. A second Close does nothing.
+// Close empties the cache and returns when its goroutines have stopped. A closed
+// cache keeps nothing, and every Get misses. Closing it again does nothing.
 func (c *Cache[V]) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,20 +163,20 @@ func (c *Cache[V]) Close() {
 	c.values.Wait()
 	lost := c.lost.Load()
 	c.values.Close()
-	c.lost.Store(lost) // Close hands every value to OnEvict, which is no loss
-	c.nodes, c.reads, c.free, c.bytes = nil, nil, nil, 0
+	c.lost.Store(lost) // ristretto's Close calls OnEvict for every value
+	c.nodes, c.leases, c.free, c.bytes = nil, nil, nil, 0
 	c.order.init()
 }
 
-// sizeOf returns what the entry counts for. A negative size, which would spoil
-// the sum of all, counts as 0.
+// sizeOf returns the size of an entry. A negative size would corrupt the sum, so it
+// counts as 0.
 func (c *Cache[V]) sizeOf(key string, value V) int64 {
 	return max(c.size(key, value), 0)
 }
 
-// installLocked makes key resident with value, as the most recently used, and
-// evicts until both bounds hold. It reports whether key is now resident: it is
-// not if the entry alone is too large.
+// installLocked makes key resident and most recently used, and evicts until both
+// bounds hold. It reports whether key is resident, which it is not if the entry by
+// itself is too large.
 func (c *Cache[V]) installLocked(key string, value V, size int64) bool {
 	if size > c.maxBytes {
 		c.dropLocked(key)
@@ -185,7 +184,7 @@ func (c *Cache[V]) installLocked(key string, value V, size int64) bool {
 	}
 	n := c.nodes[key]
 	if n != nil {
-		c.order.moveToFront(n) // so that it is the last to be evicted
+		c.order.moveToFront(n) // so that it is not evicted itself
 		c.bytes -= n.size
 		n.size = 0
 		if spare := c.evictLocked(c.maxKeys, size); spare != nil {
@@ -209,9 +208,9 @@ func (c *Cache[V]) installLocked(key string, value V, size int64) bool {
 	return true
 }
 
-// evictLocked evicts the least recently used keys until at most maxKeys are
-// left and size more bytes fit. One of the nodes that became free, if any, is
-// returned as it is; the others went to the free ones.
+// evictLocked evicts the least recently used keys until at most maxKeys are left and
+// size more bytes fit. It returns one of the evicted nodes for reuse, if there are
+// any, and frees the others.
 func (c *Cache[V]) evictLocked(maxKeys int, size int64) (spare *node) {
 	for len(c.nodes) > maxKeys || size > c.maxBytes-c.bytes {
 		n := c.order.last()
@@ -225,7 +224,7 @@ func (c *Cache[V]) evictLocked(maxKeys int, size int64) (spare *node) {
 	return spare
 }
 
-// dropLocked makes key not resident, if it is.
+// dropLocked removes key and its value, if it is resident.
 func (c *Cache[V]) dropLocked(key string) {
 	if n := c.nodes[key]; n != nil {
 		c.unlistLocked(n)
@@ -233,10 +232,55 @@ func (c *Cache[V]) dropLocked(key string) {
 	}
 }
 
-// unlistLocked takes n out of the residents. Its slot still holds the value.
+// unlistLocked makes n not resident. Its slot still holds the value.
 func (c *Cache[V]) unlistLocked(n *node) {
 	delete(c.nodes, n.key)
 	c.order.remove(n)
 	c.bytes -= n.size
 	n.key, n.size = "", 0
+}
+
+// A node is a slot of ristretto. It is either resident, and then in Cache.nodes and
+// Cache.order, or free.
+type node struct {
+	slot uint64
+	key  string
+	size int64
+
+	prev, next *node // in Cache.order; next is also the link in Cache.free
+}
+
+// An order lists nodes from the most to the least recently used. It is a ring through
+// root, which is not a node of the cache. Unlike container/list, it does not allocate.
+type order struct {
+	root node
+}
+
+func (o *order) init() {
+	o.root.prev = &o.root
+	o.root.next = &o.root
+}
+
+// last returns the least recently used node. The order must not be empty.
+func (o *order) last() *node { return o.root.prev }
+
+func (o *order) pushFront(n *node) {
+	n.prev = &o.root
+	n.next = o.root.next
+	n.prev.next = n
+	n.next.prev = n
+}
+
+func (o *order) remove(n *node) {
+	n.prev.next = n.next
+	n.next.prev = n.prev
+	n.prev, n.next = nil, nil
+}
+
+func (o *order) moveToFront(n *node) {
+	if o.root.next == n {
+		return
+	}
+	o.remove(n)
+	o.pushFront(n)
 }

@@ -195,7 +195,7 @@ func TestGetIf(t *testing.T) {
 	}
 }
 
-// TestPanicLeavesTheCacheUsable: the caller's functions may panic.
+// TestPanicLeavesTheCacheUsable checks that Size and match may panic.
 func TestPanicLeavesTheCacheUsable(t *testing.T) {
 	c := newCache(t, cache.Config[int]{MaxKeys: 2, MaxBytes: 10, Size: func(_ string, v int) int64 {
 		if v < 0 {
@@ -223,7 +223,7 @@ func TestPanicLeavesTheCacheUsable(t *testing.T) {
 	if v, ok := c.Get("a"); !ok || v != 1 {
 		t.Errorf("Get = %v, %v", v, ok)
 	}
-	if n := c.OpenReads(); n != 0 {
+	if n := c.LeasedKeys(); n != 0 {
 		t.Errorf("%d records of leases are left", n)
 	}
 }
@@ -259,7 +259,7 @@ func TestSlotsStayWithinMaxKeys(t *testing.T) {
 	}
 }
 
-// TestLostValueIsAMiss takes values away from ristretto, which never happens.
+// TestLostValueIsAMiss deletes values from ristretto, which never happens by itself.
 func TestLostValueIsAMiss(t *testing.T) {
 	c := newItems(t, 3, 10)
 	for id := range 1000 {
@@ -285,7 +285,7 @@ func TestLostValueIsAMiss(t *testing.T) {
 	}
 }
 
-// TestValuesAreReleased checks that what left the cache can be collected.
+// TestValuesAreReleased checks that values that left the cache can be collected.
 func TestValuesAreReleased(t *testing.T) {
 	type big [1 << 12]byte
 	newBig := func(tb testing.TB) *cache.Cache[*big] {
@@ -316,7 +316,7 @@ func TestValuesAreReleased(t *testing.T) {
 			}
 			tt.leave(c)
 			c.Drain()
-			for range 10 { // the goroutine of ristretto may hold it in a register yet
+			for range 10 { // ristretto's goroutine may still hold it in a register
 				runtime.GC()
 				if pointer.Value() == nil {
 					return
@@ -360,7 +360,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestCloseDuringUse closes while other goroutines are at work.
+// TestCloseDuringUse closes the cache while other goroutines use it.
 func TestCloseDuringUse(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for range 20 {

@@ -13,24 +13,24 @@ func (c *Cache[V]) Keys() []string {
 	return keys
 }
 
-// Lost returns how many values ristretto dropped of its own accord.
+// Lost returns the number of values that ristretto dropped by itself.
 func (c *Cache[V]) Lost() uint64 { return c.lost.Load() }
 
-// OpenReads returns for how many keys there is a record of leases.
-func (c *Cache[V]) OpenReads() int {
+// LeasedKeys returns the number of keys with a record of leases.
+func (c *Cache[V]) LeasedKeys() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.reads)
+	return len(c.leases)
 }
 
-// Slots returns how many slots there are.
+// Slots returns the number of usable slots.
 func (c *Cache[V]) Slots() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.slots
 }
 
-// LoseValue deletes the value of a resident key behind the cache's back.
+// LoseValue deletes the value of a resident key from ristretto.
 func (c *Cache[V]) LoseValue(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,10 +38,10 @@ func (c *Cache[V]) LoseValue(key string) {
 	c.values.Wait()
 }
 
-// Drain waits until ristretto's queue of writes is empty.
+// Drain waits until ristretto's write queue is empty.
 func (c *Cache[V]) Drain() { c.values.Wait() }
 
-// Check returns an error if the parts of the cache do not agree.
+// Check returns an error if the cache is inconsistent.
 func (c *Cache[V]) Check() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +63,7 @@ func (c *Cache[V]) Check() error {
 		slots[n.slot] = true
 		free++
 	}
-	for key, r := range c.reads {
+	for key, r := range c.leases {
 		if r.open < 1 || r.void {
 			return fmt.Errorf("the leases of %q: %d open, void %v", key, r.open, r.void)
 		}

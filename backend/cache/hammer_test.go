@@ -11,14 +11,14 @@ import (
 	"kvstore/backend/cache"
 )
 
-// A stamp says who put a value, for which key, and as which of his values.
+// A stamp records the key and the worker that put a value, and its sequence number.
 type stamp struct {
 	key    string
 	worker int
 	seq    int64
 }
 
-// stampSize makes sizes from 1 to 8.
+// stampSize returns sizes from 1 to 8.
 func stampSize(_ string, v stamp) int64 { return 1 + v.seq%8 }
 
 // TestHammer runs every method from many goroutines at once.
@@ -66,12 +66,12 @@ type hammer struct {
 	last  [8]atomic.Int64 // by worker, the seq of the latest value
 }
 
-// next returns a value of the worker that no other value equals.
+// next returns a unique value of the worker.
 func (h *hammer) next(worker int, key string) stamp {
 	return stamp{key, worker, h.last[worker].Add(1)}
 }
 
-// check returns an error unless v was put, or filled, for key.
+// check returns an error unless v was put or filled for key.
 func (h *hammer) check(key string, v stamp) error {
 	if v.key != key || v.seq < 1 || v.seq > h.last[v.worker].Load() {
 		return fmt.Errorf("Get(%s) = %+v, which was never put", key, v)
@@ -126,7 +126,7 @@ func (h *hammer) checkEnd(t *testing.T) {
 	if n := h.cache.Lost(); n != 0 {
 		t.Errorf("ristretto dropped %d values", n)
 	}
-	if n := h.cache.OpenReads(); n != 0 {
+	if n := h.cache.LeasedKeys(); n != 0 {
 		t.Errorf("%d records of leases are left", n)
 	}
 	s := h.cache.Stats()

@@ -60,7 +60,7 @@ func TestLateFill(t *testing.T) {
 			for _, l := range leases {
 				c.Release(l)
 			}
-			if n := c.OpenReads(); n != 0 {
+			if n := c.LeasedKeys(); n != 0 {
 				t.Errorf("%d records of leases are left", n)
 			}
 		})
@@ -123,13 +123,13 @@ func TestLeasesLeaveNothingBehind(t *testing.T) {
 			c.Remove(key)
 		case 4:
 			held = append(held, l)
-			if n := c.OpenReads(); n != 1 {
+			if n := c.LeasedKeys(); n != 1 {
 				t.Fatalf("%d records of leases, one lease is out", n)
 			}
 			c.Fill(l, item{Size: 1 << 30})
 		}
 	}
-	if n := c.OpenReads(); n != 0 {
+	if n := c.LeasedKeys(); n != 0 {
 		t.Errorf("%d records of leases are left", n)
 	}
 	for _, l := range held {

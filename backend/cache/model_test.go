@@ -9,7 +9,7 @@ import (
 	"kvstore/backend/cache"
 )
 
-// A model is the plainest cache with the guarantees of package cache.
+// A model is the simplest cache with the guarantees of package cache.
 type model struct {
 	maxKeys  int
 	maxBytes int64
@@ -80,7 +80,7 @@ func (m *model) fill(key string, v item) bool {
 	return m.find(key) >= 0
 }
 
-// An op is one call. Which of its numbers count depends on the kind.
+// An op is one call. The kind decides which fields are used.
 type op struct {
 	kind  int
 	key   int
@@ -130,7 +130,7 @@ func (p *pair) void(key string) {
 	}
 }
 
-// do runs o on both, and returns what went apart.
+// do runs o on both, and returns an error if they differ.
 func (p *pair) do(o op) error {
 	key := fmt.Sprint("k", o.key)
 	p.lastID++
@@ -189,7 +189,7 @@ func (p *pair) compare() error {
 			open[l.key] = true
 		}
 	}
-	if got := p.cache.OpenReads(); got != len(open) {
+	if got := p.cache.LeasedKeys(); got != len(open) {
 		return fmt.Errorf("%d records of leases, %d keys have a valid one", got, len(open))
 	}
 	return nil

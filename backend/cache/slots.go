@@ -9,23 +9,22 @@ import (
 )
 
 const (
-	// slotChunk is how many slots are made at a time.
+	// slotChunk is the number of slots that are added at a time.
 	slotChunk = 256
-	// slotCost is what each slot costs in ristretto's accounts.
+	// slotCost is ristretto's cost of each slot.
 	slotCost = 1
-	// minQueueBytes is the least number of bytes of values that may be in
-	// ristretto's queue before the cache waits for it: it keeps the waits of
-	// a small cache rare.
+	// minQueueBytes keeps waits rare in a small cache: this many bytes of values may
+	// be in ristretto's queue even if MaxBytes is smaller.
 	minQueueBytes = 1 << 20
 )
 
-// newValues returns a ristretto that keeps whatever is set, and counts in lost
-// what it does not keep.
+// newValues returns a ristretto cache that keeps everything, and counts in lost what
+// it drops all the same.
 func newValues[V any](lost *atomic.Uint64) (*ristretto.Cache[uint64, V], error) {
 	drop := func(*ristretto.Item[V]) { lost.Add(1) }
 	values, err := ristretto.NewCache(&ristretto.Config[uint64, V]{
-		// The counters serve to choose a victim when MaxCost is reached,
-		// which it never is. Memory is allocated for all of them at once.
+		// The counters only choose a victim at MaxCost, which is never reached, so a
+		// few are enough.
 		NumCounters:        1024,
 		MaxCost:            math.MaxInt64,
 		BufferItems:        64,
@@ -39,25 +38,24 @@ func newValues[V any](lost *atomic.Uint64) (*ristretto.Cache[uint64, V], error) 
 	return values, nil
 }
 
-// valueLocked returns the value of a resident node. A node whose value
-// ristretto lacks is dropped.
+// valueLocked returns the value of a resident node. It drops the node if ristretto
+// lacks the value.
 func (c *Cache[V]) valueLocked(n *node) (V, bool) {
 	value, ok := c.values.Get(n.slot)
 	if !ok {
-		// Its slot is not filled any more, so a Set of it would be that of a
-		// new key. Forget the slot; another can be made in its place.
+		// A Set would now add a new key instead of updating one, so abandon the
+		// slot. Another can be added instead.
 		c.unlistLocked(n)
 		c.slots--
 	}
 	return value, ok
 }
 
-// setLocked gives the slot of n a value of the given size. A Get sees it at
-// once.
+// setLocked stores a value of the given size in the slot of n.
 func (c *Cache[V]) setLocked(n *node, value V, size int64) {
 	c.values.Set(n.slot, value, slotCost)
-	// The item that is now in ristretto's queue refers to value, also when
-	// value is replaced before ristretto has looked at it.
+	// Ristretto's queue refers to value until it is processed, even if value is
+	// replaced before that.
 	if size > c.queueBytes {
 		c.values.Wait()
 		c.queueBytes = max(c.maxBytes, minQueueBytes)
@@ -66,8 +64,8 @@ func (c *Cache[V]) setLocked(n *node, value V, size int64) {
 	c.queueBytes -= size
 }
 
-// freeLocked lets go of the value of a node that is not resident any more and
-// keeps the node for another key.
+// freeLocked releases the value of a node that is no longer resident, and keeps the
+// node for another key.
 func (c *Cache[V]) freeLocked(n *node) {
 	var zero V
 	c.setLocked(n, zero, 0)
@@ -75,10 +73,10 @@ func (c *Cache[V]) freeLocked(n *node) {
 	c.free = n
 }
 
-// takeLocked returns a free node, and nil if ristretto refused to make slots.
+// takeLocked returns a free node, or nil if ristretto refused to add slots.
 func (c *Cache[V]) takeLocked() *node {
 	if c.free == nil {
-		c.makeSlotsLocked()
+		c.addSlotsLocked()
 	}
 	n := c.free
 	if n != nil {
@@ -88,24 +86,24 @@ func (c *Cache[V]) takeLocked() *node {
 	return n
 }
 
-// makeSlotsLocked fills a chunk of new slots, as many as MaxKeys still allows,
-// and adds their nodes to the free ones.
-func (c *Cache[V]) makeSlotsLocked() {
+// addSlotsLocked adds free nodes with filled slots: a chunk, or as many as MaxKeys
+// still allows.
+func (c *Cache[V]) addSlotsLocked() {
 	var zero V
 	nodes := make([]node, min(slotChunk, c.maxKeys-c.slots))
 	for i := range nodes {
 		c.lastSlot++
 		nodes[i].slot = c.lastSlot
 		if !c.values.Set(c.lastSlot, zero, slotCost) {
-			// The queue is full. After the wait it is empty, and stays so
-			// since the lock is held.
+			// The queue was full. Wait empties it, and nobody else fills it while the
+			// lock is held.
 			c.values.Wait()
 			c.values.Set(c.lastSlot, zero, slotCost)
 		}
 	}
 	c.values.Wait()
 	for i := range nodes {
-		n := &nodes[len(nodes)-1-i] // so that the lowest is taken first
+		n := &nodes[len(nodes)-1-i] // so that the lowest slot is taken first
 		if _, ok := c.values.Get(n.slot); !ok {
 			continue
 		}
