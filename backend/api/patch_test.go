@@ -68,7 +68,7 @@ func TestPatchProblems(t *testing.T) {
 		{"k", jsonPatch, `{}`, 422, "invalid_patch", "patch: must be an array of operations", nil, nil},
 		{"k", jsonPatch, `[{"op":"test","path":"","value":1},{"op":"x","path":""}]`, 422, "invalid_patch", `patch[1]: op: "x" must be add, remove, replace, move, copy or test`, map[string]any{"operation": 1.0}, nil},
 		{"k", jsonPatch, `[{"op":"test","path":"/a/0","value":1},{"op":"remove","path":"/b"}]`, 409, "patch_conflict", `patch[1]: remove: there is nothing at the pointer: the object has no member "b"`, map[string]any{"operation": 1.0, "pointer": "/b"}, nil},
-		{"k", jsonPatch, `[{"op":"test","path":"/a","value":[2]}]`, 409, "patch_conflict", `patch[0]: test: the value there is another`, map[string]any{"operation": 0.0, "pointer": "/a"}, nil},
+		{"k", jsonPatch, `[{"op":"test","path":"/a","value":[2]}]`, 409, "patch_conflict", `patch[0]: test: the value is different`, map[string]any{"operation": 0.0, "pointer": "/a"}, nil},
 		{"raw", mergePatch, `{"a":1}`, 409, "not_json", "Key 'raw' version 1 is of the type image/png and not JSON", nil, nil},
 		{"none", mergePatch, `{"a":1}`, 404, "key_not_found", "Key 'none' not found", nil, nil},
 		{"gone", mergePatch, `{"a":1}`, 404, "key_deleted", "Key 'gone' was deleted at version 2", nil, nil},

@@ -5,16 +5,16 @@ import (
 	"fmt"
 )
 
-// Apply applies the operations in their order to a document, which stays as it is, and
-// returns the result. It does all or nothing. An ErrConflict names the operation that
-// does not apply and the pointer; it is one too when the document is not JSON or the
-// result nested too deeply. What copies add may come to limit bytes, beyond which it
-// is ErrTooLarge; the caller checks the size of the result.
+// Apply applies the operations in order and returns the result. It does not modify
+// document. If an operation does not apply, the error is an ErrConflict with the
+// operation and the pointer. It is also an ErrConflict if the document is not JSON or
+// the result is nested too deeply, and an ErrTooLarge if copies add more than limit
+// bytes. The caller checks the size of the result.
 func (p *Patch) Apply(document []byte, limit int64) ([]byte, error) {
 	if !valid(document) {
 		return nil, notJSON()
 	}
-	a := &application{root: newNode(document), room: limit}
+	a := &applier{root: newNode(document), room: limit}
 	for i, o := range p.operations {
 		at, err := a.apply(o)
 		var known *Error
@@ -29,19 +29,19 @@ func (p *Patch) Apply(document []byte, limit int64) ([]byte, error) {
 	return finish(a.root)
 }
 
-// application is a document while a patch is applied to it.
-type application struct {
+// An applier holds a document while a patch is applied to it.
+type applier struct {
 	root *node
 	room int64 // bytes that copies may still add
 }
 
 var (
-	errTestFailed = errors.New("the value there is another")
+	errTestFailed = errors.New("the value is different")
 	errRoot       = errors.New("the whole document cannot be removed")
 )
 
-// apply returns the pointer that the error is about.
-func (a *application) apply(o operation) (at pointer, err error) {
+// apply applies one operation. With an error, it returns the pointer that failed.
+func (a *applier) apply(o operation) (at pointer, err error) {
 	switch o.op {
 	case "add":
 		return o.path, a.add(o.path, newNode(o.value))
@@ -70,7 +70,7 @@ func (a *application) apply(o operation) (at pointer, err error) {
 		}
 		size := int64(len(text))
 		if a.room -= size; a.room < 0 {
-			return o.path, &Error{Kind: ErrTooLarge, Reason: "the copies are over the limit in all"}
+			return o.path, &Error{Kind: ErrTooLarge, Reason: "all copies together are larger than the limit"}
 		}
 		return o.path, a.add(o.path, newNode(text))
 	default:
@@ -85,14 +85,15 @@ func (a *application) apply(o operation) (at pointer, err error) {
 	}
 }
 
-// parent returns the container of what p leads to, to be changed, and the last token.
-func (a *application) parent(p pointer) (container *node, token string, err error) {
+// parent returns the container of the value at p, ready to be changed, and the last
+// token.
+func (a *applier) parent(p pointer) (container *node, token string, err error) {
 	last := len(p.tokens) - 1
 	container, err = a.root.find(p.tokens[:last], true)
 	return container, p.tokens[last], err
 }
 
-func (a *application) add(p pointer, value *node) error {
+func (a *applier) add(p pointer, value *node) error {
 	if p.root() {
 		a.root = value
 		return nil
@@ -107,7 +108,7 @@ func (a *application) add(p pointer, value *node) error {
 	}
 	array := container.asArray()
 	if array == nil {
-		return fmt.Errorf("%w: a member or element cannot be added to what is neither an object nor an array", errNothing)
+		return fmt.Errorf("%w: the parent is neither an object nor an array", errNotFound)
 	}
 	i := array.length
 	if token != "-" {
@@ -119,8 +120,8 @@ func (a *application) add(p pointer, value *node) error {
 	return nil
 }
 
-// remove returns what was there.
-func (a *application) remove(p pointer) (*node, error) {
+// remove removes the value at p and returns it.
+func (a *applier) remove(p pointer) (*node, error) {
 	if p.root() {
 		return nil, errRoot
 	}
@@ -145,7 +146,7 @@ func (a *application) remove(p pointer) (*node, error) {
 	return value, nil
 }
 
-func (a *application) replace(p pointer, value *node) error {
+func (a *applier) replace(p pointer, value *node) error {
 	if p.root() {
 		a.root = value
 		return nil
@@ -158,7 +159,7 @@ func (a *application) replace(p pointer, value *node) error {
 		return err
 	}
 	if object := container.asObject(); object != nil {
-		object.set(token, nil, value) // the name stays as it is written
+		object.set(token, nil, value) // keeps the name as written
 		return nil
 	}
 	array := container.asArray()

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// mostPiece is the most elements of a piece, which an insertion moves. A patch may make
-// a thousand of them at the front of half a million.
-const mostPiece = 2048
+// maxPiece bounds the elements that an insertion moves: a patch may insert a thousand
+// elements at the front of half a million.
+const maxPiece = 2048
 
-// array has its elements, in pieces.
+// array holds its elements in pieces of at most maxPiece.
 type array struct {
 	pieces [][]*node
 	length int
@@ -17,13 +17,13 @@ type array struct {
 
 func newArray(elements []*node) *array {
 	a := &array{length: len(elements)}
-	for piece := range slices.Chunk(elements, mostPiece/2) {
+	for piece := range slices.Chunk(elements, maxPiece/2) {
 		a.pieces = append(a.pieces, piece)
 	}
 	return a
 }
 
-// all yields the elements in their order.
+// all yields the elements in order.
 func (a *array) all(yield func(*node) bool) {
 	for _, piece := range a.pieces {
 		for _, element := range piece {
@@ -38,8 +38,8 @@ func (a *array) elements() []*node {
 	return slices.AppendSeq(make([]*node, 0, a.length), iter.Seq[*node](a.all))
 }
 
-// find returns the piece of element i, and its place there. The place behind the last
-// element is in the last piece, if there is one.
+// find returns the piece that holds element i, and the index in it. The index after the
+// last element belongs to the last piece, if there is one.
 func (a *array) find(i int) (piece, at int) {
 	for piece = range a.pieces {
 		if i < len(a.pieces[piece]) || piece == len(a.pieces)-1 {
@@ -68,7 +68,7 @@ func (a *array) insert(i int, value *node) {
 	piece := slices.Insert(a.pieces[p], at, value)
 	a.pieces[p] = piece
 	a.length++
-	if half := len(piece) / 2; len(piece) > mostPiece {
+	if half := len(piece) / 2; len(piece) > maxPiece {
 		a.pieces[p] = piece[:half:half]
 		a.pieces = slices.Insert(a.pieces, p+1, piece[half:])
 	}

@@ -27,7 +27,7 @@ func patched(t *testing.T, document string, operations []string) string {
 	return string(result)
 }
 
-// A long array is kept in pieces; it is the same array.
+// TestLongArray checks that an array of several pieces behaves like one.
 func TestLongArray(t *testing.T) {
 	for _, length := range []int{0, 1, 500, 1024, 5000} {
 		want := make([]int, length)
@@ -70,8 +70,8 @@ func TestLongArray(t *testing.T) {
 	}
 }
 
-// An insertion does not cost what the array is long: a thousand at the front of half a
-// million elements took seconds.
+// TestInsertionsAtTheFront checks that an insertion does not move the whole array. A
+// thousand insertions at the front of half a million elements once took seconds.
 func TestInsertionsAtTheFront(t *testing.T) {
 	document := "[" + strings.Repeat("1,", 500_000) + "1]"
 	took := func(path string) time.Duration {

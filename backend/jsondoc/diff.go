@@ -1,35 +1,36 @@
 package jsondoc
 
 import (
+	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// maxPatchBytes is how much longer than both texts together a patch may be: a pointer
-// repeats the names above it.
+// maxPatchBytes bounds how much longer than both texts together a patch may be: every
+// pointer repeats the names above it.
 const maxPatchBytes = 1 << 20
 
-// Diff returns a JSON patch (RFC 6902) that makes to of from: applied by Apply it gives
-// a value with the same members, elements, strings and numbers, these digit for digit.
-// The order of members, which JSON gives no meaning to, it does not tell. It is [] when
-// there is no difference. Of several members with one name the last counts.
+// Diff returns a JSON patch (RFC 6902) that turns from into to. Apply then returns a
+// value with the same members, elements, strings and numbers, digit for digit. The
+// order of members, which has no meaning in JSON, may differ. The patch is [] if there
+// is no difference. If several members have the same name, the last one counts.
 //
-// The patch names each member and element that changed, whatever its length. It replaces
-// the whole document only where the two are not both objects or both arrays, where more
-// than MaxOperations operations or maxPatchBytes are needed; and a part of it where
-// MaxDepth ends, or a pointer cannot name the member.
+// The patch names every member and element that changed. It replaces the whole document
+// only if the two are not both objects or both arrays, or if it would need more than
+// MaxOperations operations or maxPatchBytes more bytes. It replaces a part as a whole
+// below MaxDepth, and where no pointer can name a member.
 //
-// What stays of an array is a longest common subsequence; an operation names an element by
-// the index that it has in from. The work is in proportion to the sizes of the texts for
-// each level, up to MaxDepth, and has a fixed bound beyond that (maxSteps). Memory is in
-// proportion to the sizes.
+// For arrays, Diff keeps a longest common subsequence. Operations refer to elements by
+// their index in from. For each level, time is proportional to the sizes of the texts,
+// and aligning elements has a fixed bound (maxSteps). Memory is proportional to the sizes.
 func Diff(from, to []byte) ([]byte, error) {
 	if !valid(from) || !valid(to) {
 		return nil, notJSON()
 	}
-	a, b, numbers := newNode(from), newNode(to), numbering{}
-	numbers.number(a, 0)
-	numbers.number(b, 0)
+	a, b, values := newNode(from), newNode(to), interner{}
+	values.intern(a, 0)
+	values.intern(b, 0)
 	d := &difference{patch: []byte{'['}, limit: len(from) + len(to) + maxPatchBytes, steps: maxSteps}
 	d.compare(nil, a, b, 0)
 	if d.full {
@@ -38,21 +39,21 @@ func Diff(from, to []byte) ([]byte, error) {
 	return append(d.patch, ']'), nil
 }
 
-// difference collects the operations until there are too many.
+// difference collects operations until there are too many.
 type difference struct {
 	patch      []byte
 	operations int
-	limit      int // bytes
-	steps      int // that may still be taken to match elements
-	full       bool
+	limit      int  // of patch, in bytes
+	steps      int  // left for matching elements
+	full       bool // a limit was reached
 }
 
-// place is where a value stands. It is made a pointer only for an operation: to write
-// a long one for each of many small values would take far more than the texts.
+// place is the location of a value. Its pointer is written only for an operation:
+// long pointers for many small values would take far more space than the texts.
 type place struct {
 	above *place // nil for the document
 	token string // escaped
-	size  int    // of the pointer
+	size  int    // of the pointer, in bytes
 }
 
 func (p *place) at(token string) *place {
@@ -73,7 +74,7 @@ func (p *place) appendTo(b []byte) []byte {
 	return append(append(p.above.appendTo(b), '/'), p.token...)
 }
 
-// add adds one operation, with the text of a value when there is one.
+// add adds an operation, with a value unless it is nil.
 func (d *difference) add(op string, at *place, value *node) {
 	d.full = d.full || d.operations == MaxOperations || at != nil && len(d.patch)+at.size > d.limit
 	if d.full {
@@ -91,10 +92,10 @@ func (d *difference) add(op string, at *place, value *node) {
 	d.full = len(d.patch) > d.limit
 }
 
-// compare tells how a became b; both have numbers.
+// compare adds the operations that turn a into b. Both have ids.
 func (d *difference) compare(at *place, a, b *node, depth int) {
 	switch {
-	case d.full || a.number == b.number:
+	case d.full || a.id == b.id:
 	case depth < MaxDepth && a.object != nil && b.object != nil:
 		d.objects(at, a, b, depth+1)
 	case depth < MaxDepth && a.array != nil && b.array != nil:
@@ -124,15 +125,71 @@ func (d *difference) objects(at *place, from, to *node, depth int) {
 	}
 }
 
-// differsUnnamed reports whether a member that no pointer can name, since its name has
-// half of a surrogate pair, is another in other, or not there.
+// differsUnnamed reports whether a member that no pointer can name, because its name
+// has half of a surrogate pair, is different in other or missing there.
 func (o *object) differsUnnamed(other *object) bool {
 	for name, value := range o.all {
 		if strings.HasPrefix(name, "\xff") {
-			if there := other.get(name); there == nil || value.number != there.number {
+			if found := other.get(name); found == nil || value.id != found.id {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// An interner gives equal values the same id. Objects are equal regardless of the order
+// of their members, strings if they decode to the same text, and numbers if they are
+// written the same. Values below MaxDepth are equal if they are written the same.
+type interner map[string]int32
+
+// intern parses v and sets the id of v and of everything in it.
+func (n interner) intern(v *node, depth int) {
+	var form []byte // the value, with ids instead of the values in it
+	switch {
+	case depth > MaxDepth:
+		form = append([]byte{0}, v.text...)
+	case v.asObject() != nil:
+		form = n.members(v.object, depth)
+	case v.asArray() != nil:
+		form = make([]byte, 1, 1+4*v.array.length)
+		form[0] = '['
+		for element := range v.array.all {
+			n.intern(element, depth+1)
+			form = appendID(form, element.id)
+		}
+	case kind(v.text) == '"':
+		form = append([]byte{'"'}, unquote(v.text)...)
+	default:
+		form = v.text
+	}
+	v.id = n.id(form)
+}
+
+func (n interner) members(o *object, depth int) (form []byte) {
+	pairs := make([][2]int32, 0, len(o.members))
+	for name, value := range o.all {
+		n.intern(value, depth+1)
+		pairs = append(pairs, [2]int32{n.id(append([]byte{'"'}, name...)), value.id})
+	}
+	slices.SortFunc(pairs, func(a, b [2]int32) int { return int(a[0]) - int(b[0]) })
+	form = make([]byte, 1, 1+8*len(pairs))
+	form[0] = '{'
+	for _, pair := range pairs {
+		form = appendID(appendID(form, pair[0]), pair[1])
+	}
+	return form
+}
+
+func (n interner) id(form []byte) int32 {
+	id, known := n[string(form)]
+	if !known {
+		id = int32(len(n))
+		n[string(form)] = id
+	}
+	return id
+}
+
+func appendID(b []byte, id int32) []byte {
+	return binary.LittleEndian.AppendUint32(b, uint32(id))
 }

@@ -57,7 +57,7 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestDiffOfRandom: the patch applied to from gives to, digit for digit.
+// TestDiffOfRandom checks that the patch turns from into to, digit for digit.
 func TestDiffOfRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	small := 0
@@ -89,7 +89,7 @@ func TestDiffOfRandom(t *testing.T) {
 	}
 }
 
-// TestDiffOfLists: what stays of a list is a longest common subsequence.
+// TestDiffOfLists checks that the patch keeps a longest common subsequence.
 func TestDiffOfLists(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	list := func(n, letters int) []int {
@@ -117,7 +117,7 @@ func TestDiffOfLists(t *testing.T) {
 	}
 }
 
-// commonLength is that of a longest common subsequence, by the definition.
+// commonLength returns the length of a longest common subsequence, by definition.
 func commonLength(a, b []int) int {
 	best := make([][]int, len(a)+1)
 	for i := range best {
@@ -133,8 +133,8 @@ func commonLength(a, b []int) int {
 	return best[len(a)][len(b)]
 }
 
-// TestDiffBounds: texts of a mebibyte that are chosen to be hard take bounded time and
-// memory, and end in a patch that has at most MaxOperations operations.
+// TestDiffBounds checks that hard texts of 1 MiB take bounded time and memory, and
+// result in at most MaxOperations operations.
 func TestDiffBounds(t *testing.T) {
 	const size = 1 << 20
 	r := rand.New(rand.NewPCG(5, 6))

@@ -1,15 +1,14 @@
 package jsondoc
 
 const (
-	// maxAligned is how many pairs of elements are compared to tell which of those
-	// removed and added in one place are the same, changed.
+	// maxAligned bounds the pairs of elements that align compares.
 	maxAligned = 4096
-	// maxLookedAt is how many members or elements tell how alike two values are.
-	maxLookedAt = 32
+	// maxCompared bounds the members or elements that likeness compares.
+	maxCompared = 32
 )
 
-// arrays goes from the end to the beginning, so that an operation names an element by
-// the index that it has in a.
+// arrays adds the operations that turn a into b. It works from the end, so that an
+// operation can refer to an element by its index in a.
 func (d *difference) arrays(at *place, a, b []*node, depth int) {
 	pairs := d.match(a, b)
 	endA, endB := len(a), len(b)
@@ -27,11 +26,11 @@ func (d *difference) arrays(at *place, a, b []*node, depth int) {
 	}
 }
 
-// match returns the index in b for each element of a that stays, and -1 for the others.
+// match returns, for each element of a, its index in b if it stays, or else -1.
 func (d *difference) match(a, b []*node) []int {
 	m := matcher{
-		a: numbersOf(a), b: numbersOf(b), pairs: make([]int, len(a)),
-		most: MaxOperations - d.operations + 1, steps: &d.steps, back: half{backward: true},
+		a: ids(a), b: ids(b), pairs: make([]int, len(a)),
+		maxEdits: MaxOperations - d.operations + 1, steps: &d.steps, back: half{backward: true},
 	}
 	for i := range m.pairs {
 		m.pairs[i] = -1
@@ -41,16 +40,16 @@ func (d *difference) match(a, b []*node) []int {
 	return m.pairs
 }
 
-func numbersOf(elements []*node) []int32 {
-	numbers := make([]int32, len(elements))
+func ids(elements []*node) []int32 {
+	all := make([]int32, len(elements))
 	for i, element := range elements {
-		numbers[i] = element.number
+		all[i] = element.id
 	}
-	return numbers
+	return all
 }
 
-// between tells what became of elements of which none stays: a, from index first on,
-// became b.
+// between adds the operations that turn a, which begins at index first, into b. No
+// element of a stays.
 func (d *difference) between(at *place, first int, a, b []*node, depth int) {
 	steps := align(a, b)
 	for last := len(steps) - 1; last >= 0 && !d.full; last-- {
@@ -59,7 +58,7 @@ func (d *difference) between(at *place, first int, a, b []*node, depth int) {
 			d.changed(at.item(first+s.i), a[s.i], b[s.j], depth)
 		case s.removed:
 			d.add("remove", at.item(first+s.i), nil)
-		default: // those that stand together in their order
+		default: // add a run of elements in order
 			begin := last
 			for begin > 0 && !steps[begin-1].removed {
 				begin--
@@ -72,8 +71,8 @@ func (d *difference) between(at *place, first int, a, b []*node, depth int) {
 	}
 }
 
-// changed tells how an element became another: by what changed in it, or as a whole when
-// they are objects without a common name.
+// changed adds the operations that turn one element into another. It replaces an object
+// by one that shares no name with it as a whole.
 func (d *difference) changed(at *place, a, b *node, depth int) {
 	if a.object != nil && b.object != nil && likeness(a, b) == 0 && len(a.object.members) > 0 {
 		d.add("replace", at, b)
@@ -82,15 +81,15 @@ func (d *difference) changed(at *place, a, b *node, depth int) {
 	d.compare(at, a, b, depth)
 }
 
-// A step is at element i of a and j of b: the one is removed, the other added, or, with
-// both, the one became the other.
+// A step removes element i of a, adds element j of b, or, with both, turns one into the
+// other.
 type step struct {
 	i, j           int
 	removed, added bool
 }
 
-// align returns the steps from a to b in which what is most alike becomes one another.
-// Of very many elements it is those at the same place.
+// align returns the steps from a to b that pair the elements with the greatest likeness.
+// If there are very many elements, it pairs those with the same index.
 func align(a, b []*node) []step {
 	steps := make([]step, 0, max(len(a), len(b)))
 	i, j := 0, 0
@@ -123,8 +122,8 @@ func align(a, b []*node) []step {
 	return steps
 }
 
-// alignments returns, for each i and j, how alike the pairs are that the rest of a and
-// the rest of b have at best.
+// alignments returns, for each i and j, the greatest total likeness of pairs in a[i:] and
+// b[j:].
 func alignments(a, b []*node) [][]int {
 	best := make([][]int, len(a)+1)
 	for i := range best {
@@ -138,27 +137,27 @@ func alignments(a, b []*node) [][]int {
 	return best
 }
 
-// likeness counts the names that two objects have in common and the values that are
-// equal, or those of two arrays. It looks at the first of them only.
+// likeness scores the names and the equal values that two objects or two arrays have in
+// common. It compares only the first maxCompared.
 func likeness(a, b *node) (score int) {
 	switch {
 	case a.object != nil && b.object != nil:
-		looked := 0
+		compared := 0
 		for name, value := range a.object.all {
-			if looked++; looked > maxLookedAt {
+			if compared++; compared > maxCompared {
 				break
 			}
 			if other := b.object.get(name); other != nil {
 				score++
-				if value.number == other.number {
+				if value.id == other.id {
 					score += 2
 				}
 			}
 		}
 	case a.array != nil && b.array != nil:
 		score = 1
-		for i := range min(a.array.length, b.array.length, maxLookedAt) {
-			if a.array.at(i).number == b.array.at(i).number {
+		for i := range min(a.array.length, b.array.length, maxCompared) {
+			if a.array.at(i).id == b.array.at(i).id {
 				score += 2
 			}
 		}

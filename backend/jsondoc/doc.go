@@ -1,20 +1,19 @@
-// Package jsondoc changes and compares JSON texts without rewriting them: merge
-// patches (RFC 7396), JSON patches (RFC 6902) and the difference of two texts as a
-// JSON patch.
+// Package jsondoc patches and compares JSON texts without reformatting them. It
+// implements merge patches (RFC 7396), JSON patches (RFC 6902), and the difference of
+// two texts as a JSON patch.
 //
-// What a patch does not touch keeps its text: numbers every digit, strings their
-// escapes, members their order. An object or array on the way to a change loses the
-// space between its members, and of several members with one name the last stays,
-// as encoding/json and most others read it. New members come last, in the order of
-// the patch.
+// The parts that a patch does not touch keep their text: every digit of a number, the
+// escapes of a string, the order of members. An object or array that contains a change
+// loses the space between its members. If it has several members with the same name,
+// the last one wins, as in encoding/json. New members go to the end, in patch order.
 //
 // # Bounds
 //
-// A patch is untrusted. It has at most MaxOperations operations, its pointers have at
-// most MaxDepth tokens and merge patches at most MaxDepth objects in one another; what
-// its copies add is bounded by the caller. Texts are opened a level at a time and
-// only where a patch leads, so the work is at most the size of the texts for each level;
-// Diff opens both down to MaxDepth.
+// A patch is untrusted. It has at most MaxOperations operations, at most MaxDepth tokens
+// in a pointer, and at most MaxDepth nested objects in a merge patch. The caller bounds
+// what copies may add. Texts are parsed one level at a time and only along the path of a
+// patch, so each level costs at most the size of the texts. Diff parses both texts down
+// to MaxDepth.
 package jsondoc
 
 import (
@@ -23,36 +22,36 @@ import (
 )
 
 const (
-	// MaxOperations is how many operations a JSON patch may have.
+	// MaxOperations is the largest number of operations in a JSON patch.
 	MaxOperations = 1000
-	// MaxDepth is how many levels deep a patch may reach.
+	// MaxDepth is the largest number of levels that a patch can reach.
 	MaxDepth = 128
-	// MaxNesting is how many arrays and objects may stand in one another in a result:
-	// encoding/json reads 10,000, and an answer puts the value into an object.
+	// MaxNesting is the deepest nesting of a result. It is one less than the 10,000
+	// levels that encoding/json reads, because answers wrap the value in an object.
 	MaxNesting = 9999
 )
 
 // The kinds of an Error.
 var (
-	// ErrInvalid: the text is no patch; which document it is for does not matter.
+	// ErrInvalid means that the text is not a valid patch for any document.
 	ErrInvalid = errors.New("invalid patch")
-	// ErrConflict: the patch cannot be applied to this document.
+	// ErrConflict means that the patch does not apply to this document.
 	ErrConflict = errors.New("patch does not apply")
-	// ErrTooLarge: the result would be larger than the caller allows.
+	// ErrTooLarge means that the result would be larger than the caller allows.
 	ErrTooLarge = errors.New("result too large")
 )
 
-// An Error says what is wrong with a patch, or why it does not apply.
+// An Error describes what is wrong with a patch, or why it does not apply.
 type Error struct {
 	// Kind is one of the sentinels above.
 	Kind error
-	// Operation is the index of the operation, -1 in a merge patch and when the patch
-	// as a whole is meant.
+	// Operation is the index of the operation. It is -1 for a merge patch, and if the
+	// error concerns the whole patch.
 	Operation int
-	// Pointer is the JSON pointer that the operation failed at, when HasPointer.
+	// Pointer is the JSON pointer at which the operation failed, if HasPointer.
 	Pointer    string
 	HasPointer bool
-	// Reason says in words what is wrong, without the above.
+	// Reason describes the problem, without the above.
 	Reason string
 }
 
@@ -63,7 +62,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("patch[%d]: %s", e.Operation, e.Reason)
 }
 
-// Unwrap returns the sentinel.
+// Unwrap returns e.Kind.
 func (e *Error) Unwrap() error { return e.Kind }
 
 func invalid(operation int, reason string) error {

@@ -8,25 +8,24 @@ import (
 	"strings"
 )
 
-// errDeep: what is to be compared is nested too deeply.
-var errDeep = errors.New("the values are nested too deeply to be compared")
+var errTooDeep = errors.New("the values are nested too deeply to compare")
 
-// sameValue: numbers are equal when their values are, as RFC 6902 says for test:
-// 1, 1.0 and 10e-1.
-func sameValue(a, b []byte) bool {
-	x, okX := parseNumber(a)
-	y, okY := parseNumber(b)
+// sameNumber compares numbers by value, as RFC 6902 says for test: 1, 1.0 and 10e-1 are
+// equal.
+func sameNumber(a, b []byte) bool {
+	x, okX := parseDecimal(a)
+	y, okY := parseDecimal(b)
 	return okX && okY && x == y || bytes.Equal(a, b)
 }
 
-// equal compares two values: objects whatever the order of their members, strings
-// decoded, numbers by their values.
+// equal compares two values: objects regardless of the order of their members, strings
+// by the text they decode to, and numbers by value.
 func equal(a, b *node, depth int) (bool, error) {
 	switch {
 	case a.text != nil && bytes.Equal(a.text, b.text):
 		return true, nil
 	case depth > MaxDepth:
-		return false, errDeep
+		return false, errTooDeep
 	case a.asObject() != nil:
 		return equalObjects(a.object, b.asObject(), depth)
 	case a.asArray() != nil:
@@ -36,7 +35,7 @@ func equal(a, b *node, depth int) (bool, error) {
 	case kind(a.text) == '"' && kind(b.text) == '"':
 		return unquote(a.text) == unquote(b.text), nil
 	case strings.IndexByte("-0123456789", kind(a.text)) >= 0 && strings.IndexByte("-0123456789", kind(b.text)) >= 0:
-		return sameValue(a.text, b.text), nil
+		return sameNumber(a.text, b.text), nil
 	default:
 		return false, nil
 	}
@@ -71,17 +70,17 @@ func equalArrays(a, b *array, depth int) (bool, error) {
 	return true, nil
 }
 
-// number is 0.digits times ten to the power of exponent, without zeros at either end
-// of digits; zero has no digits.
-type number struct {
+// decimal is 0.digits times ten to the power of exponent. The digits have no zeros at
+// either end, and the number zero has none.
+type decimal struct {
 	negative bool
 	digits   string
 	exponent int64
 }
 
-// parseNumber returns false for an exponent beyond 64 bits. It never expands the
-// number, which may be 1e1000000000.
-func parseNumber(text []byte) (number, bool) {
+// parseDecimal returns false if the exponent does not fit into 62 bits. It never expands
+// the number, which may be 1e1000000000.
+func parseDecimal(text []byte) (decimal, bool) {
 	s, negative := strings.CutPrefix(string(text), "-")
 	mantissa, power := s, ""
 	if i := strings.IndexAny(s, "eE"); i >= 0 {
@@ -91,7 +90,7 @@ func parseNumber(text []byte) (number, bool) {
 	if power != "" {
 		var err error
 		if exponent, err = strconv.ParseInt(power, 10, 64); err != nil || exponent > math.MaxInt64/2 || exponent < math.MinInt64/2 {
-			return number{}, false
+			return decimal{}, false
 		}
 	}
 	whole, fraction, _ := strings.Cut(mantissa, ".")
@@ -100,7 +99,7 @@ func parseNumber(text []byte) (number, bool) {
 	exponent -= int64(len(whole) + len(fraction) - len(digits))
 	digits = strings.TrimRight(digits, "0")
 	if digits == "" {
-		return number{}, true // 0 and -0
+		return decimal{}, true // 0 and -0
 	}
-	return number{negative, digits, exponent}, true
+	return decimal{negative, digits, exponent}, true
 }

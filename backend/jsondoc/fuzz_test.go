@@ -26,7 +26,7 @@ func valid(texts ...[]byte) bool {
 	return true
 }
 
-// FuzzMerge compares with the algorithm of RFC 7396 over decoded values.
+// FuzzMerge compares Merge with the algorithm of RFC 7396 on decoded values.
 func FuzzMerge(f *testing.F) {
 	for _, document := range documents {
 		for _, patch := range append(documents, `{"a":null}`, `{"a":{"b":null,"d":[{"e":null}]}}`, `{"\u0061":1,"":{"":null}}`) {
@@ -86,7 +86,7 @@ func merge(target, patch any) any {
 	return object
 }
 
-// FuzzPatch compares with RFC 6902 over decoded values, where encoding/json can tell.
+// FuzzPatch compares Apply with RFC 6902 on decoded values.
 func FuzzPatch(f *testing.F) {
 	for _, document := range documents {
 		for _, patch := range []string{

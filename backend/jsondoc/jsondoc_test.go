@@ -23,7 +23,7 @@ func apply(document, patch string) (string, error) {
 	return string(got), err
 }
 
-// TestApply: the examples of RFC 6902 and what they leave open.
+// TestApply runs the examples of RFC 6902 and cases that they leave open.
 func TestApply(t *testing.T) {
 	for _, test := range []struct{ document, patch, want string }{
 		{`{"foo":"bar"}`, `[{"op":"add","path":"/baz","value":"qux"}]`, `{"foo":"bar","baz":"qux"}`},
@@ -138,7 +138,7 @@ func TestParsePatchErrors(t *testing.T) {
 	}
 }
 
-// TestBombs: short patches that want a lot.
+// TestBombs runs short patches that ask for a lot of work.
 func TestBombs(t *testing.T) {
 	doubling := `[` + strings.Repeat(`{"op":"copy","from":"","path":"/a"},`, 60) + `{"op":"remove","path":"/a"}]`
 	if _, err := apply(`{"x":"`+strings.Repeat("x", 1000)+`"}`, doubling); !errors.Is(err, jsondoc.ErrTooLarge) {
@@ -168,7 +168,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// TestMerge: the examples of RFC 7396, appendix A, and texts that must stay.
+// TestMerge runs the examples of RFC 7396, appendix A, and texts that must not change.
 func TestMerge(t *testing.T) {
 	for _, test := range []struct{ document, patch, want string }{
 		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
@@ -242,7 +242,7 @@ func random(r *rand.Rand, depth int) any {
 	}
 }
 
-// mutate changes one value somewhere.
+// mutate changes one value in a document.
 func mutate(r *rand.Rand, v any) any {
 	switch v := v.(type) {
 	case []any:

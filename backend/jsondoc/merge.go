@@ -4,9 +4,9 @@ import (
 	"fmt"
 )
 
-// CheckMerge returns an ErrInvalid unless Merge can use the patch: it is JSON, no
-// object in it that is merged has two members of one name, and at most MaxDepth
-// objects stand in one another.
+// CheckMerge returns an ErrInvalid unless Merge can use the patch: it must be JSON, its
+// merged objects must not have two members with the same name, and they must be nested
+// at most MaxDepth deep.
 func CheckMerge(patch []byte) error {
 	if !valid(patch) {
 		return invalid(-1, "is not JSON")
@@ -20,7 +20,7 @@ func checkMerge(patch []byte, depth int) error {
 		return nil
 	}
 	if depth == MaxDepth {
-		return invalid(-1, fmt.Sprintf("has more than %d objects in one another, which is the limit", MaxDepth))
+		return invalid(-1, fmt.Sprintf("has objects nested more than %d deep, which is the limit", MaxDepth))
 	}
 	seen := make(map[string]bool, len(members))
 	for _, m := range members {
@@ -35,9 +35,9 @@ func checkMerge(patch []byte, depth int) error {
 	return nil
 }
 
-// Merge applies a merge patch (RFC 7396), which CheckMerge must have accepted, to a
-// document and returns the result. Both stay as they are. An ErrConflict says that the
-// document is not JSON, or the result nested too deeply.
+// Merge applies a merge patch (RFC 7396) that CheckMerge has accepted, and returns the
+// result. It modifies neither argument. The error is an ErrConflict if the document is
+// not JSON or the result is nested too deeply.
 func Merge(document, patch []byte) ([]byte, error) {
 	if !valid(document) {
 		return nil, notJSON()
@@ -45,7 +45,7 @@ func Merge(document, patch []byte) ([]byte, error) {
 	return finish(merge(newNode(document), newNode(patch)))
 }
 
-// merge returns what target becomes; nil is a target that is not there.
+// merge returns the new value of target, which is nil if it does not exist.
 func merge(target, patch *node) *node {
 	changes := patch.asObject()
 	if changes == nil {
@@ -76,7 +76,7 @@ func finish(root *node) ([]byte, error) {
 	if deep := nesting(text); deep > MaxNesting {
 		return nil, &Error{
 			Kind: ErrConflict, Operation: -1,
-			Reason: fmt.Sprintf("the result has %d arrays and objects in one another, the limit is %d", deep, MaxNesting),
+			Reason: fmt.Sprintf("the result is nested %d deep, the limit is %d", deep, MaxNesting),
 		}
 	}
 	return text, nil

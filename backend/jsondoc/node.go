@@ -1,48 +1,49 @@
 package jsondoc
 
-// A node is one value of a document that is being changed. It is a text until
-// somebody looks into it.
+import "bytes"
+
+// A node is a value of a document. It is parsed only when it is needed as an object or
+// array.
 type node struct {
-	text   []byte // as it was read; nil once something in it was changed
+	text   []byte // as read; nil once something in it was changed
 	object *object
 	array  *array
-	number int32 // that of a numbering, if it has one
+	id     int32 // from an interner
 }
 
-// object has its members in their order.
+// object holds its members in order.
 type object struct {
 	members []member
 	index   map[string]int // into members
 }
 
-// member of an object; one that was removed has no value.
 type member struct {
 	name  string
-	text  []byte // the name as it is written
-	value *node
+	text  []byte // the name as written
+	value *node  // nil if it was removed
 }
 
 func newNode(text []byte) *node { return &node{text: trim(text)} }
 
-// asObject opens an object, and returns nil for what is none.
+// asObject returns the object that n is, or nil.
 func (n *node) asObject() *object {
 	if n.object == nil && n.text != nil && kind(n.text) == '{' {
-		n.object = openObject(n.text)
+		n.object = parseObject(n.text)
 	}
 	return n.object
 }
 
-// openObject keeps the last of several members with one name.
-func openObject(text []byte) *object {
+// parseObject keeps the last of several members with the same name.
+func parseObject(text []byte) *object {
 	o := &object{index: map[string]int{}}
 	walk(text, func(name, value []byte) { o.set(unquote(name), name, &node{text: value}) })
 	return o
 }
 
-// asArray opens an array, and returns nil for what is none.
+// asArray returns the array that n is, or nil.
 func (n *node) asArray() *array {
 	if n.array == nil && n.text != nil && kind(n.text) == '[' {
-		var nodes []node // together, since there may be very many
+		var nodes []node // in one allocation, because there may be very many
 		walk(n.text, func(_, value []byte) { nodes = append(nodes, node{text: value}) })
 		elements := make([]*node, len(nodes))
 		for i := range nodes {
@@ -60,7 +61,7 @@ func (o *object) get(name string) *node {
 	return nil
 }
 
-// all yields the members in their order.
+// all yields the members in order.
 func (o *object) all(yield func(name string, value *node) bool) {
 	for _, m := range o.members {
 		if m.value != nil && !yield(m.name, m.value) {
@@ -69,7 +70,7 @@ func (o *object) all(yield func(name string, value *node) bool) {
 	}
 }
 
-// set changes the value of a member, or adds one whose name is written as text.
+// set sets the value of a member. The name of a new member is written as text.
 func (o *object) set(name string, text []byte, value *node) {
 	if i, ok := o.index[name]; ok {
 		o.members[i].value = value
@@ -86,36 +87,24 @@ func (o *object) remove(name string) {
 	}
 }
 
-// appendTo appends the text of the node.
 func (n *node) appendTo(b []byte) []byte {
 	switch {
 	case n.text != nil:
 		return append(b, n.text...)
 	case n.object != nil:
 		b = append(b, '{')
-		first := true
 		for _, m := range n.object.members {
-			if m.value == nil {
-				continue
+			if m.value != nil {
+				b = append(append(b, m.text...), ':')
+				b = append(m.value.appendTo(b), ',')
 			}
-			if !first {
-				b = append(b, ',')
-			}
-			first = false
-			b = append(append(b, m.text...), ':')
-			b = m.value.appendTo(b)
 		}
-		return append(b, '}')
+		return append(bytes.TrimSuffix(b, []byte{','}), '}')
 	default:
 		b = append(b, '[')
-		first := true
 		for element := range n.array.all {
-			if !first {
-				b = append(b, ',')
-			}
-			first = false
-			b = element.appendTo(b)
+			b = append(element.appendTo(b), ',')
 		}
-		return append(b, ']')
+		return append(bytes.TrimSuffix(b, []byte{','}), ']')
 	}
 }

@@ -4,8 +4,7 @@ import (
 	"fmt"
 )
 
-// A Patch is a JSON patch (RFC 6902) that is well formed. It does not change when it
-// is applied, and may be applied by many goroutines.
+// A Patch is a well-formed JSON patch (RFC 6902). It is immutable.
 type Patch struct{ operations []operation }
 
 type operation struct {
@@ -14,10 +13,10 @@ type operation struct {
 	value      []byte
 }
 
-// ParsePatch reads a JSON patch, or returns an ErrInvalid that names the operation:
-// an unknown op, a member that is missing, there twice or of the wrong type, a
-// malformed pointer, a move of a value into itself, or more than MaxOperations. Other
-// members are ignored, as the RFC demands.
+// ParsePatch parses a JSON patch. The error is an ErrInvalid that names the operation
+// if there is an unknown op, a member that is missing, repeated or of the wrong type, a
+// malformed pointer, or a move of a value into itself, or if there are more than
+// MaxOperations. Unknown members are ignored, as the RFC requires.
 func ParsePatch(text []byte) (*Patch, error) {
 	if !valid(text) {
 		return nil, invalid(-1, "is not JSON")
@@ -40,10 +39,10 @@ func ParsePatch(text []byte) (*Patch, error) {
 	return p, nil
 }
 
-// needs are the members that each operation must have beside op and path.
+// needs maps each op to the member that it requires besides op and path.
 var needs = map[string]string{"add": "value", "replace": "value", "test": "value", "move": "from", "copy": "from", "remove": ""}
 
-// parseOperation returns what is wrong as a reason.
+// parseOperation returns a reason if the operation is invalid.
 func parseOperation(text []byte) (o operation, reason string) {
 	all, ok := Members(text)
 	if !ok {
@@ -59,8 +58,8 @@ func parseOperation(text []byte) (o operation, reason string) {
 			members[m.Name] = m.Value
 		}
 	}
-	if o.op, ok = textOf(members["op"]); !ok {
-		return o, "op: must be there, as a string"
+	if o.op, ok = Text(members["op"]); !ok {
+		return o, "op: is required, as a string"
 	}
 	need, known := needs[o.op]
 	if !known {
@@ -79,23 +78,16 @@ func parseOperation(text []byte) (o operation, reason string) {
 		}
 	case "value":
 		if o.value = members["value"]; o.value == nil {
-			return o, "value: must be there"
+			return o, "value: is required"
 		}
 	}
 	return o, ""
 }
 
-func textOf(text []byte) (string, bool) {
-	if text == nil {
-		return "", false
-	}
-	return Text(text)
-}
-
 func pointerOf(members map[string][]byte, name string) (p pointer, reason string) {
-	text, ok := textOf(members[name])
+	text, ok := Text(members[name])
 	if !ok {
-		return p, name + ": must be there, as a string"
+		return p, name + ": is required, as a string"
 	}
 	p, err := parsePointer(text)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// applied is RFC 6902 over decoded values, written to be plain and not fast. Of test
-// it knows nothing, since encoding/json has no comparison of numbers: errTest.
+// applied implements RFC 6902 on decoded values, simply and slowly. It returns errTest
+// for test, because encoding/json cannot compare numbers.
 func applied(t *testing.T, document any, patch []byte) (any, error) {
 	t.Helper()
 	var operations []map[string]json.RawMessage // not a struct, for which the case of names does not count
@@ -72,7 +72,7 @@ func tokens(pointer string) []string {
 	return parts
 }
 
-// index is that of an element, or of the end when that is allowed.
+// index parses the index of an element, or of the end if end is allowed.
 func index(token string, length int, end bool) (int, error) {
 	if end && token == "-" {
 		return length, nil
@@ -101,8 +101,8 @@ func found(document any, path []string) (any, error) {
 	return nil, errNone
 }
 
-// put, set and taken return another document, and leave the one that they are given
-// alone. put adds a member or element, set replaces what is there.
+// put, set and taken return a new document and do not modify their argument. put adds a
+// member or element, set replaces one, and taken removes one.
 func put(document any, path []string, value any) (any, error) {
 	if len(path) == 0 {
 		return value, nil

@@ -31,7 +31,7 @@ func parsePointer(text string) (pointer, error) {
 				break
 			}
 			if after == "" || after[0] != '0' && after[0] != '1' {
-				return pointer{}, fmt.Errorf("the pointer %q has a ~ without 0 or 1 behind it", text)
+				return pointer{}, fmt.Errorf("the pointer %q has a ~ that is not followed by 0 or 1", text)
 			}
 			rest = after
 		}
@@ -42,25 +42,24 @@ func parsePointer(text string) (pointer, error) {
 
 func (p pointer) root() bool { return len(p.tokens) == 0 }
 
-// within reports whether p leads to something inside of what outer leads to.
+// within reports whether p points to something inside the value at outer.
 func (p pointer) within(outer pointer) bool {
 	return len(p.tokens) > len(outer.tokens) && strings.HasPrefix(p.text, outer.text+"/")
 }
 
-// errNothing: a pointer leads to nothing.
-var errNothing = errors.New("there is nothing at the pointer")
+var errNotFound = errors.New("there is nothing at the pointer")
 
-// child returns the value that a token leads to.
+// child returns the member or element that token names.
 func (n *node) child(token string) (*node, error) {
 	if object := n.asObject(); object != nil {
 		if value := object.get(token); value != nil {
 			return value, nil
 		}
-		return nil, fmt.Errorf("%w: the object has no member %s", errNothing, quote(token))
+		return nil, fmt.Errorf("%w: the object has no member %s", errNotFound, quote(token))
 	}
 	array := n.asArray()
 	if array == nil {
-		return nil, fmt.Errorf("%w: %s is looked for in what is neither an object nor an array", errNothing, quote(token))
+		return nil, fmt.Errorf("%w: the parent of %s is neither an object nor an array", errNotFound, quote(token))
 	}
 	i, err := position(token, array.length-1)
 	if err != nil {
@@ -69,24 +68,24 @@ func (n *node) child(token string) (*node, error) {
 	return array.at(i), nil
 }
 
-// position parses an index of an array that is at most last.
+// position parses an array index, which must not be greater than last.
 func position(token string, last int) (int, error) {
 	i, err := strconv.Atoi(token)
 	switch {
 	case token == "-":
-		return 0, fmt.Errorf("%w: - is behind the last element of the array", errNothing)
+		return 0, fmt.Errorf("%w: - is after the last element of the array", errNotFound)
 	case err != nil && !errors.Is(err, strconv.ErrRange) || strings.HasPrefix(token, "+") || strings.HasPrefix(token, "-"),
 		len(token) > 1 && token[0] == '0':
-		return 0, fmt.Errorf("%w: %s is no index of an array", errNothing, quote(token))
+		return 0, fmt.Errorf("%w: %s is not an array index", errNotFound, quote(token))
 	case err != nil || i > last:
-		return 0, fmt.Errorf("%w: the index %s is behind the end of the array", errNothing, token)
+		return 0, fmt.Errorf("%w: the index %s is beyond the end of the array", errNotFound, token)
 	default:
 		return i, nil
 	}
 }
 
-// find returns what tokens lead to. With change, everything on the way is to be
-// written anew.
+// find returns the value at tokens. With change, everything on the path loses its text,
+// because something in it will change.
 func (n *node) find(tokens []string, change bool) (*node, error) {
 	for _, token := range tokens {
 		next, err := n.child(token)
@@ -98,15 +97,8 @@ func (n *node) find(tokens []string, change bool) (*node, error) {
 		}
 		n = next
 	}
-	if change {
-		n.open()
-	}
-	return n, nil
-}
-
-// open makes a container forget its text, for a change in it.
-func (n *node) open() {
-	if n.asObject() != nil || n.asArray() != nil {
+	if change && (n.asObject() != nil || n.asArray() != nil) {
 		n.text = nil
 	}
+	return n, nil
 }

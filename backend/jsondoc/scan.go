@@ -7,26 +7,24 @@ import (
 	"unicode/utf8"
 )
 
-// The functions in this file read texts that valid has accepted, and look at one level
-// of them.
+// The functions in this file read one level of a text that valid has accepted.
 
-// valid reports whether text is JSON in UTF-8. json.Valid alone takes strings of any
-// bytes.
+// valid reports whether text is JSON in UTF-8, which json.Valid does not check.
 func valid(text []byte) bool { return json.Valid(text) && utf8.Valid(text) }
 
 // A Member is one member of an object.
 type Member struct {
-	// Name is the decoded name. A name with half of a surrogate pair, which is no
-	// Unicode text, is its JSON text behind a byte 0xFF.
+	// Name is the decoded name. If it has half of a surrogate pair, and so is not
+	// Unicode, Name is a byte 0xFF followed by the JSON text.
 	Name string
-	// Text is the name as it was written, with its quotes.
+	// Text is the name as written, with quotes.
 	Text []byte
-	// Value is the text of the value, without space around it.
+	// Value is the text of the value, without surrounding space.
 	Value []byte
 }
 
-// Members returns the members of an object in their order, those of one name too,
-// and false when the text is no object. The text must be valid JSON.
+// Members returns the members of an object in order, including repeated names. It
+// returns false if text is not an object. The text must be valid JSON.
 func Members(text []byte) ([]Member, bool) {
 	if kind(text) != '{' {
 		return nil, false
@@ -38,8 +36,8 @@ func Members(text []byte) ([]Member, bool) {
 	return all, true
 }
 
-// Elements returns the elements of an array, and false when the text is none. The
-// text must be valid JSON.
+// Elements returns the elements of an array. It returns false if text is not an array.
+// The text must be valid JSON.
 func Elements(text []byte) ([][]byte, bool) {
 	if kind(text) != '[' {
 		return nil, false
@@ -49,17 +47,17 @@ func Elements(text []byte) ([][]byte, bool) {
 	return all, true
 }
 
-// Text returns a string, and false when the text is none, or has half of a surrogate
-// pair. The text must be valid JSON.
+// Text decodes a string. It returns false if text is nil, not a string, or has half of a
+// surrogate pair. Otherwise the text must be valid JSON.
 func Text(text []byte) (string, bool) {
-	if kind(text) != '"' {
+	if text == nil || kind(text) != '"' {
 		return "", false
 	}
 	s := unquote(trim(text))
 	return s, utf8.ValidString(s)
 }
 
-// kind is the first character of a text: one of { [ " t f n, or of a number.
+// kind returns the first character of a value: one of { [ " t f n - or a digit.
 func kind(text []byte) byte { return text[space(text, 0)] }
 
 func space(text []byte, i int) int {
@@ -71,8 +69,8 @@ func space(text []byte, i int) int {
 
 func trim(text []byte) []byte { return bytes.Trim(text, " \n\r\t") }
 
-// walk calls visit with each member or element of an object or array; an element has
-// no name.
+// walk calls visit for each member of an object or element of an array, which has no
+// name.
 func walk(text []byte, visit func(name, value []byte)) {
 	i := space(text, 0)
 	object := text[i] == '{'
@@ -82,7 +80,7 @@ func walk(text []byte, visit func(name, value []byte)) {
 			start := i
 			i = skip(text, i)
 			name = text[start:i:i]
-			i = space(text, space(text, i)+1) // over the colon
+			i = space(text, space(text, i)+1) // skip the colon
 		}
 		start := i
 		i = skip(text, i)
@@ -93,7 +91,7 @@ func walk(text []byte, visit func(name, value []byte)) {
 	}
 }
 
-// skip returns where the value ends that begins at i.
+// skip returns the end of the value that begins at i.
 func skip(text []byte, i int) int {
 	switch text[i] {
 	case '"':
@@ -128,8 +126,9 @@ func skipString(text []byte, i int) int {
 	return i + 1
 }
 
-// unquote decodes a string. One that has half of a surrogate pair, for which
-// encoding/json would give a replacement character, stays distinct from all others.
+// unquote decodes a string. A string with half of a surrogate pair, which encoding/json
+// would decode to a replacement character, becomes a byte 0xFF and its JSON text, so that
+// it stays distinct.
 func unquote(text []byte) string {
 	if bytes.IndexByte(text, '\\') < 0 {
 		return string(text[1 : len(text)-1])
@@ -147,11 +146,11 @@ func quote(s string) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(s) // of a string it does not fail
+	_ = encoder.Encode(s) // never fails for a string
 	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
-// nesting is how many arrays and objects stand in one another.
+// nesting returns the depth of the deepest array or object.
 func nesting(text []byte) (deepest int) {
 	for i, depth := 0, 0; i < len(text); i++ {
 		switch text[i] {
