@@ -45,24 +45,19 @@ const atSQL = `WITH RECURSIVE
 // with the version behind it: when that is later than the time, the search was right.
 func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Entry, err error) {
 	defer db.count(&err)
-	for range lookAttempts {
-		rows, err := db.readers.WithContext(ctx).Raw(atSQL, key, int64(at), int64(at)).Rows()
-		if err != nil {
-			return kv.Entry{}, translate(ctx, "search a history", err)
-		}
-		head, versions, err := scanNeighbours(rows, key)
-		if err != nil {
-			return kv.Entry{}, translate(ctx, "search a history", scanned(err, key, 0))
-		}
-		if len(versions) > 0 {
-			entry, err := latestAt(key, head, versions, at)
-			return entry, err
-		}
-		if err := db.missing(ctx, key); !errors.Is(err, errAppeared) {
-			return kv.Entry{}, err
-		}
+	rows, err := db.readers.WithContext(ctx).Raw(atSQL, key, int64(at), int64(at)).Rows()
+	if err != nil {
+		return kv.Entry{}, translate(ctx, "search a history", err)
 	}
-	return kv.Entry{}, damaged(key, 0, "its history was searched in vain")
+	head, versions, err := scanNeighbours(rows, key)
+	switch {
+	case err != nil:
+		return kv.Entry{}, translate(ctx, "search a history", scanned(err, key, 0))
+	case len(versions) == 0:
+		return kv.Entry{}, kv.KeyNotFound(key)
+	default:
+		return latestAt(key, head, versions, at)
+	}
 }
 
 // scanNeighbours returns checked rows of atSQL in the order of their versions, all but

@@ -3,12 +3,16 @@ package database_test
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/kv"
 )
 
 // rawExec runs a statement on the file of a database, beside or without its process.
@@ -80,5 +84,66 @@ func TestCheckNamesDamage(t *testing.T) {
 				t.Errorf("the start says %s", &log)
 			}
 		})
+	}
+}
+
+// TestLyingIndex: an index that has another key than the row hides the row from a read, which
+// serves nothing else in its place. The check, a backup and a restore find it.
+func TestLyingIndex(t *testing.T) {
+	url := databasetest.URL(t)
+	path := strings.TrimPrefix(url, "sqlite:")
+	db := databasetest.Open(t, url)
+	for _, key := range []string{"first", "hidden", "last"} {
+		put(t, db, key, "1")
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	spoilIndex(t, path, "hidden", "hiddeo")
+
+	if _, err := database.Check(t.Context(), url); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("Check = %v", err)
+	}
+	if _, err := database.Backup(t.Context(), url, database.Target{Name: path + ".backup"}); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("Backup = %v", err)
+	}
+	if _, _, err := database.Restore(t.Context(), path, databasetest.URL(t), time.Now()); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("Restore = %v", err)
+	}
+
+	db = databasetest.Open(t, url)
+	if _, err := db.Latest(t.Context(), "hidden"); !errors.Is(err, kv.ErrKeyNotFound) && !errors.Is(err, kv.ErrCorrupt) {
+		t.Errorf("Latest of the hidden key = %v", err)
+	}
+	if entry, err := db.Latest(t.Context(), "hiddeo"); !errors.Is(err, kv.ErrCorrupt) {
+		t.Errorf("Latest of the key that the index makes up = %+v, %v, want ErrCorrupt", entry, err)
+	}
+	for _, key := range []string{"first", "last"} {
+		if entry, err := db.Latest(t.Context(), key); err != nil || entry.Key != key {
+			t.Errorf("Latest of %s = %+v, %v", key, entry, err)
+		}
+	}
+}
+
+// spoilIndex replaces a text by another of its length in each leaf of an index.
+func spoilIndex(t *testing.T, path, old, spoiled string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page, leaf = 4096, 0x0a
+	found := 0
+	for at := page; at < len(data); at += page {
+		if data[at] == leaf {
+			found += bytes.Count(data[at:at+page], []byte(old))
+			copy(data[at:at+page], bytes.ReplaceAll(data[at:at+page], []byte(old), []byte(spoiled)))
+		}
+	}
+	if found == 0 {
+		t.Fatal("no index has the key")
+	}
+	if err := os.WriteFile(path, data, 0o640); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -56,20 +56,13 @@
 // # Damage
 //
 // Each row has a checksum (checksum.go defines it), which every read compares: of the
-// value when the value is read, of all else always. That something is not there is
-// believed as follows.
+// value when the value is read, of all else always. So a damaged row is never served, nor
+// one in place of another.
 //
-//   - A key: when three indexes say so (keys_key, keys_live, keys_deleted).
-//   - A version of a key: when it lies before keys.complete_from, from where on a history
-//     has no gap, or behind the latest version. So a history, a time in it and a page of
-//     it are whole. Only below complete_from, in what an import skipped, is a version that
-//     an index hides taken for one that was removed.
-//   - A revision in the feed of events: never behind the last that was removed, or that a
-//     restore has passed over.
-//   - A key in a list: as far as the entries of the index say it. Each is compared with the
-//     row that it stands for, and so are those beside the range. An index page that has
-//     lost entries whole, or points to another page, makes a list too short. Check finds
-//     that, reads of the keys themselves do not depend on it.
+// Indexes have none. One that is damaged may hide a key or a version, so that it is not
+// found, or is missing from a list. Check, Backup and Restore compare all indexes with the
+// rows. Events reads versions in the order of their table, without an index, and fails when
+// a revision is missing that nothing has removed.
 //
 // One damaged row takes nothing else with it, but for what cannot be told without it: a
 // list or a page of history or of events that it is on, a time that lies just before it, a

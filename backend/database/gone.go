@@ -15,13 +15,13 @@ const goneKeys = 8192
 const (
 	// goneBoundSQL finds where the first goneKeys of the keys end that lack a revision
 	// behind another one, those that lack the highest first.
-	goneBoundSQL = `SELECT pruned FROM keys INDEXED BY keys_pruned WHERE pruned > 0 AND pruned > ?
+	goneBoundSQL = `SELECT pruned FROM keys WHERE pruned > 0 AND pruned > ?
 		ORDER BY pruned DESC LIMIT 1 OFFSET ?`
 	// goneSQL finds keys of a prefix that lack a revision behind another one.
-	goneSQL = "SELECT " + keyRowColumns + ` FROM keys INDEXED BY keys_pruned
+	goneSQL = "SELECT " + keyRowColumns + ` FROM keys
 		WHERE pruned > 0 AND pruned > ? AND substr(key, 1, length(?)) = ? ORDER BY pruned DESC`
 	// withPrefixSQL finds keys of a prefix.
-	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys INDEXED BY keys_key WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?"
+	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?"
 )
 
 // gone returns Page.Gone. It is exact for a set of up to goneKeys keys, and while no more

@@ -1,7 +1,6 @@
 package database
 
 import (
-	"database/sql"
 	"maps"
 	"slices"
 	"sync"
@@ -48,8 +47,8 @@ func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string
 			fresh = append(fresh, key)
 		}
 	}
-	if err := t.readAbsent(heads, failed, fresh); err != nil {
-		return nil, nil, translate(t.tx.Statement.Context, "look for keys", err)
+	if err := t.readErased(heads, failed, fresh); err != nil {
+		return nil, nil, translate(t.tx.Statement.Context, "look for erased keys", err)
 	}
 	for _, err := range failed {
 		t.count(&err)
@@ -88,18 +87,13 @@ func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []st
 	return rows.Err()
 }
 
-// absentKeysSQL looks for keys that were not found in the other indexes, as absent does: a
-// key that is hidden by a flipped bit must not begin anew with version 1. It looks among
-// the erased keys too.
-const absentKeysSQL = `SELECT key, NULL, 0, 0 FROM keys INDEXED BY keys_live WHERE unlikely(key IN ?) AND NOT deleted
-	UNION ALL SELECT key, NULL, 0, 0 FROM keys INDEXED BY keys_deleted WHERE unlikely(key IN ?) AND deleted
-	UNION ALL SELECT NULL, digest, version, checksum FROM erased WHERE unlikely(digest IN ?)`
+const erasedKeysSQL = "SELECT digest, version, checksum FROM erased WHERE unlikely(digest IN ?)"
 
-// readAbsent adds the heads of those of keys, which are not stored, that were erased.
-func (t *Tx) readAbsent(heads map[string]Head, failed map[string]error, keys []string) error {
+// readErased adds the heads of those of keys, which are not stored, that were erased.
+func (t *Tx) readErased(heads map[string]Head, failed map[string]error, keys []string) error {
 	for rest := keys; len(rest) > 0; {
 		n := min(len(rest), statementRows[0])
-		if err := t.readAbsentPiece(heads, failed, padded(rest[:n])); err != nil {
+		if err := t.readErasedPiece(heads, failed, padded(rest[:n])); err != nil {
 			return err
 		}
 		rest = rest[n:]
@@ -107,31 +101,27 @@ func (t *Tx) readAbsent(heads map[string]Head, failed map[string]error, keys []s
 	return nil
 }
 
-func (t *Tx) readAbsentPiece(heads map[string]Head, failed map[string]error, keys []string) error {
+func (t *Tx) readErasedPiece(heads map[string]Head, failed map[string]error, keys []string) error {
 	digests, names := make([][]byte, len(keys)), make(map[string]string, len(keys))
 	for i, key := range keys {
 		digests[i] = digest(key)
 		names[string(digests[i])] = key
 	}
-	rows, err := t.tx.Raw(absentKeysSQL, keys, keys, digests).Rows()
+	rows, err := t.tx.Raw(erasedKeysSQL, digests).Rows()
 	if err != nil {
 		return err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
-		var key sql.NullString
 		var digest []byte
 		var version, checksum int64
-		if err := rows.Scan(&key, &digest, &version, &checksum); err != nil {
+		if err := rows.Scan(&digest, &version, &checksum); err != nil {
 			return err
 		}
-		switch erased := names[string(digest)]; {
-		case key.Valid:
-			failed[key.String] = damaged(key.String, 0, "its indexes differ")
-		case checksum != erasedChecksum(digest, version):
-			failed[erased] = damagedErased(erased)
-		default:
-			heads[erased] = Head{Version: version}
+		if key := names[string(digest)]; checksum != erasedChecksum(digest, version) {
+			failed[key] = damagedErased(key)
+		} else {
+			heads[key] = Head{Version: version}
 		}
 	}
 	return rows.Err()

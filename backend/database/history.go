@@ -58,8 +58,7 @@ func history(tx *gorm.DB, key string, r kv.HistoryRequest) (page kv.History, rev
 		return kv.History{}, 0, err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
-	want := newExpectation(key, head, r.After, before, r.Oldest)
-	if page.Versions, err = historyItems(rows, want, r); err != nil {
+	if page.Versions, err = historyItems(rows, key, r); err != nil {
 		return kv.History{}, 0, err
 	}
 	if r.Oldest {
@@ -77,38 +76,31 @@ func findHistory(tx *gorm.DB, key string) (head Head, revision, oldest int64, er
 	err = tx.Raw(historySQL, key).Row().Scan(append(append(k.fields(), s.fields()...), &oldest)...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		if err = absent(tx, key); err == nil {
-			err = kv.KeyNotFound(key)
-		}
+		err = kv.KeyNotFound(key)
 	case err != nil:
 		err = scanned(err, key, 0)
 	case k.key != key:
 		err = damaged(key, 0, "the index leads to the key '"+k.key+"'")
 	default:
-		if err = errors.Join(k.check(), s.check()); err == nil && oldest > max(k.head.CompleteFrom, 1) {
-			err = damaged(key, k.head.CompleteFrom, missingVersion)
-		}
+		err = errors.Join(k.check(), s.check())
 	}
 	return k.head, s.Revision, oldest, err
 }
 
 // historyItems reads rows as far as they fit into r.MaxBytes, and at least one.
-func historyItems(rows *sql.Rows, want *expectation, r kv.HistoryRequest) ([]kv.HistoryItem, error) {
+func historyItems(rows *sql.Rows, key string, r kv.HistoryRequest) ([]kv.HistoryItem, error) {
 	var items []kv.HistoryItem
 	left := r.MaxBytes
 	for rows.Next() {
-		v := storedVersion{Entry: kv.Entry{Key: want.key}}
+		v := storedVersion{Entry: kv.Entry{Key: key}}
 		err := rows.Scan(v.fields()...)
 		if err == nil && r.Values {
 			err = v.checkAll()
 		} else if err == nil {
 			err = v.check()
 		}
-		if err == nil {
-			err = want.met(v.Version)
-		}
 		if err != nil {
-			return nil, scanned(err, want.key, v.Version)
+			return nil, scanned(err, key, v.Version)
 		}
 		item := kv.HistoryItem{Entry: v.Entry, Bytes: v.size}
 		if left -= item.Size(); left < 0 && len(items) > 0 {
@@ -116,50 +108,7 @@ func historyItems(rows *sql.Rows, want *expectation, r kv.HistoryRequest) ([]kv.
 		}
 		items = append(items, item)
 	}
-	if err := rows.Err(); err != nil || len(items) == r.Limit {
-		return items, err
-	}
-	return items, want.end()
-}
-
-// An expectation says which version must come next in a page of a history.
-type expectation struct {
-	key         string
-	next        int64
-	step        int64 // 1 or -1
-	first, last int64 // of those that must be there
-}
-
-func newExpectation(key string, head Head, after, before int64, oldest bool) *expectation {
-	e := &expectation{key: key, step: -1, first: max(after+1, head.CompleteFrom, 1), last: min(before-1, head.Version)}
-	if e.next = e.last; oldest {
-		e.next, e.step = after+1, 1
-	}
-	return e
-}
-
-// met notes a version that came. From head.CompleteFrom on none may be left out.
-func (e *expectation) met(version int64) error {
-	switch {
-	case e.step < 0 && version < e.next && e.next >= e.first:
-		return damaged(e.key, e.next, missingVersion)
-	case e.step > 0 && version > max(e.next, e.first):
-		return damaged(e.key, max(e.next, e.first), missingVersion)
-	}
-	e.next = version + e.step
-	return nil
-}
-
-// end is met for the end of the history.
-func (e *expectation) end() error {
-	next := e.next
-	if e.step > 0 {
-		next = max(next, e.first)
-	}
-	if next >= e.first && next <= e.last {
-		return damaged(e.key, next, missingVersion)
-	}
-	return nil
+	return items, rows.Err()
 }
 
 // link sets the neighbours of a page.

@@ -16,32 +16,15 @@ const (
 		WHERE unlikely(keys.key = ?) AND unlikely(versions.version = ?)`
 )
 
-// lookAttempts is how often a read looks for a key that others are writing.
-const lookAttempts = 3
-
 // Latest returns the latest version of key, which may be a tombstone, or
 // kv.ErrKeyNotFound.
 func (db *DB) Latest(ctx context.Context, key string) (entry kv.Entry, err error) {
 	defer db.count(&err)
-	for range lookAttempts {
-		entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(latestSQL, key).Row(), key, 0)
-		if err != nil || found {
-			return entry, translate(ctx, "read an entry", err)
-		}
-		if err := db.missing(ctx, key); !errors.Is(err, errAppeared) {
-			return kv.Entry{}, err
-		}
+	entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(latestSQL, key).Row(), key, 0)
+	if err == nil && !found {
+		err = kv.KeyNotFound(key)
 	}
-	return kv.Entry{}, damaged(key, 0, "it is in the indexes and not found")
-}
-
-// missing returns kv.ErrKeyNotFound for a key that was not found, or why that is not
-// true (see look).
-func (db *DB) missing(ctx context.Context, key string) error {
-	if err := look(db.readers.WithContext(ctx), key); err != nil {
-		return err
-	}
-	return kv.KeyNotFound(key)
+	return entry, translate(ctx, "read an entry", err)
 }
 
 // Version returns that version of key, which may be a tombstone or destroyed,

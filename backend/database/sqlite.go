@@ -35,10 +35,6 @@ const (
 	autoCheckpoint = "4000"
 	// sizeSQL gives the size of the database file in bytes.
 	sizeSQL = "(SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)"
-	// allKeys and liveKeys name the index to list keys by, which the planner must not
-	// choose by itself: it does not know how many keys are deleted.
-	allKeys  = "INDEXED BY keys_key"
-	liveKeys = "INDEXED BY keys_live"
 	// maxQuickCheckBytes bounds the file that is checked whole at each start. A
 	// check reads about 500 MB a second; larger files are checked by the command
 	// "check" alone.
