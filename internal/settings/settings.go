@@ -1,10 +1,9 @@
-// Package settings reads a program's configuration. Each setting is one
-// environment variable and one flag: the flag --cache-max-keys is the variable
-// KV_CACHE_MAX_KEYS. A flag wins over its variable, a variable over the default;
-// an empty variable counts as not set.
+// Package settings reads the configuration of a program. Each setting is both an
+// environment variable and a flag: KV_CACHE_MAX_KEYS and --cache-max-keys. A flag takes
+// precedence over its variable, and a variable over the default. An empty variable counts
+// as not set.
 //
-// Parse reports every mistake at once, so that an operator corrects a
-// configuration in one round.
+// Parse reports all mistakes at once.
 package settings
 
 import (
@@ -12,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,25 +20,25 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// ErrHelp is returned by Parse when --help was asked for and printed.
+// ErrHelp is returned by Parse after it has printed the help for --help.
 var ErrHelp = pflag.ErrHelp
 
 // EnvPrefix begins the name of every environment variable.
 const EnvPrefix = "KV_"
 
-// A Set is the list of a program's settings.
+// A Set holds the settings of a program.
 type Set struct {
 	flags  *pflag.FlagSet
 	vars   []*variable
 	checks []func() []error
 }
 
-// variable is one setting: the text that a flag gave, and how to read a text.
+// variable is a setting. It implements pflag.Value.
 type variable struct {
 	name  string // of the flag
 	unit  string // shown in the help
 	def   string
-	text  string // given by a flag
+	text  string // of the flag, if given
 	given bool
 	parse func(text string) error
 }
@@ -46,14 +46,13 @@ type variable struct {
 func (v *variable) String() string { return v.def }
 func (v *variable) Type() string   { return v.unit }
 
-// Set keeps the text; it is read in Parse, where all mistakes are collected.
+// Set keeps the text for Parse, which collects all mistakes.
 func (v *variable) Set(text string) error {
 	v.text, v.given = text, true
 	return nil
 }
 
-// New returns an empty set. The usage text is printed above the list of flags by
-// --help, to out.
+// New returns an empty set. For --help, it prints usage and the list of flags to out.
 func New(program, usage string, out io.Writer) *Set {
 	flags := pflag.NewFlagSet(program, pflag.ContinueOnError)
 	flags.SortFlags = false
@@ -70,20 +69,20 @@ func (s *Set) add(name, unit, def, usage string, parse func(string) error) {
 	s.flags.VarP(v, name, "", fmt.Sprintf("%s [%s]", usage, envName(name)))
 }
 
-// Bool adds a flag that has no variable, such as --version.
+// Bool adds a flag without a variable, such as --version.
 func (s *Set) Bool(to *bool, name, usage string) { s.flags.BoolVar(to, name, false, usage) }
 
-// Text adds a flag with a text that has no variable.
+// Text adds a text flag without a variable.
 func (s *Set) Text(to *string, name, unit, usage string) {
 	s.flags.StringVar(to, name, "", fmt.Sprintf("`%s` %s", unit, usage))
 }
 
-// Texts adds a flag that may be given several times and has no variable.
+// Texts adds a text flag without a variable that may be repeated.
 func (s *Set) Texts(to *[]string, name, unit, usage string) {
 	s.flags.StringArrayVar(to, name, nil, fmt.Sprintf("`%s` %s", unit, usage))
 }
 
-// String adds a setting that check accepts; a nil check accepts every text.
+// String adds a text that check accepts. A nil check accepts every text.
 func (s *Set) String(to *string, name, unit, def, usage string, check func(string) error) {
 	s.add(name, unit, def, usage, func(text string) error {
 		*to = text
@@ -94,16 +93,14 @@ func (s *Set) String(to *string, name, unit, def, usage string, check func(strin
 	})
 }
 
-// Choice adds a setting that is one of a few words.
+// Choice adds a setting that must be one of words.
 func (s *Set) Choice(to *string, name, def, usage string, words ...string) {
 	s.add(name, strings.Join(words, "|"), def, usage, func(text string) error {
-		for _, word := range words {
-			if text == word {
-				*to = text
-				return nil
-			}
+		if !slices.Contains(words, text) {
+			return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
 		}
-		return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
+		*to = text
+		return nil
 	})
 }
 
@@ -119,8 +116,8 @@ func (s *Set) Int(to *int, name, unit string, def, low, high int, usage string) 
 	})
 }
 
-// Size adds a number of bytes from low to high: plain, or with a decimal (KB, MB,
-// GB) or binary (KiB, MiB, GiB) suffix.
+// Size adds a number of bytes from low to high, optionally with a decimal (KB, MB, GB) or
+// binary (KiB, MiB, GiB) suffix.
 func (s *Set) Size(to *int64, name, def string, low, high int64, usage string) {
 	s.add(name, "size", def, usage, func(text string) error {
 		n, err := humanize.ParseBytes(text)
@@ -133,7 +130,7 @@ func (s *Set) Size(to *int64, name, def string, low, high int64, usage string) {
 	})
 }
 
-// Duration adds a time from low to high, in Go's notation (90s, 1h30m).
+// Duration adds a duration from low to high, in Go's notation (90s, 1h30m).
 func (s *Set) Duration(to *time.Duration, name, def string, low, high time.Duration, usage string) {
 	s.add(name, "duration", def, usage, func(text string) error {
 		d, err := time.ParseDuration(text)
@@ -148,13 +145,12 @@ func (s *Set) Duration(to *time.Duration, name, def string, low, high time.Durat
 	})
 }
 
-// Check adds a check of several settings together, which Parse makes when it has read
-// them all.
+// Check adds a check that Parse runs after it has read all settings.
 func (s *Set) Check(check func() (mistakes []error)) { s.checks = append(s.checks, check) }
 
-// Parse reads args and the environment into the settings' targets and returns
-// the arguments that are no flags. It returns ErrHelp after printing the help,
-// or an *Error that lists every mistake.
+// Parse reads args and the environment into the targets of the settings, and returns the
+// arguments that are not flags. It returns ErrHelp after printing the help, or an *Error
+// that lists every mistake.
 func (s *Set) Parse(args []string, getenv func(string) string) ([]string, error) {
 	var mistakes []error
 	if err := s.flags.Parse(args); err != nil {
@@ -179,15 +175,15 @@ func (s *Set) Parse(args []string, getenv func(string) string) ([]string, error)
 
 func (v *variable) read(getenv func(string) string) error {
 	if v.given {
-		return v.mistake("--"+v.name, v.text)
+		return v.parseFrom("--"+v.name, v.text)
 	}
 	if text := getenv(envName(v.name)); text != "" {
-		return v.mistake(envName(v.name), text)
+		return v.parseFrom(envName(v.name), text)
 	}
-	return v.mistake("the default of --"+v.name, v.def)
+	return v.parseFrom("the default of --"+v.name, v.def)
 }
 
-func (v *variable) mistake(source, text string) error {
+func (v *variable) parseFrom(source, text string) error {
 	if err := v.parse(text); err != nil {
 		return fmt.Errorf("%s=%q: %w", source, text, err)
 	}
