@@ -18,7 +18,7 @@ import (
 
 const patience = 10 * time.Second
 
-// serving serves handler, and cuts clients that take nothing for timeout.
+// serving serves handler, and disconnects clients that do not read for timeout.
 func serving(t *testing.T, timeout time.Duration, handler http.HandlerFunc) (address string, log *telemetrytest.Journal) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,7 +65,7 @@ func receive[T any](t *testing.T, what string, from <-chan T) T {
 	}
 }
 
-// A request that came whole is answered, though its client has closed its sending side.
+// A complete request is answered even if its client has closed its sending side.
 func TestHalfClosedClientIsAnswered(t *testing.T) {
 	address, _ := serving(t, patience, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -139,8 +139,8 @@ func TestResetEndsTheRequest(t *testing.T) {
 	}
 }
 
-// A refusal reaches a client that sends all before it reads, and says that the
-// connection ends.
+// A refusal reaches a client that sends everything before it reads, and announces the end
+// of the connection.
 func TestRefusalsReachAClientThatSendsFirst(t *testing.T) {
 	address, _ := serving(t, patience, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/half" {
@@ -181,8 +181,8 @@ func TestRefusalsReachAClientThatSendsFirst(t *testing.T) {
 	}
 }
 
-// Nor does a refusal wait for a client that pauses; and a small body that is there
-// already does not end the connection.
+// A refusal does not wait for a client that pauses, and keeps the connection if a small
+// body has already arrived.
 func TestRefusalWithinABody(t *testing.T) {
 	address, _ := serving(t, patience, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	for _, raw := range []string{
@@ -210,9 +210,9 @@ func TestRefusalWithinABody(t *testing.T) {
 	}
 }
 
-// A client that takes nothing of its answer is cut, whatever the answer is made of; one
-// that takes it slowly is not, and neither is a connection that was idle for long.
-func TestAnswerThatNobodyTakes(t *testing.T) {
+// A client that does not read its answer is disconnected, however the answer is written. A
+// client that reads slowly is not, and neither is a connection that was idle for long.
+func TestAnswerThatNobodyReads(t *testing.T) {
 	const size = 16 << 20 // more than the systems of both ends keep
 	const timeout = 500 * time.Millisecond
 	ended := make(chan struct{}, 1)
@@ -236,7 +236,7 @@ func TestAnswerThatNobodyTakes(t *testing.T) {
 		conn, _ := dial(t, address)
 		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", target)
 		receive(t, "the end of the answer", ended)
-		if n := strings.Count(log.String(), "does not take its answer"); n != i+1 {
+		if n := strings.Count(log.String(), "read its answer too slowly"); n != i+1 {
 			t.Errorf("%d lines", n)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// BuiltFrom is builtFrom, for the tests.
+// BuiltFrom exports builtFrom.
 var BuiltFrom = builtFrom
 
 // ServeWithin is Serve with another WriteTimeout.

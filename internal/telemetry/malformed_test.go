@@ -15,8 +15,8 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// TestMalformedRequests: what net/http refuses before any handler is a problem too,
-// and an answer of a handler that looks alike is left as it is.
+// TestMalformedRequests checks that the answers of net/http itself become problems, and
+// that a similar answer of a handler stays as it is.
 func TestMalformedRequests(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

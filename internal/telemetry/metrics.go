@@ -15,7 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics are those of one program, and where they are served.
+// Metrics holds and serves the metrics of a program. A nil *Metrics is valid and does
+// nothing.
 type Metrics struct {
 	registry *prometheus.Registry
 	listener net.Listener
@@ -23,13 +24,12 @@ type Metrics struct {
 	served   chan error
 }
 
-// ServeMetrics listens on address and answers GET /metrics there, and nothing else,
-// until Close. The metrics of the Go runtime and the process, and kv_build_info,
-// are there from the start. An empty address means no metrics: it returns nil,
-// which every method accepts.
+// ServeMetrics answers GET /metrics on address, and nothing else, until Close. It includes
+// kv_build_info and the metrics of the Go runtime and the process. If address is empty, it
+// returns nil.
 func ServeMetrics(ctx context.Context, program, address string, logger *slog.Logger) (*Metrics, error) {
 	if address == "" {
-		return nil, nil //nolint:nilnil // nil is documented, and a value
+		return nil, nil //nolint:nilnil // as documented
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
@@ -44,7 +44,7 @@ func ServeMetrics(ctx context.Context, program, address string, logger *slog.Log
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog, MaxRequestsInFlight: mostScrapes, Timeout: scrapeTimeout,
+		ErrorLog: errorLog, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
 	}))
 	m.server = &http.Server{Handler: mux, ReadHeaderTimeout: HeaderTimeout, IdleTimeout: IdleTimeout, ErrorLog: errorLog}
 	go func() { m.served <- m.server.Serve(listener) }()
@@ -53,20 +53,19 @@ func ServeMetrics(ctx context.Context, program, address string, logger *slog.Log
 }
 
 const (
-	mostScrapes   = 4
+	maxScrapes    = 4
 	scrapeTimeout = 10 * time.Second
 )
 
-// Register adds collectors. A name that is registered twice is a defect, and
-// panics.
+// Register adds collectors. It panics if a name is registered twice.
 func (m *Metrics) Register(collectors ...prometheus.Collector) {
 	if m != nil {
 		m.registry.MustRegister(collectors...)
 	}
 }
 
-// Requests returns what counts requests under names that begin with prefix, for
-// routes, or nil when m is.
+// Requests registers and returns metrics of requests to routes. Their names begin with
+// prefix. It returns nil if m is nil.
 func (m *Metrics) Requests(prefix string, routes []string) *RequestMetrics {
 	if m == nil {
 		return nil
@@ -76,7 +75,7 @@ func (m *Metrics) Requests(prefix string, routes []string) *RequestMetrics {
 	return r
 }
 
-// Close ends the server at once. To close a nil *Metrics does nothing.
+// Close stops the server at once.
 func (m *Metrics) Close() error {
 	if m == nil {
 		return nil
@@ -86,4 +85,26 @@ func (m *Metrics) Close() error {
 		err = errors.Join(err, stopped)
 	}
 	return err
+}
+
+// Describe returns the description of a metric of Statistics.
+func Describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Send sends the value of a metric, with the values of its labels.
+type Send func(metric *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string)
+
+// Statistics is a collector that reads the counters of a part of a program at each scrape.
+type Statistics func(Send)
+
+// Describe implements prometheus.Collector. It describes nothing, so the registry checks
+// each scrape instead.
+func (s Statistics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (s Statistics) Collect(to chan<- prometheus.Metric) {
+	s(func(metric *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(metric, kind, value, labels...)
+	})
 }

@@ -15,7 +15,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// serveMetrics returns where the metrics are, from the log.
+// serveMetrics returns the URL of the metrics, from the log.
 func serveMetrics(t *testing.T) (*telemetry.Metrics, string) {
 	t.Helper()
 	log := &telemetrytest.Journal{}
@@ -98,7 +98,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestNoMetrics: nil is what an empty address gives, and everything takes it.
+// TestNoMetrics checks that an empty address gives nil, and that nil works.
 func TestNoMetrics(t *testing.T) {
 	m, err := telemetry.ServeMetrics(t.Context(), "test", "", slog.New(slog.DiscardHandler))
 	if m != nil || err != nil {
@@ -118,8 +118,8 @@ func TestMetricsAddressIsTaken(t *testing.T) {
 	}
 }
 
-// TestCountAllocates: a counted request allocates nothing.
-func TestCountAllocates(t *testing.T) {
+// TestCountDoesNotAllocate checks that counting a request does not allocate.
+func TestCountDoesNotAllocate(t *testing.T) {
 	m, _ := serveMetrics(t)
 	route := m.Requests("kv_http", []string{"/get/{key}"}).Route("/get/{key}")
 	route.Count("GET", 200, time.Millisecond, false)

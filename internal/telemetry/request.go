@@ -2,8 +2,10 @@ package telemetry
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -13,28 +15,28 @@ import (
 	"kvstore/internal/problem"
 )
 
-// RequestIDHeader names a request, the same at every hop.
+// RequestIDHeader carries the id of a request, which is the same at every hop.
 const RequestIDHeader = "X-Request-Id"
 
 const maxRequestIDLength = 128
 
 type requestIDKey struct{}
 
-// RequestID returns the id of the request that ctx belongs to, or "".
+// RequestID returns the request id in ctx, or "".
 func RequestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
 }
 
-// Requests gives every request an id and every answer the header that tells it:
-// the caller's id when it is sane, else a new one. It logs each request at debug
-// level and each answer of 500 and above at warn level, and it turns a panic of
-// next into a 500 that hides the cause from the client and logs it.
+// Requests wraps next. It gives each request an id, which is the caller's if that is safe
+// and a new one otherwise, and returns it in the answer. It logs each request at debug
+// level and each answer of 500 and above at warn level. If next panics, it logs the cause
+// and answers 500 without it.
 func Requests(next http.Handler, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := r.Header.Get(RequestIDHeader)
-		if !saneRequestID(id) {
+		if !safeRequestID(id) {
 			id = uuid.NewString()
 			r.Header.Set(RequestIDHeader, id)
 		}
@@ -62,8 +64,8 @@ func Requests(next http.Handler, logger *slog.Logger) http.Handler {
 	})
 }
 
-// saneRequestID keeps ids that are safe in a header, a log line and a shell.
-func saneRequestID(id string) bool {
+// safeRequestID reports whether id is safe in a header, a log line and a shell.
+func safeRequestID(id string) bool {
 	if id == "" || len(id) > maxRequestIDLength {
 		return false
 	}
@@ -78,34 +80,34 @@ func saneRequestID(id string) bool {
 	return true
 }
 
-// answer notes the status that was sent.
+// answer records the status that was sent.
 type answer struct {
 	http.ResponseWriter
-	client *clientConn  // nil without one of Serve
-	body   *requestBody // nil without
+	client *clientConn  // nil if the connection is not from Serve
+	body   *requestBody // nil if there is none
 	status int
 	quiet  bool
 }
 
-// early prepares an answer that comes before the end of its request. net/http reads on
-// for up to 256 KiB before it sends an answer, to keep the connection, and here for as
-// long as refusalPause; what lasts longer is for drain.
+// early prepares an answer that begins before its request has ended. To keep the
+// connection, net/http first reads up to 256 KiB more. early limits that to refusalPause,
+// and leaves the rest to clientConn.drain.
 func (a *answer) early() {
 	if a.body != nil && !a.body.ended {
 		a.client.lingers.Store(true)
-		_ = a.client.SetReadDeadline(time.Now().Add(refusalPause)) // fails on a closed connection
+		_ = a.client.SetReadDeadline(time.Now().Add(refusalPause)) // fails if the connection is closed
 	}
 }
 
-// end must be called behind the handler.
+// end must be called after the handler.
 func (a *answer) end() {
 	if a.status == 0 {
 		a.early()
 	}
 }
 
-// Quiet says that an answer of 500 and above has no line in the log of its own, but at
-// debug level: whoever calls it logs such answers in sum.
+// Quiet makes Requests log an answer of 500 and above only at debug level. The caller logs
+// such answers in summary.
 func Quiet(w http.ResponseWriter) {
 	for {
 		switch writer := w.(type) {
@@ -135,15 +137,15 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.ResponseWriter.Write(b)
 }
 
-// Flush passes a flush on; streams need it.
+// Flush implements http.Flusher, for streams.
 func (a *answer) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }
 
-// Unwrap lets http.ResponseController reach the connection.
+// Unwrap supports http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a *answer) recovered(ctx context.Context, logger *slog.Logger, cause any) {
-	if err, ok := cause.(error); ok && err == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
-		panic(cause) //nolint:forbidigo // the intended way to cut an answer short
+	if err, ok := cause.(error); ok && err == http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+		panic(cause) //nolint:forbidigo // the documented way to abort an answer
 	}
 	logger.ErrorContext(ctx, "panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	if a.status == 0 {
@@ -161,4 +163,25 @@ func (a *answer) log(ctx context.Context, logger *slog.Logger, r *http.Request, 
 	}
 	logger.Log(ctx, level, "request", "method", r.Method, "uri", WithoutTokens(r.RequestURI), "status", a.status,
 		"duration_us", took.Microseconds(), "remote", r.RemoteAddr)
+}
+
+// RequestIDOr returns the given id if it is safe, or else a new one. It is for servers
+// that cannot use Requests.
+func RequestIDOr(given []byte) string {
+	if id := string(given); safeRequestID(id) {
+		return id
+	}
+	// An id must be unique, not secret. Random numbers from the kernel would cost a
+	// system call for each request.
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // as above
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // as above
+	id[6] = id[6]&0x0F | 0x40                            // version 4
+	id[8] = id[8]&0x3F | 0x80                            // of RFC 9562
+	return id.String()
+}
+
+// WithRequestID returns a context with the given request id.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
 }

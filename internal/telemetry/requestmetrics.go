@@ -9,44 +9,44 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// OtherRoute is the label of a request to no known route.
+// OtherRoute is the label of requests to unknown routes.
 const OtherRoute = "other"
 
-// methods are the labels of methods; the last is for all that are none of these.
+// methods are the labels of methods. The last one is for all others.
 var methods = [...]string{"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "other"}
 
-// durationBuckets are in seconds: a cached read takes some tens of microseconds, a
-// request that waits for a timeout half a minute.
+// durationBuckets are in seconds. A cached read takes tens of microseconds, a request that
+// times out takes half a minute.
 var durationBuckets = []float64{
 	.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
 }
 
 const (
-	leastStatus = 100
-	mostStatus  = 599
-	// statusClientClosed is for a client that went away before the answer.
+	minStatus = 100
+	maxStatus = 599
+	// statusClientClosed means that the client went away before the answer.
 	statusClientClosed = 499
 )
 
-// statusSlots numbers the statuses that have a name, from 1; the others share 0 and
-// are looked up each time.
-var statusSlots = func() (slots [mostStatus - leastStatus + 1]uint8) {
+// statusSlots numbers the statuses that have a name, from 1. The others share 0, and their
+// counter is looked up each time.
+var statusSlots = func() (slots [maxStatus - minStatus + 1]uint8) {
 	next := uint8(1)
-	for status := leastStatus; status <= mostStatus; status++ {
+	for status := minStatus; status <= maxStatus; status++ {
 		if http.StatusText(status) != "" || status == statusClientClosed {
-			slots[status-leastStatus] = next
+			slots[status-minStatus] = next
 			next++
 		}
 	}
 	return slots
 }()
 
-// namedStatuses is more than there are.
-const namedStatuses = 80
+// maxSlots is more than statusSlots uses.
+const maxSlots = 80
 
-// RequestMetrics count requests by route, method and status, and their times by
-// route. A request costs two atomic additions and an observation: all that has
-// labels is looked up once, the first time.
+// RequestMetrics counts requests by route, method and status, and measures their
+// durations by route. A request costs two atomic additions and an observation, because
+// counters with labels are looked up only once.
 type RequestMetrics struct {
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -55,12 +55,12 @@ type RequestMetrics struct {
 	routes   map[string]*RouteMetrics
 }
 
-// RouteMetrics count the requests of one route.
+// RouteMetrics counts the requests to one route.
 type RouteMetrics struct {
 	name     string
 	total    *prometheus.CounterVec
 	duration prometheus.Observer
-	counters [len(methods)][namedStatuses]atomic.Pointer[prometheus.Counter]
+	counters [len(methods)][maxSlots]atomic.Pointer[prometheus.Counter]
 }
 
 func newRequestMetrics(prefix string, routes []string) *RequestMetrics {
@@ -86,8 +86,7 @@ func newRequestMetrics(prefix string, routes []string) *RequestMetrics {
 	return m
 }
 
-// Route returns what counts the requests of that route; one that is not known is
-// OtherRoute.
+// Route returns the metrics of the named route, or those of OtherRoute if it is unknown.
 func (m *RequestMetrics) Route(name string) *RouteMetrics {
 	if route, ok := m.routes[name]; ok {
 		return route
@@ -95,22 +94,22 @@ func (m *RequestMetrics) Route(name string) *RouteMetrics {
 	return m.routes[OtherRoute]
 }
 
-// Begin and End count a request as in flight between them.
+// Begin marks the start of a request. The request is in flight until End.
 func (m *RequestMetrics) Begin() { m.inFlight.Inc() }
 
-// End ends what Begin began.
+// End marks the end of a request.
 func (m *RequestMetrics) End() { m.inFlight.Dec() }
 
-// Refused counts a request that was refused since there were too many. A nil
-// *RequestMetrics counts nothing.
+// Refused counts a request that was refused because there were too many. It does nothing
+// if m is nil.
 func (m *RequestMetrics) Refused() {
 	if m != nil {
 		m.refused.Inc()
 	}
 }
 
-// Count counts a request that has ended, with status 0 when its client went away
-// before an answer. stream leaves its time out.
+// Count counts a request that has ended. The status is 0 if its client went away before
+// the answer. The duration of a stream is not observed.
 func (r *RouteMetrics) Count(method string, status int, took time.Duration, stream bool) {
 	if !stream {
 		r.duration.Observe(took.Seconds())
@@ -118,14 +117,14 @@ func (r *RouteMetrics) Count(method string, status int, took time.Duration, stre
 	if status == 0 {
 		status = statusClientClosed
 	}
-	status = min(max(status, leastStatus), mostStatus)
-	m, slot := methodIndex(method), statusSlots[status-leastStatus]
-	at := &r.counters[m][slot]
-	counter := at.Load()
+	status = min(max(status, minStatus), maxStatus)
+	m, slot := methodIndex(method), statusSlots[status-minStatus]
+	cached := &r.counters[m][slot]
+	counter := cached.Load()
 	if counter == nil {
 		c := r.total.WithLabelValues(r.name, methods[m], strconv.Itoa(status))
 		if counter = &c; slot != 0 {
-			at.Store(counter)
+			cached.Store(counter)
 		}
 	}
 	(*counter).Inc()

@@ -22,26 +22,26 @@ import (
 	"kvstore/internal/settings"
 )
 
-// flushTimeout bounds how long the end of a program waits for its last spans. With
-// DrainTimeout it is shorter than the 30 s after which supervisors kill.
+// flushTimeout bounds how long a stopping program waits to send its last spans. Together
+// with DrainTimeout it is shorter than the 30 s after which supervisors kill.
 const flushTimeout = 3 * time.Second
 
-// Tracing sends the spans of one program to a collector.
+// Tracing sends the spans of a program to a collector. A nil *Tracing is valid and does
+// nothing.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
 	logger   *slog.Logger
 }
 
-// StartTracing returns nil, and costs nothing from then on, unless getenv names an
-// endpoint: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it is, or OTEL_EXPORTER_OTLP_ENDPOINT
-// with /v1/traces behind it. Spans go there as OTLP over HTTP, in batches and never on
-// a request's path; those that the collector does not take in time are dropped. The
-// other variables of OpenTelemetry (headers, certificates, OTEL_TRACES_SAMPLER,
-// OTEL_RESOURCE_ATTRIBUTES) are read by its SDK from the environment of the process.
+// StartTracing starts tracing to the endpoint in the environment (see
+// settings.TracesEndpoint). It returns nil if there is none. Spans are sent as OTLP over
+// HTTP, in batches and in the background. They are dropped if the collector does not keep
+// up. OpenTelemetry's SDK reads its other variables (headers, certificates,
+// OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES) from the environment of the process.
 func StartTracing(ctx context.Context, program string, getenv func(string) string, logger *slog.Logger) (*Tracing, error) {
 	endpoint := settings.TracesEndpoint(getenv)
 	if endpoint == "" {
-		return nil, nil //nolint:nilnil // nil is documented, and a value
+		return nil, nil //nolint:nilnil // as documented
 	}
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
 	if err != nil {
@@ -53,26 +53,26 @@ func StartTracing(ctx context.Context, program string, getenv func(string) strin
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("describe the program for traces: %w", err), exporter.Shutdown(ctx))
 	}
-	// One for the process: OpenTelemetry has no other.
-	otel.SetErrorHandler(&failures{logger: logger})
+	// OpenTelemetry has only this global handler.
+	otel.SetErrorHandler(&failureLog{logger: logger})
 	logger.Info("traces are sent", "endpoint", endpoint)
 	return &Tracing{sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about)), logger}, nil
 }
 
-// failures log that tracing failed, once in a period: under load there are many
-// batches of spans, and a collector that is gone fails each.
-type failures struct {
+// failureLog logs at most one failure in a period: if the collector is gone, every batch
+// fails.
+type failureLog struct {
 	logger *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	until  time.Time  // when the next one is logged
-	silent int        // how many were not
+	mu     sync.Mutex // guards the fields below
+	until  time.Time  // when to log again
+	silent int        // failures that were not logged
 }
 
 const failurePeriod = time.Minute
 
-// Handle takes an error of OpenTelemetry.
-func (f *failures) Handle(err error) {
+// Handle implements otel.ErrorHandler.
+func (f *failureLog) Handle(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -84,7 +84,7 @@ func (f *failures) Handle(err error) {
 	f.until, f.silent = now.Add(failurePeriod), 0
 }
 
-// Tracer returns what spans are started with, nil when t is.
+// Tracer returns the tracer of the program, or nil if t is nil.
 func (t *Tracing) Tracer() trace.Tracer {
 	if t == nil {
 		return nil
@@ -92,8 +92,7 @@ func (t *Tracing) Tracer() trace.Tracer {
 	return t.provider.Tracer("kvstore")
 }
 
-// Close sends the spans that have not been sent, for 3 seconds at most; that it could
-// not is logged, and no failure of the program. To close a nil *Tracing does nothing.
+// Close sends the remaining spans, for at most flushTimeout. A failure is only logged.
 func (t *Tracing) Close() {
 	if t == nil {
 		return
@@ -105,9 +104,9 @@ func (t *Tracing) Close() {
 	}
 }
 
-// Traced gives each request a span, within the trace that its traceparent names, and
-// returns next itself when tracer is nil. The handler says which route it is with
-// DescribeRequest; a key never gets into a span.
+// Traced wraps next and gives each request a span, in the trace of its traceparent. The
+// handler calls DescribeRequest with the route. Keys never get into a span. If tracer is
+// nil, Traced returns next.
 func Traced(next http.Handler, tracer trace.Tracer) http.Handler {
 	if tracer == nil {
 		return next
@@ -123,7 +122,7 @@ func Traced(next http.Handler, tracer trace.Tracer) http.Handler {
 	})
 }
 
-// KnownMethod returns method, or _OTHER for one that is not in use.
+// KnownMethod returns method, or _OTHER if it is unknown.
 func KnownMethod(method string) string {
 	if i := methodIndex(method); i < len(methods)-1 {
 		return methods[i]
@@ -131,8 +130,8 @@ func KnownMethod(method string) string {
 	return "_OTHER"
 }
 
-// DescribeRequest names the span of a request by its route, which may be OtherRoute,
-// and notes its status and the id under which the logs have it.
+// DescribeRequest names the span of a request after its route, which may be OtherRoute, and
+// adds the status and the request id.
 func DescribeRequest(span trace.Span, method, route, requestID string, status int) {
 	if !span.IsRecording() {
 		return

@@ -15,7 +15,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// TestNoTracing: without an endpoint the handler is the same one, not one around it.
+// TestNoTracing checks that the handler is not wrapped if there is no endpoint.
 func TestNoTracing(t *testing.T) {
 	for _, env := range []map[string]string{nil, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}} {
 		tracing, err := telemetry.StartTracing(t.Context(), "test", func(name string) string { return env[name] }, slog.New(slog.DiscardHandler))
@@ -30,8 +30,8 @@ func TestNoTracing(t *testing.T) {
 	}
 }
 
-// TestTraced: the span of a request is part of the caller's trace, its log lines name
-// it, and the end of the program sends it.
+// TestTraced checks that the span of a request belongs to the caller's trace, that log
+// lines contain it, and that Close sends it.
 func TestTraced(t *testing.T) {
 	collector := telemetrytest.NewCollector(t)
 	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL}
@@ -74,8 +74,7 @@ func TestTraced(t *testing.T) {
 	}
 }
 
-// TestFailuresAreLoggedSeldom: under load each batch of spans fails, and not each is
-// worth a line.
+// TestFailuresAreLoggedSeldom checks that not every failed batch of spans is logged.
 func TestFailuresAreLoggedSeldom(t *testing.T) {
 	log := &telemetrytest.Journal{}
 	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}

@@ -16,13 +16,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A Span is what a test asks of one that was received.
+// A Span is a span that a Collector has received.
 type Span struct {
 	Service, Name     string
-	Trace, ID, Parent string // hexadecimal; Parent is "" for the first of a trace
+	Trace, ID, Parent string // hexadecimal; Parent is "" for the first span of a trace
 	Kind              trace.Span_SpanKind
 	Attributes        map[string]string
-	Links             []string // the ids of the spans
+	Links             []string // ids of spans
 	Failed            bool
 }
 
@@ -35,8 +35,8 @@ type Collector struct {
 	err   error
 }
 
-// NewCollector starts one, which ends with the test. Whatever it cannot read fails
-// the test.
+// NewCollector starts a Collector that ends with the test. The test fails if the Collector
+// cannot read what it receives.
 func NewCollector(t *testing.T) *Collector {
 	t.Helper()
 	c := &Collector{}
@@ -119,7 +119,7 @@ func readSpan(service string, span *trace.Span) Span {
 	return s
 }
 
-// Spans returns all that were received so far.
+// Spans returns the spans received so far.
 func (c *Collector) Spans() []Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package telemetrytest has what tests need to look at a program's log.
+// Package telemetrytest helps tests to read the log and the spans of a program.
 package telemetrytest
 
 import (
@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// A Journal is a log that a test can read while it is written.
+// A Journal is a log that can be read while it is written.
 type Journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -18,7 +18,7 @@ func (j *Journal) Write(p []byte) (int, error) {
 	return j.text.Write(p)
 }
 
-// String returns all that was written.
+// String returns what was written so far.
 func (j *Journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()

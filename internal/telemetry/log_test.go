@@ -11,7 +11,7 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// lockedBuffer is written by a timer too.
+// A lockedBuffer has a lock because a timer writes to it too.
 type lockedBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -29,8 +29,8 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-// However many lines a message has, the log has some of them and the number of the
-// rest, and all of another message.
+// If there are too many lines with the same message, the log has some of them and the
+// number of the rest. Other messages are not affected.
 func TestLogFlood(t *testing.T) {
 	const flood = 10_000
 	var out lockedBuffer
@@ -72,7 +72,7 @@ func TestLogFlood(t *testing.T) {
 	}
 }
 
-// Messages that name clients do not make the memory grow, nor the log.
+// Messages that contain the addresses of clients fill neither the memory nor the log.
 func TestLogFloodOfManyMessages(t *testing.T) {
 	var out lockedBuffer
 	logger, err := telemetry.NewLogger(&out, "info", "text")
@@ -87,8 +87,8 @@ func TestLogFloodOfManyMessages(t *testing.T) {
 	}
 }
 
-// At debug level, which is asked for to see each request, no line is left out.
-func TestLogDebugHasAll(t *testing.T) {
+// At debug level, which is for seeing every request, no line is dropped.
+func TestLogDebugIsComplete(t *testing.T) {
 	var out lockedBuffer
 	logger, err := telemetry.NewLogger(&out, "debug", "json")
 	if err != nil {
@@ -99,5 +99,25 @@ func TestLogDebugHasAll(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n != 1000 {
 		t.Errorf("%d lines of 1000", n)
+	}
+}
+
+func TestWithoutTokens(t *testing.T) {
+	const token = "kv_KzVAlHO0RRVGcrIkg9sa0jJ_tzVhF3B2oYt30QVFB7w"
+	for url, want := range map[string]string{
+		"/get/app/k?version=1":                         "/get/app/k?version=1",
+		"/get/kv_store/k":                              "/get/kv_store/k",
+		"/get/k?access_token=" + token:                 "/get/k?access_token=...",
+		"/get/k?raw=true&Token=a.b&x&%62earer=c&d=":    "/get/k?raw=true&Token=...&x&%62earer=...&d=",
+		"/get/k?api_key=a=b&auth_token=a;b?c&token&":   "/get/k?api_key=...&auth_token=...&token&",
+		"/get/k?a=%zz&%zz=1&nottoken=1":                "/get/k?a=%zz&%zz=1&nottoken=1",
+		"/get/" + token + "?":                          "/get/kv_...?",
+		"/get/k?a=" + token + "&b=" + token + "&raw=1": "/get/k?a=kv_...&b=kv_...&raw=1",
+		"/get/" + token + "/k":                         "/get/kv_.../k",
+		"/get/k?t=kv%5F" + token[3:]:                   "/get/k?t=kv_...",
+	} {
+		if got := telemetry.WithoutTokens(url); got != want {
+			t.Errorf("%s is %s", url, got)
+		}
 	}
 }
