@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -10,24 +11,26 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
-	"crypto/sha256"
-
 	"kvstore/backend/database"
+	"kvstore/internal/telemetry"
 )
 
-// backupReport is how many bytes arrive between two lines of progress.
-const backupReport = 256 << 20
+const (
+	// backupReport is the number of bytes between two progress reports.
+	backupReport = 256 << 20
+	// maxAnswer bounds a JSON answer of the service.
+	maxAnswer = 64 << 10
+)
 
-// backup writes a backup and verifies it. It asks the service at --backend-addr when
-// that has the database open, or when there is no database here; else it reads the
-// database by itself.
+// backup writes a backup and verifies it. It asks the service at --backend-addr if that has
+// the database open, or if there is no database here. Otherwise it reads the database
+// itself.
 func (c command) backup(ctx context.Context, args []string) error {
 	target := args[0]
-	asked, err := c.whomToAsk(ctx)
+	request, err := c.backupRequest(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,59 +41,65 @@ func (c command) backup(ctx context.Context, args []string) error {
 		}
 		options.Give = true
 	}
-	if asked != nil {
-		if err := c.say("the service at %s is asked for it", c.config.addr); err != nil {
+	if request != nil {
+		if err := c.printf("asking the service at %s for the backup", c.config.addr); err != nil {
 			return err
 		}
 	}
 	var made database.Summary
-	err = c.during("making and checking the backup", func() (err error) {
-		if asked == nil {
+	err = c.withProgress("making and checking the backup", func() (err error) {
+		if request == nil {
 			made, err = database.Backup(ctx, c.config.databaseURL, options)
 		} else {
-			made, err = database.Receive(ctx, options, func(partial string) error { return c.download(ctx, asked, partial) })
+			made, err = database.Receive(ctx, options, func(partial string) error { return c.download(request, partial) })
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return c.say("backup written and checked: %s\n%s, %d bytes, sha256 %x", target, contents(made), made.Bytes, made.SHA256)
+	return c.printf("backup written and checked: %s\n%s, %d bytes, sha256 %x", target, contents(made), made.Bytes, made.SHA256)
 }
 
 func (c command) restore(ctx context.Context, args []string) error {
 	var restored database.Summary
 	var kept string
-	err := c.during("checking and copying", func() (err error) {
+	err := c.withProgress("checking and copying", func() (err error) {
 		restored, kept, err = database.Restore(ctx, args[0], c.config.databaseURL, time.Now())
 		return err
 	})
 	if kept != "" {
-		if err := c.say("the database that was there is kept as %s", kept); err != nil {
+		if err := c.printf("the previous database is kept as %s", kept); err != nil {
 			return err
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return c.say("restored %s to %s, and checked\n%s, %d bytes, sha256 %x\nthe next revision is %d, above all that were given out; "+
-		"versions count on from the backup, so clients must forget the ETags of before",
+	return c.printf("restored %s to %s, and checked\n%s, %d bytes, sha256 %x\nthe next revision is %d, higher than any before; "+
+		"versions continue from the backup, so clients must discard ETags from before",
 		args[0], c.config.databaseURL, contents(restored), restored.Bytes, restored.SHA256, restored.Restored+1)
 }
 
-// contents says in words what a database holds.
+// contents describes what a database holds.
 func contents(s database.Summary) string {
 	return fmt.Sprintf("store %s at revision %d: %d keys, %d versions", s.StoreID, s.Revision, s.Keys, s.Versions)
 }
 
-// whomToAsk returns the request for a backup of the service at --backend-addr, and nil
-// when the database is to be read here: no service answers there, or it has another.
-func (c command) whomToAsk(ctx context.Context) (*http.Request, error) {
-	address, err := dialable(c.config.addr)
+// serviceRequest returns a request to the service at --backend-addr.
+func (c command) serviceRequest(ctx context.Context, method, path string) (*http.Request, error) {
+	address, err := telemetry.Dialable(c.config.addr)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/db/backup", http.NoBody)
+	return http.NewRequestWithContext(ctx, method, "http://"+address+path, http.NoBody)
+}
+
+// backupRequest returns the request to the service at --backend-addr for a backup. It
+// returns nil if the database has to be read here, because no service answers there, or
+// one with another database.
+func (c command) backupRequest(ctx context.Context) (*http.Request, error) {
+	request, err := c.serviceRequest(ctx, http.MethodGet, "/db/backup")
 	if err != nil {
 		return nil, err
 	}
@@ -106,16 +115,16 @@ func (c command) whomToAsk(ctx context.Context) (*http.Request, error) {
 	}
 	switch {
 	case missing == nil && (err != nil || response.Header.Get("X-KV-Store") != id):
-		return nil, nil //nolint:nilnil // nobody is to be asked
+		return nil, nil //nolint:nilnil // as documented
 	case missing != nil && err != nil:
 		return nil, fmt.Errorf("%w, and no service answers at %s (KV_BACKEND_ADDR): %w", missing, c.config.addr, err)
 	}
 	return request, nil
 }
 
-// download writes what the service sends to a file that exists, and fails unless all
-// of it has arrived as it was sent.
-func (c command) download(ctx context.Context, request *http.Request, name string) error {
+// download writes the answer to an existing file. It fails unless the answer arrives
+// completely and with the digest that the service announces.
+func (c command) download(request *http.Request, name string) error {
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err
@@ -134,38 +143,37 @@ func (c command) download(ctx context.Context, request *http.Request, name strin
 		return err
 	}
 	hash := sha256.New()
-	progress := &progress{say: c.say, all: response.ContentLength}
+	progress := &progress{printf: c.printf, total: response.ContentLength}
 	n, err := io.Copy(io.MultiWriter(file, hash, progress), response.Body)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("%d of %d bytes had arrived: %w", n, response.ContentLength, err)
+		return fmt.Errorf("after %d of %d bytes: %w", n, response.ContentLength, err)
 	}
 	if !bytes.Equal(hash.Sum(nil), digest) {
-		return errors.New("what arrived is not what the service sent: its digest is another")
+		return errors.New("the backup was damaged on the way: its digest differs")
 	}
-	return ctx.Err()
+	return request.Context().Err()
 }
 
-// refusal is the error that an answer other than 200 is.
+// refusal returns the error for an answer other than 200.
 func refusal(response *http.Response) error {
 	var problem struct{ Detail string }
-	const most = 64 << 10
-	if err := json.NewDecoder(io.LimitReader(response.Body, most)).Decode(&problem); err != nil || problem.Detail == "" {
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&problem); err != nil || problem.Detail == "" {
 		problem.Detail = "no reason is given"
 	}
 	return fmt.Errorf("%s answers %s: %s", response.Request.URL, response.Status, problem.Detail)
 }
 
-// progress says now and then how much has arrived.
+// progress reports how many bytes have arrived.
 type progress struct {
-	say             func(string, ...any) error
-	done, all, told int64
+	printf                func(string, ...any) error
+	done, total, reported int64
 }
 
 func (p *progress) Write(b []byte) (int, error) {
 	p.done += int64(len(b))
-	if p.done-p.told < backupReport || p.done == p.all {
+	if p.done-p.reported < backupReport || p.done == p.total {
 		return len(b), nil
 	}
-	p.told = p.done
-	return len(b), p.say("%s of %s bytes", strconv.FormatInt(p.done, 10), strconv.FormatInt(p.all, 10))
+	p.reported = p.done
+	return len(b), p.printf("%d of %d bytes", p.done, p.total)
 }

@@ -34,7 +34,7 @@ func TestBackupCommand(t *testing.T) {
 	}
 	file := filepath.Join(dir, "new", "backup.db")
 	whole := []string{"backup written and checked: ", " at revision 2: 1 keys, 2 versions, ", " bytes, sha256 "}
-	asked := "the service at " + env["KV_BACKEND_ADDR"] + " is asked for it"
+	asked := "asking the service at " + env["KV_BACKEND_ADDR"] + " for the backup"
 	try("running", env, append(whole, asked), "backup", file)
 	try("exists", env, []string{"exists already", "--force"}, "backup", file)
 	try("forced", env, append(whole, asked), "backup", file, "--force")
@@ -77,7 +77,7 @@ func TestBadDownload(t *testing.T) {
 		digest, length, want string
 		status               int
 	}{
-		"cut short":   {digest, "100", "11 of 100 bytes had arrived", 200},
+		"cut short":   {digest, "100", "after 11 of 100 bytes", 200},
 		"other bytes": {strings.Replace(digest, ":", ":A", 1)[:len(digest)-1] + ":", "11", "digest", 200},
 		"no digest":   {"", "11", "has no digest", 200},
 		"no database": {digest, "11", "damaged or cannot be read", 200},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,11 +14,12 @@ import (
 	"time"
 
 	"kvstore/backend/database"
+	"kvstore/backend/importer"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
 )
 
-// command is what the program does besides serving.
+// A command is anything that the program does besides serving.
 type command struct {
 	config config
 	owner  string // for prepare and backup
@@ -28,7 +30,7 @@ type command struct {
 
 func (c command) run(ctx context.Context, name string, args []string) error {
 	commands := map[string]struct {
-		args string // one in brackets may be left out
+		args string // in brackets if optional
 		do   func(ctx context.Context, args []string) error
 	}{
 		"backup":      {"FILE", c.backup},
@@ -47,7 +49,7 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	if len(args) > most || len(args) < most-strings.Count(known.args, "[") {
 		return mistake("the command is: backend %s", strings.TrimSpace(name+" "+known.args))
 	}
-	c.out = &oneAtATime{Writer: c.out}
+	c.out = &lockedWriter{Writer: c.out}
 	err := known.do(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: interrupted; nothing was changed", name)
@@ -59,11 +61,11 @@ func mistake(format string, args ...any) error {
 	return &settings.Error{Mistakes: []error{fmt.Errorf(format, args...)}}
 }
 
-// check reads the whole database, or the backup that is named.
+// check reads and checks the whole database, or a backup.
 func (c command) check(ctx context.Context, args []string) error {
 	var found database.Summary
 	what := c.config.databaseURL
-	err := c.during("checking", func() (err error) {
+	err := c.withProgress("checking", func() (err error) {
 		if len(args) > 0 {
 			what = args[0]
 			found, err = database.Verify(ctx, what)
@@ -75,15 +77,15 @@ func (c command) check(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.say("the database is sound: %s\n%s", what, contents(found))
+	return c.printf("the database is sound: %s\n%s", what, contents(found))
 }
 
 func (c command) healthcheck(ctx context.Context, _ []string) error {
 	return telemetry.Healthcheck(ctx, c.config.addr, "/readyz")
 }
 
-// prepare gives the directory of the database and the files in it to the owner, so
-// that a container which runs as that user can write to a mounted directory.
+// prepare changes the owner of the database files and their directory, so that a container
+// that runs as that user can write to a mounted directory.
 func (c command) prepare(_ context.Context, _ []string) error {
 	uid, gid, err := parseOwner(c.owner)
 	if err != nil {
@@ -108,7 +110,7 @@ func (c command) prepare(_ context.Context, _ []string) error {
 	if err := errors.Join(failures...); err != nil {
 		return err
 	}
-	return c.say("%s belongs to %d:%d", dir, uid, gid)
+	return c.printf("%s belongs to %d:%d", dir, uid, gid)
 }
 
 func parseOwner(text string) (uid, gid int, err error) {
@@ -121,11 +123,11 @@ func parseOwner(text string) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-// progressEvery is how often a command that takes long says that it is at work.
+// progressEvery is the time between two progress reports of a long command.
 const progressEvery = 5 * time.Second
 
-// during runs do, and says every five seconds that it is at it.
-func (c command) during(doing string, do func() error) error {
+// withProgress runs do, and reports regularly that it is still running.
+func (c command) withProgress(doing string, do func() error) error {
 	start, tick := time.Now(), time.NewTicker(progressEvery)
 	defer tick.Stop()
 	done := make(chan error, 1)
@@ -135,24 +137,48 @@ func (c command) during(doing string, do func() error) error {
 		case err := <-done:
 			return err
 		case <-tick.C:
-			_ = c.say("%s, %s so far", doing, time.Since(start).Round(time.Second)) // the work goes on if nobody listens
+			_ = c.printf("%s, %s so far", doing, time.Since(start).Round(time.Second)) // the work goes on anyway
 		}
 	}
 }
 
-// oneAtATime is a writer for many goroutines.
-type oneAtATime struct {
+// lockedWriter is a writer for concurrent use.
+type lockedWriter struct {
 	mu sync.Mutex
 	io.Writer
 }
 
-func (w *oneAtATime) Write(b []byte) (int, error) {
+func (w *lockedWriter) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.Writer.Write(b)
 }
 
-func (c command) say(format string, args ...any) error {
+func (c command) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(c.out, format+"\n", args...)
 	return err
+}
+
+// importFile imports the predecessor's database. No service may have ours open.
+func (c command) importFile(ctx context.Context, args []string) (err error) {
+	db, err := database.Open(ctx, database.Config{URL: c.config.databaseURL, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var unwritten error
+	sum, err := importer.Run(ctx, importer.Config{
+		Source: args[0], Database: db, MaxValueBytes: c.config.maxValueBytes, DryRun: c.dryRun, Now: time.Now(),
+		Logf: func(format string, args ...any) { unwritten = errors.Join(unwritten, c.printf(format, args...)) },
+	})
+	if err != nil {
+		return err
+	}
+	imported := "imported"
+	if c.dryRun {
+		imported = "would be imported (dry run)"
+	}
+	return errors.Join(unwritten, c.printf("%d versions of %d keys %s; %d keys were imported before; "+
+		"skipped: %d keys, %d versions of other keys; %d times changed",
+		sum.Versions, sum.Keys, imported, sum.AlreadyKeys, sum.SkippedKeys, sum.SkippedVersions, sum.Clamped))
 }

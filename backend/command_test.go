@@ -62,7 +62,7 @@ func TestCompactCommand(t *testing.T) {
 	p := pruned()
 	running := map[string]string{"KV_DATABASE_URL": env["KV_DATABASE_URL"], "KV_BACKEND_ADDR": strings.TrimPrefix(p.url, "http://")}
 	out, err := runCommand(t, running, "compact")
-	if err != nil || !strings.Contains(out, "it is asked at 127.0.0.1:") || !strings.Contains(out, "were given back to the disk") {
+	if err != nil || !strings.Contains(out, "asking the service at 127.0.0.1:") || !strings.Contains(out, "were returned to the disk") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if size() > 1<<20 {
@@ -81,7 +81,7 @@ func TestCompactCommand(t *testing.T) {
 		t.Fatalf("the file has only %d bytes", size())
 	}
 	out, err = runCommand(t, env, "compact")
-	if err != nil || strings.Contains(out, "asked") || !strings.Contains(out, "bytes were given back to the disk") {
+	if err != nil || strings.Contains(out, "asking") || !strings.Contains(out, "bytes were returned to the disk") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if size() > 1<<20 {
@@ -125,8 +125,8 @@ func TestImportCommand(t *testing.T) {
 	if err := <-p.result; err != nil {
 		t.Fatal(err)
 	}
-	const counts = `%s%s; %s keys were imported before; skipped: 1 keys, 0 versions of others; 0 times changed` + "\n"
-	const skipped = "key \"gap\" is skipped: its versions do not count 1, 2, 3: where 1 should be there is 2\n"
+	const counts = `%s%s; %s keys were imported before; skipped: 1 keys, 0 versions of other keys; 0 times changed` + "\n"
+	const skipped = "key \"gap\" is skipped: its versions are not numbered 1, 2, 3: found 2 instead of 1\n"
 	for _, step := range []struct{ flag, want string }{
 		{"--dry-run", fmt.Sprintf(counts, skipped, "2 versions of 1 keys would be imported (dry run)", "0")},
 		{"--dry-run=false", fmt.Sprintf(counts, skipped, "2 versions of 1 keys imported", "0")},

@@ -9,8 +9,8 @@ import (
 	"kvstore/internal/settings"
 )
 
-// config is the configuration of the backend. API answers name these settings, so
-// a change of a name is a change of the API.
+// config is the configuration of the backend. API answers contain the names of these
+// settings, so renaming one changes the API.
 type config struct {
 	addr          string
 	databaseURL   string
@@ -33,21 +33,21 @@ const (
 	maxCacheKeys  = 100_000_000
 	maxCacheBytes = 1 << 40
 	maxWatchers   = 1_000_000
-	maxQueue      = 1_000_000 // requests, and writes among them
+	maxQueue      = 1_000_000 // of requests, and of writes
 	maxQueueBytes = 1 << 40
 )
 
-const usage = `backend keeps every version of every key in SQLite and answers HTTP.
+const usage = `backend stores every version of every key in SQLite and answers HTTP.
 
 Usage:
   backend [flags]                 serve until SIGINT or SIGTERM
   backend backup FILE [flags]     write a consistent copy of the database and verify it; the service may run
-  backend restore FILE [flags]    verify a copy and put it in the place of the database; the service must be stopped
-  backend check [FILE] [flags]    read the whole database, or a backup, and check it; the service may run
-  backend compact [flags]         give the free space of the database file back to the disk; the service may run
-  backend import FILE [flags]     read the database of the Python predecessor; the service must be stopped
-  backend healthcheck [flags]     exit with 0 when the server at --backend-addr can serve
-  backend prepare --owner UID:GID make the directory of the database and give it to that user (needs root)`
+  backend restore FILE [flags]    verify a backup and replace the database with it; the service must be stopped
+  backend check [FILE] [flags]    read and check the whole database, or a backup; the service may run
+  backend compact [flags]         return the free space of the database file to the disk; the service may run
+  backend import FILE [flags]     import the database of the Python predecessor; the service must be stopped
+  backend healthcheck [flags]     exit with 0 if the server at --backend-addr is ready
+  backend prepare --owner UID:GID create the directory of the database and change its owner (needs root)`
 
 func (c *config) define(set *settings.Set) {
 	set.Address(&c.addr, "backend-addr", "127.0.0.1:8080")
@@ -55,27 +55,28 @@ func (c *config) define(set *settings.Set) {
 		_, err := database.ParseURL(text)
 		return err
 	})
-	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "most keys in the cache")
-	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "most bytes of keys and values in the cache")
+	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "maximum keys in the cache")
+	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "maximum bytes of keys and values in the cache")
 	set.MaxValueBytes(&c.maxValueBytes)
-	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "newest versions of each key that are kept; 0 keeps all")
-	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64, "how long a version is kept, the latest always unless the key is deleted; 0 keeps all")
-	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "most streams of /watch at once")
+	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "how many versions of each key to keep, the newest ones; 0 keeps all")
+	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64,
+		"how long to keep a version; the latest is always kept, unless the key is deleted; 0 keeps all")
+	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "maximum streams of /watch at once")
 	set.Metrics(&c.metricsAddr)
 	set.Check(func() []error {
 		return settings.Apart(settings.Address{Setting: "KV_BACKEND_ADDR", Text: c.addr}, settings.Address{Setting: "KV_METRICS_ADDR", Text: c.metricsAddr})
 	})
 	set.Int(&c.maxRequests, "max-requests", "requests", 8192, 1, maxQueue,
-		"most requests under way at once, /watch not counted; more get 503")
-	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "most writes that wait for the disk; more get 503")
+		"maximum requests at once, not counting /watch; more get 503")
+	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "maximum writes that wait for the disk; more get 503")
 	set.Size(&c.maxBytes, "max-queued-bytes", "128MiB", 1, maxQueueBytes,
-		"most bytes of values that wait for the disk, of large bodies on their way in, and of large answers on their way out, each; more get 503")
+		"maximum bytes of values that wait for the disk, of large bodies being received, and of large answers being sent, each; more get 503")
 	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")
 }
 
-// parseConfig reads the settings and returns what stands beside the flags: a
-// command and its arguments. A command may add settings of its own.
+// parseConfig reads the settings and returns the remaining arguments: a command and its
+// arguments. more adds the settings of commands.
 func parseConfig(args []string, getenv func(string) string, out io.Writer, more func(*settings.Set)) (config, []string, error) {
 	var c config
 	set := settings.New("backend", usage, out)

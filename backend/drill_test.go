@@ -59,7 +59,7 @@ func TestBackupDrill(t *testing.T) {
 	go func() {
 		defer close(backed)
 		out := p.command(t, true, "backup", file)
-		if !strings.Contains(out, "is asked for it") || !strings.Contains(out, "backup written and checked") {
+		if !strings.Contains(out, "asking the service at") || !strings.Contains(out, "backup written and checked") {
 			t.Errorf("backup:\n%s", out)
 		}
 	}()

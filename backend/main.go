@@ -1,6 +1,6 @@
-// Command backend is the server behind the gateway: it keeps every version of
-// every key in SQLite, serves reads from a cache first, and answers HTTP. Alone on
-// its address it is a whole, single service.
+// Command backend is the server behind the gateway. It stores every version of every key
+// in SQLite, serves reads from a cache if it can, and answers HTTP. It also works without
+// a gateway.
 package main
 
 import (
@@ -23,15 +23,14 @@ import (
 
 func main() { os.Exit(telemetry.Main("backend", run)) }
 
-// run is the program: it serves, or does what the command in args says, and
-// returns when that is done or ctx ends.
+// run is the program. It serves until ctx ends, or runs the command in args.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	var owner string
 	var dryRun, force bool
 	c, rest, err := parseConfig(args, getenv, stdout, func(set *settings.Set) {
-		set.Text(&owner, "owner", "uid:gid", "for the commands prepare and backup: whom the files are given to")
-		set.Bool(&dryRun, "dry-run", "for the command import: say what it would do, and keep nothing")
-		set.Bool(&force, "force", "for the command backup: replace FILE when it exists")
+		set.Text(&owner, "owner", "uid:gid", "for the commands prepare and backup: the new owner of the files")
+		set.Bool(&dryRun, "dry-run", "for the command import: report what it would do, but change nothing")
+		set.Bool(&force, "force", "for the command backup: replace FILE if it exists")
 	})
 	switch {
 	case errors.Is(err, settings.ErrHelp):
@@ -51,24 +50,24 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	return serve(ctx, c, getenv, logger)
 }
 
-// serve opens the parts from the database up, serves until ctx ends, and closes
-// them in the opposite order.
+// serve opens the database, the cache and the store, serves until ctx ends, and closes
+// them in reverse order.
 func serve(ctx context.Context, c config, getenv func(string) string, logger *slog.Logger) (err error) {
-	// The address first: a second backend should say so before anything else.
+	// Listen first, so that a second backend fails before it does anything else.
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.addr)
 	if err != nil {
 		return fmt.Errorf("listen on KV_BACKEND_ADDR: %w", err)
 	}
 	defer listener.Close()
-	sight, err := openSight(ctx, c, getenv, logger)
-	defer func() { err = errors.Join(err, sight.close()) }()
+	observed, err := startObservability(ctx, c, getenv, logger)
+	defer func() { err = errors.Join(err, observed.close()) }()
 	if err != nil {
 		return err
 	}
-	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger, Tracer: sight.tracing.Tracer()})
+	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger, Tracer: observed.tracing.Tracer()})
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		logger.Info("stopped before the database was open")
+		logger.Info("stopped before the database was opened")
 		return nil
 	case err != nil:
 		return err
@@ -88,16 +87,16 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	st, err := store.New(store.Config{
 		Database: db, Cache: entries, MaxValueBytes: c.maxValueBytes,
 		MaxVersions: c.maxVersions, MaxVersionAge: c.maxVersionAge, MaxWatchers: c.maxWatchers,
-		MaxQueuedWrites: c.maxWrites, MaxQueuedBytes: c.maxBytes, Logger: logger, Observe: sight.observer(),
+		MaxQueuedWrites: c.maxWrites, MaxQueuedBytes: c.maxBytes, Logger: logger, Observe: observed.transactions(),
 	})
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	defer context.AfterFunc(ctx, st.EndWatches)() // else the drain would wait for them
+	defer context.AfterFunc(ctx, st.EndWatches)() // otherwise the drain would wait for them
 	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
 
-	options := append(sight.options(st, logger), api.Limits(c.maxRequests, c.maxBytes))
+	options := append(observed.options(st, logger), api.Limits(c.maxRequests, c.maxBytes))
 	if err := telemetry.Serve(ctx, listener, api.New(st, logger, options...), logger); err != nil {
 		return err
 	}

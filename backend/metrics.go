@@ -14,7 +14,7 @@ import (
 // statsTimeout bounds how long a scrape waits for the database.
 const statsTimeout = 2 * time.Second
 
-// storeStatistics are those of a store and its database.
+// storeStatistics collects the metrics of a store and its database.
 type storeStatistics struct {
 	store  *store.Store
 	logger *slog.Logger
@@ -23,32 +23,32 @@ type storeStatistics struct {
 var (
 	cacheHits      = telemetry.Describe("kv_cache_hits_total", "Reads that the cache answered.")
 	cacheMisses    = telemetry.Describe("kv_cache_misses_total", "Reads that the cache could not answer.")
-	cacheEvictions = telemetry.Describe("kv_cache_evictions_total", "Keys that left the cache to make room for others.")
+	cacheEvictions = telemetry.Describe("kv_cache_evictions_total", "Keys that were evicted from the cache to make room for others.")
 	cacheKeys      = telemetry.Describe("kv_cache_keys", "Keys in the cache.")
-	cacheMaxKeys   = telemetry.Describe("kv_cache_max_keys", "Most keys in the cache (KV_CACHE_MAX_KEYS).")
+	cacheMaxKeys   = telemetry.Describe("kv_cache_max_keys", "Maximum keys in the cache (KV_CACHE_MAX_KEYS).")
 	cacheBytes     = telemetry.Describe("kv_cache_size_bytes", "Bytes of keys and values in the cache.")
-	cacheMaxBytes  = telemetry.Describe("kv_cache_max_size_bytes", "Most bytes in the cache (KV_CACHE_MAX_BYTES).")
+	cacheMaxBytes  = telemetry.Describe("kv_cache_max_size_bytes", "Maximum bytes in the cache (KV_CACHE_MAX_BYTES).")
 
-	queueLength   = telemetry.Describe("kv_writer_queue_length", "Writes that were accepted and are not answered.")
-	queueCapacity = telemetry.Describe("kv_writer_queue_capacity", "Most of them; more are refused (KV_MAX_QUEUED_WRITES).")
-	queueBytes    = telemetry.Describe("kv_writer_queue_size_bytes", "Bytes of the values of these writes.")
-	queueMaxBytes = telemetry.Describe("kv_writer_queue_max_size_bytes", "Most of these bytes; more are refused (KV_MAX_QUEUED_BYTES).")
+	queueLength   = telemetry.Describe("kv_writer_queue_length", "Writes that were accepted but not answered yet.")
+	queueCapacity = telemetry.Describe("kv_writer_queue_capacity", "Maximum of kv_writer_queue_length; more writes are refused (KV_MAX_QUEUED_WRITES).")
+	queueBytes    = telemetry.Describe("kv_writer_queue_size_bytes", "Bytes of the values of the writes in the queue.")
+	queueMaxBytes = telemetry.Describe("kv_writer_queue_max_size_bytes", "Maximum of kv_writer_queue_size_bytes; more writes are refused (KV_MAX_QUEUED_BYTES).")
 	written       = telemetry.Describe("kv_versions_written_total", "Versions written, by operation.", "operation")
 	pruned        = telemetry.Describe("kv_retention_pruned_versions_total", "Versions that retention has deleted.")
 
-	watchers      = telemetry.Describe("kv_watchers", "Streams of /watch that are open.")
-	watchersMax   = telemetry.Describe("kv_watchers_max", "Most streams of /watch at once (KV_MAX_WATCHERS).")
+	watchers      = telemetry.Describe("kv_watchers", "Open streams of /watch.")
+	watchersMax   = telemetry.Describe("kv_watchers_max", "Maximum streams of /watch at once (KV_MAX_WATCHERS).")
 	watcherEvents = telemetry.Describe("kv_watcher_events_total", "Events that were delivered to watchers.")
-	watchersCut   = telemetry.Describe("kv_watchers_cut_total", "Watchers that were cut since they read too slowly.")
+	watchersCut   = telemetry.Describe("kv_watchers_cut_total", "Watchers that were disconnected because they read too slowly.")
 
-	databaseDamage   = telemetry.Describe("kv_database_damage_total", "Damaged rows and pages that reads, writes and the start have met; they are not served.")
-	databaseUp       = telemetry.Describe("kv_database_up", "1 when the database answered this scrape, else 0.")
+	databaseDamage   = telemetry.Describe("kv_database_damage_total", "Damaged rows and pages that reads, writes and the start have found; they are not served.")
+	databaseUp       = telemetry.Describe("kv_database_up", "1 if the database answered this scrape, otherwise 0.")
 	databaseBytes    = telemetry.Describe("kv_database_size_bytes", "Size of the database file, without its write-ahead log.")
 	databaseLog      = telemetry.Describe("kv_database_wal_size_bytes", "Size of the write-ahead log.")
-	diskFree         = telemetry.Describe("kv_database_disk_free_bytes", "Free bytes of the file system that the database is on.")
-	diskSize         = telemetry.Describe("kv_database_disk_size_bytes", "Size of that file system.")
+	diskFree         = telemetry.Describe("kv_database_disk_free_bytes", "Free bytes of the file system with the database.")
+	diskSize         = telemetry.Describe("kv_database_disk_size_bytes", "Size of the file system with the database.")
 	databaseKeys     = telemetry.Describe("kv_database_keys", "Keys that exist.")
-	databaseVersions = telemetry.Describe("kv_database_versions", "Versions that can be read, over all keys.")
+	databaseVersions = telemetry.Describe("kv_database_versions", "Versions of all keys that can be read.")
 	databaseRevision = telemetry.Describe("kv_database_revision", "Revision of the last write.")
 )
 
@@ -81,7 +81,7 @@ func (c storeStatistics) collect(send telemetry.Send) {
 	c.collectDatabase(func(desc *prometheus.Desc, value float64) { send(desc, gauge, value) })
 }
 
-// collectDatabase leaves out what the database and the file system do not tell.
+// collectDatabase omits the metrics that cannot be read.
 func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
 	if free, size, known := c.store.DiskBytes(); known {
 		send(diskFree, float64(free))
@@ -94,7 +94,7 @@ func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
 	defer cancel()
 	stats, err := c.store.DatabaseStats(ctx)
 	if err != nil {
-		c.logger.Warn("the database does not tell its statistics", "error", err)
+		c.logger.Warn("cannot read the statistics of the database", "error", err)
 		send(databaseUp, 0)
 		return
 	}

@@ -15,7 +15,7 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// writerMetrics are those of the writer's transactions.
+// writerMetrics measures the writer's transactions.
 type writerMetrics struct {
 	size, commit prometheus.Histogram
 	failed       prometheus.Counter
@@ -25,22 +25,22 @@ func newWriterMetrics(m *telemetry.Metrics) *writerMetrics {
 	const doublings = 8 // up to the 128 writes of the largest transaction
 	w := &writerMetrics{
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kv_writer_batch_versions", Help: "Versions that one transaction has written.",
+			Name: "kv_writer_batch_versions", Help: "Versions written by one transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, doublings),
 		}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kv_writer_commit_duration_seconds", Help: "Time from the begin of a transaction until it is on disk and in the cache.",
+			Name: "kv_writer_commit_duration_seconds", Help: "Time from the start of a transaction until it is on disk and in the cache.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "kv_writer_failed_batches_total", Help: "Transactions of which nothing was written since the database failed.",
+			Name: "kv_writer_failed_batches_total", Help: "Transactions that wrote nothing because the database failed.",
 		}),
 	}
 	m.Register(w.size, w.commit, w.failed)
 	return w
 }
 
-func (w *writerMetrics) ended(t store.Transaction, took time.Duration) {
+func (w *writerMetrics) observe(t store.Transaction, took time.Duration) {
 	if t.Err != nil {
 		w.failed.Inc()
 		return
@@ -49,23 +49,23 @@ func (w *writerMetrics) ended(t store.Transaction, took time.Duration) {
 	w.commit.Observe(took.Seconds())
 }
 
-// observer returns what watches the writer for metrics and for traces, nil for
-// neither.
-func (s *sight) observer() store.Observe {
-	if s.metrics == nil && s.tracing == nil {
+// transactions returns the function that observes transactions of the store, or nil if
+// metrics and tracing are off.
+func (o *observability) transactions() store.Observe {
+	if o.metrics == nil && o.tracing == nil {
 		return nil
 	}
-	tracer := s.tracing.Tracer()
+	tracer := o.tracing.Tracer()
 	var metrics *writerMetrics
-	if s.metrics != nil {
-		metrics = newWriterMetrics(s.metrics)
+	if o.metrics != nil {
+		metrics = newWriterMetrics(o.metrics)
 	}
 	return func(callers []context.Context) (context.Context, func(store.Transaction)) {
 		start := time.Now()
 		ctx, span := beginTransaction(callers, tracer)
 		return ctx, func(t store.Transaction) {
 			if metrics != nil {
-				metrics.ended(t, time.Since(start))
+				metrics.observe(t, time.Since(start))
 			}
 			if span != nil {
 				endTransaction(span, t)
@@ -74,10 +74,9 @@ func (s *sight) observer() store.Observe {
 	}
 }
 
-// beginTransaction starts the span of a transaction, if one of its callers has one
-// that is recorded. It is a child of the first of them, and linked with each of the
-// others in both directions: a span has one parent only, and one transaction many
-// requests.
+// beginTransaction starts the span of a transaction, if a caller has a span that is
+// recorded. A span has only one parent, but a transaction has many requests. So it is a
+// child of the first one, and linked with each of the others in both directions.
 func beginTransaction(callers []context.Context, tracer trace.Tracer) (context.Context, trace.Span) {
 	if tracer == nil {
 		return context.Background(), nil
@@ -95,7 +94,7 @@ func beginTransaction(callers []context.Context, tracer trace.Tracer) (context.C
 	for _, other := range spans[1:] {
 		links = append(links, trace.Link{SpanContext: other.SpanContext()})
 	}
-	parent := trace.ContextWithSpan(context.Background(), spans[0]) // not the caller's, which may end
+	parent := trace.ContextWithSpan(context.Background(), spans[0]) // the caller's context may end earlier
 	ctx, span := tracer.Start(parent, "write transaction", trace.WithLinks(links...),
 		trace.WithAttributes(attribute.Int("kv.transaction.requests", len(callers))))
 	for _, other := range spans[1:] {
@@ -112,38 +111,32 @@ func endTransaction(span trace.Span, t store.Transaction) {
 	span.End()
 }
 
-// sight is what the backend shows of itself to operators. Both parts are nil when
-// they are off.
-type sight struct {
+// observability holds the metrics and the tracing of the backend. Each is nil if it is off.
+type observability struct {
 	metrics *telemetry.Metrics
 	tracing *telemetry.Tracing
 }
 
-// openSight starts what the settings and the environment ask for. It must be closed,
-// after an error too.
-func openSight(ctx context.Context, c config, getenv func(string) string, logger *slog.Logger) (s sight, err error) {
-	if s.metrics, err = telemetry.ServeMetrics(ctx, "backend", c.metricsAddr, logger); err != nil {
-		return s, err
+// startObservability starts what the settings and the environment ask for. The caller must
+// close it, even after an error.
+func startObservability(
+	ctx context.Context, c config, getenv func(string) string, logger *slog.Logger,
+) (o observability, err error) {
+	if o.metrics, err = telemetry.ServeMetrics(ctx, "backend", c.metricsAddr, logger); err != nil {
+		return o, err
 	}
-	s.tracing, err = telemetry.StartTracing(ctx, "backend", getenv, logger)
-	return s, err
+	o.tracing, err = telemetry.StartTracing(ctx, "backend", getenv, logger)
+	return o, err
 }
 
-// options are what the handler needs to show the requests, and the store is shown
-// from then on too.
-func (s *sight) options(st *store.Store, logger *slog.Logger) []api.Option {
-	if s.metrics != nil {
-		s.metrics.Register(telemetry.Statistics(storeStatistics{st, logger}.collect))
-	}
-	var requests *telemetry.RequestMetrics
-	if s.metrics != nil {
-		requests = s.metrics.Requests("kv_http", api.Routes())
-	}
-	return []api.Option{api.Observed(requests, s.tracing.Tracer())}
+// options registers the metrics of the store, and returns the options of the handler.
+func (o *observability) options(st *store.Store, logger *slog.Logger) []api.Option {
+	o.metrics.Register(telemetry.Statistics(storeStatistics{st, logger}.collect))
+	return []api.Option{api.Observed(o.metrics.Requests("kv_http", api.Routes()), o.tracing.Tracer())}
 }
 
-// close sends the last spans and ends the metrics.
-func (s *sight) close() error {
-	s.tracing.Close()
-	return s.metrics.Close()
+// close sends the last spans and stops serving metrics.
+func (o *observability) close() error {
+	o.tracing.Close()
+	return o.metrics.Close()
 }

@@ -30,7 +30,7 @@ func testOperate(t *testing.T, p *project) {
 	expectValue(t, service, "operate/key", `"after the backup"`, 2)
 	p.task(t, "the database is sound: sqlite:data/kv_store.db", "verify")
 	p.task(t, "the database is sound: "+backup, "verify", "--", backup)
-	p.task(t, "bytes were given back", "compact")
+	p.task(t, "bytes were returned to the disk", "compact")
 	old := predecessor(t)
 	p.task(t, "in use by another process", "!import", "--", old)
 
