@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestBackupCommand: of a running service, of a stopped one, over a file that exists, and
-// of a service that has no database here.
+// TestBackupCommand backs up a running service, a stopped one, and one whose database is
+// elsewhere, also over an existing file.
 func TestBackupCommand(t *testing.T) {
 	dir := t.TempDir()
 	env := map[string]string{"KV_DATABASE_URL": "sqlite:" + filepath.Join(dir, "kv.db")}
@@ -67,7 +67,7 @@ func TestBackupCommand(t *testing.T) {
 	}
 }
 
-// TestBadDownload: nothing that did not arrive as it was sent becomes a backup.
+// TestBadDownload checks that a download becomes a backup only if it arrives intact.
 func TestBadDownload(t *testing.T) {
 	dir := t.TempDir()
 	text := []byte("no database")

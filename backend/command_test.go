@@ -26,12 +26,12 @@ func runCommand(t *testing.T, env map[string]string, args ...string) (string, er
 	return out.String(), err
 }
 
-// TestCompactCommand gives space back through a running service, and then without it.
+// TestCompactCommand compacts through a running service, and then without it.
 func TestCompactCommand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kv.db")
 	env := map[string]string{"KV_DATABASE_URL": "sqlite:" + path}
 	value := `{"value":"` + strings.Repeat("x", 100_000) + `"}`
-	// pruned returns a program whose database has much free space.
+	// pruned returns a program whose database has a lot of free space.
 	pruned := func() *program {
 		p := boot(t, env)
 		for range 40 {
@@ -97,7 +97,8 @@ func TestCompactCommand(t *testing.T) {
 	})
 }
 
-// TestImportCommand: refused while the service runs, and served afterwards.
+// TestImportCommand checks that import fails while the service runs, and that the service
+// has the imported versions afterwards.
 func TestImportCommand(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old.db")
 	db, err := sql.Open("sqlite3", old)

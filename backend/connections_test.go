@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// dial opens a connection that fails after a while.
+// dial opens a connection with a deadline.
 func (p *program) dial(t *testing.T) (*net.TCPConn, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
@@ -45,8 +45,8 @@ func sayAll(t *testing.T, conn *net.TCPConn, raw string) {
 	}
 }
 
-// A request that came whole is answered, though its client has closed its sending side;
-// of 40 writes 4 were answered 499, and made.
+// A complete request is answered even if its client has closed its sending side. Once, 4
+// of 40 such writes were made but answered with 499.
 func TestHalfClosedClients(t *testing.T) {
 	p := boot(t, map[string]string{"KV_DATABASE_URL": "sqlite:" + t.TempDir() + "/kv.db", "KV_MAX_WATCHERS": "1"})
 	defer p.end(t)
@@ -92,12 +92,12 @@ func TestHalfClosedClients(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("a watcher that is gone keeps its place")
+			t.Fatal("a watcher that is gone is still counted")
 		}
 	}
 }
 
-// A refusal reaches a client that sends all of its body before it reads.
+// A refusal reaches a client that sends its whole body before it reads.
 func TestRefusalsReachAClientThatSendsFirst(t *testing.T) {
 	p := boot(t, map[string]string{"KV_DATABASE_URL": "sqlite:" + t.TempDir() + "/kv.db"})
 	defer p.end(t)
@@ -112,7 +112,7 @@ func TestRefusalsReachAClientThatSendsFirst(t *testing.T) {
 	} {
 		conn, r := p.dial(t)
 		if _, err := fmt.Fprintf(conn, "%sHost: h\r\nContent-Length: %d\r\n\r\n%s", head, size, strings.Repeat("x", size)); err != nil {
-			t.Errorf("%q: the client is not heard to the end: %v", head, err)
+			t.Errorf("%q: the server stopped reading: %v", head, err)
 			continue
 		}
 		response, err := http.ReadResponse(r, nil)
@@ -126,8 +126,9 @@ func TestRefusalsReachAClientThatSendsFirst(t *testing.T) {
 	}
 }
 
-// Answers that nobody takes are bounded in all: 400 of such clients held 2.7 GB.
-func TestAnswersThatNobodyTakesAreBounded(t *testing.T) {
+// The memory for answers that clients do not read is bounded. Once, 400 such clients held
+// 2.7 GB.
+func TestUnreadAnswersAreBounded(t *testing.T) {
 	const bound = 16 << 20
 	p := boot(t, map[string]string{
 		"KV_DATABASE_URL": "sqlite:" + t.TempDir() + "/kv.db", "KV_MAX_QUEUED_BYTES": fmt.Sprint(bound), "KV_CACHE_MAX_BYTES": "1MiB",
@@ -186,7 +187,7 @@ func TestAnswersThatNobodyTakesAreBounded(t *testing.T) {
 	}
 	for deadline := time.Now().Add(20 * time.Second); status != http.StatusOK; {
 		if status, text = p.request(t, "GET", "/history/k?values=true", ""); time.Now().After(deadline) {
-			t.Fatalf("%d %s: what was held is held still", status, text)
+			t.Fatalf("%d %s: the memory was not released", status, text)
 		}
 	}
 }

@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// pairs are the batches that were sent: each puts one value, which is used once, to
-// two keys.
+// pairs holds the batches that were sent. Each puts a unique value to two keys.
 type pairs struct {
 	mu   sync.Mutex
 	sent []pair
@@ -22,7 +21,7 @@ type pair struct {
 	value    string
 }
 
-// batch puts value to two keys at once. An error means that it was not answered.
+// batch puts value to two keys at once. An error means that there was no answer.
 func (l *ledger) batch(t *testing.T, p *process, value string) error {
 	first := rand.IntN(len(l.accounts))
 	second := (first + 1 + rand.IntN(len(l.accounts)-1)) % len(l.accounts)
@@ -57,8 +56,8 @@ func (l *ledger) batch(t *testing.T, p *process, value string) error {
 	return nil
 }
 
-// verifyPairs checks, after each account was verified, that of every batch both values
-// are there or none.
+// verifyPairs checks that of every batch, both values exist or neither. The accounts must
+// have been verified before.
 func (l *ledger) verifyPairs(t *testing.T) {
 	t.Helper()
 	found := 0

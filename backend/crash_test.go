@@ -20,9 +20,8 @@ const (
 	crashKeys    = 20
 )
 
-// TestKillLoop kills the program at random moments of a load of writes and reads,
-// and looks at what the next start finds: all that was answered, and nothing that
-// was not sent.
+// TestKillLoop kills the program at random moments during reads and writes. After the next
+// start, there must be everything that was answered, and nothing that was not sent.
 func TestKillLoop(t *testing.T) {
 	rounds := crashRounds
 	if text := os.Getenv("KV_TEST_ROUNDS"); text != "" {
@@ -50,7 +49,7 @@ func TestKillLoop(t *testing.T) {
 	l.verify(t, backend)
 }
 
-// A fact is what an answer says of one version.
+// A fact is what an answer says about a version.
 type fact struct {
 	Version   int64   `json:"version"`
 	Value     string  `json:"value"`
@@ -58,22 +57,20 @@ type fact struct {
 	Timestamp float64 `json:"timestamp"`
 }
 
-// An account is what the clients know of one key.
+// An account holds what the clients know about a key.
 type account struct {
 	key string
 
 	mu sync.Mutex
-	// facts has every version that an answer has told of, be it to a write or to a
-	// read.
+	// facts has every version from an answer to a write or a read.
 	facts map[int64]fact
-	// sent has the values that a version may have, with the version that was found
-	// to have it, 0 before.
+	// sent maps each value that was sent to the version that has it, or 0 if unknown.
 	sent    map[string]int64
 	highest int64 // of facts
 	checked int64 // the version up to which verify has been through
 }
 
-// note keeps a fact. Two answers must not disagree about a version.
+// note records a fact. All answers about a version must agree.
 func (a *account) note(t *testing.T, f fact) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -90,7 +87,7 @@ func (a *account) floor() int64 {
 	return a.highest
 }
 
-// ledger is what the clients know of the store.
+// A ledger holds what the clients know about the store.
 type ledger struct {
 	accounts []*account
 	written  atomic.Int64 // answered writes of the round
@@ -107,8 +104,8 @@ func newLedger() *ledger {
 	return l
 }
 
-// load runs clients until one of them kills the program, after a random number of
-// answered writes, while the others have requests on their way.
+// load runs clients until one of them kills the program, after a random number of answered
+// writes and while the others have requests in flight.
 func (l *ledger) load(t *testing.T, p *process, round int) {
 	target := 50 + rand.Int64N(1450)
 	l.written.Store(0)
@@ -143,7 +140,7 @@ func (l *ledger) load(t *testing.T, p *process, round int) {
 	t.Logf("round %d: killed after %d answered writes", round+1, target)
 }
 
-// put writes value. An error means that it was not answered.
+// put writes value. An error means that there was no answer.
 func (a *account) put(t *testing.T, p *process, value string) error {
 	a.mu.Lock()
 	a.sent[value] = 0
@@ -163,8 +160,8 @@ func (a *account) put(t *testing.T, p *process, value string) error {
 	return nil
 }
 
-// get reads the latest version. The answer must be what was known before, or
-// something newer. An error means that there was none.
+// get reads the latest version, which must not be older than what was known before. An
+// error means that there was no answer.
 func (a *account) get(t *testing.T, p *process) error {
 	floor := a.floor()
 	status, body, err := p.exchange(t.Context(), "GET", "/get/"+a.key, "")
@@ -180,8 +177,8 @@ func (a *account) get(t *testing.T, p *process) error {
 	return nil
 }
 
-// verify reads every version that has not been checked, and the counters of the
-// store. Nothing writes while it runs.
+// verify reads every version that was not checked before, and the counters of the store.
+// Nothing may write meanwhile.
 func (l *ledger) verify(t *testing.T, p *process) {
 	t.Helper()
 	var readers sync.WaitGroup
@@ -234,7 +231,7 @@ func (l *ledger) verifyRevisions(t *testing.T) {
 	}
 }
 
-// verify compares the key with what is known of it, and returns its latest version.
+// verify compares the key with what is known about it, and returns its latest version.
 func (a *account) verify(t *testing.T, p *process) int64 {
 	ctx := t.Context()
 	latest, found := a.read(ctx, t, p, "")
@@ -245,7 +242,7 @@ func (a *account) verify(t *testing.T, p *process) int64 {
 	for version := a.checked + 1; version <= latest.Version; version++ {
 		f, found := a.read(ctx, t, p, "?version="+strconv.FormatInt(version, 10))
 		if !found || f.Version != version {
-			t.Errorf("%s: version %d of %d is not there: %+v", a.key, version, latest.Version, f)
+			t.Errorf("%s: version %d of %d is missing: %+v", a.key, version, latest.Version, f)
 			return latest.Version
 		}
 		if f.Timestamp < before.Timestamp || f.Revision <= before.Revision {
@@ -274,7 +271,7 @@ func (a *account) verify(t *testing.T, p *process) int64 {
 	return latest.Version
 }
 
-// read returns what the answer says, or that there is no such version.
+// read reads a version, which may not exist.
 func (a *account) read(ctx context.Context, t *testing.T, p *process, query string) (fact, bool) {
 	var f fact
 	status, body, err := p.exchange(ctx, "GET", "/get/"+a.key+query, "")

@@ -15,8 +15,7 @@ import (
 	"testing"
 )
 
-// refusedStart runs the program, which must end by itself with the exit code 1, and
-// returns what it said.
+// refusedStart runs the program, which must exit with code 1, and returns its output.
 func refusedStart(t *testing.T, env []string) string {
 	t.Helper()
 	path, err := binary()
@@ -64,8 +63,8 @@ func stocked(t *testing.T) (path string, env []string, stored shelf) {
 	return path, env, stored
 }
 
-// TestDamageAtStart: a file with a damaged page, and one that was cut, are refused with
-// words and an exit code, and left as they are. So is a restore of them.
+// TestDamageAtStart checks that the program refuses to start on a file with a damaged page
+// or a truncated file, says why and does not change it, and that restore refuses them too.
 func TestDamageAtStart(t *testing.T) {
 	path, env, _ := stocked(t)
 	whole, err := os.ReadFile(path)
@@ -74,7 +73,7 @@ func TestDamageAtStart(t *testing.T) {
 	}
 	const page = 4096
 	ruined := append([]byte(nil), whole...)
-	for i := range 40 { // every tenth page gets what no page has
+	for i := range 40 { // destroys every tenth page
 		copy(ruined[(5+10*i)*page%len(ruined):], strings.Repeat("\xee", 64))
 	}
 	for name, data := range map[string][]byte{"pages": ruined, "cut": whole[:len(whole)/2/page*page], "cut in a page": whole[:len(whole)/2+100]} {
@@ -104,8 +103,8 @@ func TestDamageAtStart(t *testing.T) {
 	}
 }
 
-// TestDamageWhileRunning: a page is damaged under the running service. What is on it is not
-// served, with 500 store_damaged, and the rest is.
+// TestDamageWhileRunning damages a page of a running service. Reads of its rows must fail
+// with 500 store_damaged, and all others must work.
 func TestDamageWhileRunning(t *testing.T) {
 	path, env, stored := stocked(t)
 	p := spawn(t, env)
@@ -143,8 +142,8 @@ func TestDamageWhileRunning(t *testing.T) {
 	}
 }
 
-// TestDamagedLog: SQLite reads the log of a killed process up to the first frame that is
-// not whole. The store is then as it was at an earlier revision, and nothing is half.
+// TestDamagedLog checks the log of a killed process. SQLite reads it up to the first
+// invalid frame, so the store is as it was at an earlier revision, without partial writes.
 func TestDamagedLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kv.db")
 	env := environment(path, "1")
@@ -173,9 +172,9 @@ func TestDamagedLog(t *testing.T) {
 	p.check(t)
 }
 
-// TestReplacedFile: what is written to a file that has lost its name would be gone with
-// the process, so writes are refused and the service says that it is not well. Reads go
-// on from what is open, and never from the other file.
+// TestReplacedFile renames the database of a running service. Writes would be lost when
+// the process ends, so the service refuses them and reports that it is not healthy. Reads
+// use the open file, and never the other one.
 func TestReplacedFile(t *testing.T) {
 	path, env, stored := stocked(t)
 	p := spawn(t, env)
@@ -209,7 +208,7 @@ func TestReplacedFile(t *testing.T) {
 			t.Errorf("PUT: %d %s, %v", status, body, err)
 		}
 		p.wantHealth(t, http.StatusServiceUnavailable, "unhealthy")
-		for key, value := range stored { // what is open already is read; nothing else is opened
+		for key, value := range stored { // reads use the open file
 			status, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
 			if err != nil || status != http.StatusServiceUnavailable && (status != http.StatusOK || !strings.Contains(string(body), strconv.Quote(value))) {
 				t.Errorf("GET %s: %d %.200s, %v", key, status, body, err)
@@ -221,6 +220,6 @@ func TestReplacedFile(t *testing.T) {
 	}
 	p.wantHealth(t, http.StatusOK, "ok")
 	if stored.put(t, p, "again", 100) != http.StatusOK {
-		t.Error("a write was refused with the file in its place again")
+		t.Error("a write was refused after the file was back")
 	}
 }

@@ -20,7 +20,7 @@ func newDisk(t *testing.T, size string) *disk {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatalf("this test mounts a small file system, which needs root, or a name space: unshare -rm go test ...: %v", err)
+		t.Fatalf("this test mounts a small file system, which needs root or a user namespace (unshare -rm go test ...): %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -30,7 +30,7 @@ func newDisk(t *testing.T, size string) *disk {
 	return &disk{dir}
 }
 
-// grow gives the disk another size.
+// grow changes the size of the disk.
 func (d *disk) grow(t *testing.T, size string) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, "size="+size); err != nil {
@@ -38,7 +38,7 @@ func (d *disk) grow(t *testing.T, size string) {
 	}
 }
 
-// fill writes a file that leaves nothing free, and returns its name.
+// fill writes a file that fills the disk, and returns its name.
 func (d *disk) fill(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(d.dir, "of another program")
@@ -56,7 +56,7 @@ func (d *disk) fill(t *testing.T) string {
 	}
 }
 
-// A shelf is what a test has been answered: the value of each key, all at version 1.
+// A shelf holds the value of each key that the service has acknowledged, all at version 1.
 type shelf map[string]string
 
 func (s shelf) put(t *testing.T, p *process, key string, size int) (status int) {
@@ -74,7 +74,7 @@ func (s shelf) put(t *testing.T, p *process, key string, size int) (status int) 
 	return status
 }
 
-// verify reads everything, most of which is not in the cache; nothing else was written.
+// verify reads everything, mostly from disk. Nothing else may have been written.
 func (s shelf) verify(t *testing.T, p *process) {
 	t.Helper()
 	s.read(t, p)
@@ -101,9 +101,9 @@ func (p *process) wantHealth(t *testing.T, wantStatus int, want string) {
 	}
 }
 
-// TestDiskFull fills a real disk by writes and by a file of somebody else. Writes are
-// refused and say so, reads go on, nothing that was answered is lost, also by a kill on the full
-// disk, and writes work as soon as there is room.
+// TestDiskFull fills a real disk by writes and by another file. Writes are refused with the
+// reason, and reads go on. No acknowledged write is lost, even after a kill on the full
+// disk, and writes work again as soon as there is room.
 func TestDiskFull(t *testing.T) {
 	d := newDisk(t, "24m")
 	env := environment(filepath.Join(d.dir, "kv.db"), "2")
@@ -114,13 +114,13 @@ func TestDiskFull(t *testing.T) {
 		t.Helper()
 		for range 5 {
 			if stored.put(t, p, fmt.Sprintf("big%d", len(stored)), 500_000) == http.StatusOK {
-				t.Error("a write of 500 kB found room on a full disk")
+				t.Error("a write of 500 kB succeeded on a full disk")
 			}
 		}
 		stored.verify(t, p)
 		p.wantHealth(t, http.StatusOK, "The disk is full")
 	}
-	// Room for no backup, though writes work.
+	// There is no room for a backup, but writes work.
 	if stored.put(t, p, "first", 100) != http.StatusOK {
 		t.Fatal("the first write was refused")
 	}
@@ -131,24 +131,24 @@ func TestDiskFull(t *testing.T) {
 	for stored.put(t, p, fmt.Sprintf("fill%d", len(stored)), 300_000) == http.StatusOK {
 	}
 	t.Logf("%d values of 300 kB were stored on a disk of 24 MiB", len(stored)-1)
-	for size := 200_000; size >= 100; size /= 2 { // until not even a small one finds room
+	for size := 200_000; size >= 100; size /= 2 { // until not even a small one fits
 		stored.put(t, p, fmt.Sprintf("small%d", len(stored)), size)
 	}
 	refused()
 	ballast := d.fill(t)
 	refused()
 
-	// A start on the full disk.
+	// Restart on the full disk.
 	p.kill(t)
 	p = spawn(t, env)
 	p.faulty = true
 	stored.verify(t, p)
 	if stored.put(t, p, "big", 500_000) == http.StatusOK {
-		t.Error("a write of 500 kB found room on a full disk after a restart")
+		t.Error("a write of 500 kB succeeded on a full disk after a restart")
 	}
 	stored.verify(t, p)
 
-	// Room again: the next write works, without a restart.
+	// With room again, the next write works without a restart.
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +168,8 @@ func TestDiskFull(t *testing.T) {
 	stored.verify(t, p)
 }
 
-// TestExpiryOnFullDisk: a key ends on time though its tombstone finds no room; the log
-// has few lines of it, and the tombstone is written once there is room.
+// TestExpiryOnFullDisk checks that a key expires on time even if there is no room for its
+// tombstone. The log has few lines about it, and the tombstone is written once there is room.
 func TestExpiryOnFullDisk(t *testing.T) {
 	d := newDisk(t, "16m")
 	p := spawn(t, environment(filepath.Join(d.dir, "kv.db"), "2"))
@@ -186,10 +186,10 @@ func TestExpiryOnFullDisk(t *testing.T) {
 			t.Fatal(status, err)
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the tombstones found room on a full disk")
+			t.Fatal("the tombstones were written on a full disk")
 		}
 	}
-	// The first key: that one has ended, or there were no complaint; the others may not have yet.
+	// The first key has expired, or the log would have no line. The others may not have.
 	if status, body, err := p.exchange(t.Context(), "GET", "/get/short0", ""); err != nil || status != http.StatusNotFound {
 		t.Errorf("a key that has ended: %d %s, %v", status, body, err)
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// answered makes a request and reports a status or a text that is not wanted.
+// answered makes a request and checks its status and body.
 func (p *process) answered(t *testing.T, method, path, body string, wantStatus int, want string) {
 	t.Helper()
 	status, text, err := p.exchange(t.Context(), method, path, body)
@@ -23,7 +23,7 @@ func (p *process) answered(t *testing.T, method, path, body string, wantStatus i
 	}
 }
 
-// mended waits until /health says that the database is well. Nobody writes meanwhile.
+// mended waits until /health reports a healthy database, without writing.
 func (p *process) mended(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -37,9 +37,9 @@ func (p *process) mended(t *testing.T) {
 	}
 }
 
-// TestDiskErrors: each error of a disk is an answer that says so; reads go on; when the
-// error is gone the store is well again by itself; nothing that was answered is lost and
-// nothing that was refused comes back, also after a kill and after a loss of power.
+// TestDiskErrors checks that every disk error becomes an answer that says so, that reads go
+// on, and that the store recovers by itself once the error is gone. No acknowledged write
+// is lost and no refused one appears, even after a kill or a power loss.
 func TestDiskErrors(t *testing.T) {
 	const (
 		full   = `"code":"storage_full"`
@@ -105,8 +105,8 @@ func TestDiskErrors(t *testing.T) {
 	}
 }
 
-// TestReadErrors: what the disk does not give back is an error that says so, and never
-// another value; what is in the cache is served; and it is well again by itself.
+// TestReadErrors checks that unreadable data is an error that says so, and never another
+// value, that the cache still works, and that the store recovers by itself.
 func TestReadErrors(t *testing.T) {
 	d := newFaultyDisk(t)
 	p, stored := spawn(t, d.environment(t)), shelf{}
@@ -117,7 +117,7 @@ func TestReadErrors(t *testing.T) {
 	d.set(t, fault{op: "read", err: syscall.EIO})
 	var failed atomic.Int32
 	var reading sync.WaitGroup
-	for key, value := range stored { // at once, so that connections are opened on such a disk, too
+	for key, value := range stored { // concurrently, so that connections are opened on the failing disk, too
 		reading.Go(func() {
 			status, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
 			switch {
@@ -146,9 +146,9 @@ func TestReadErrors(t *testing.T) {
 	p.check(t)
 }
 
-// TestOutcomeUnknown: when the log can be written but not synced, the answer is that the
-// outcome is not known, and that is so: no read sees the write, but the next process may.
-// Then it stays. Once the disk has worked again it is gone for good.
+// TestOutcomeUnknown checks writes to a log that can be written but not synced. The answer
+// is that the outcome is unknown: no read sees the write, but the next process may, and
+// then it stays. Once the disk has worked again, the write is gone for good.
 func TestOutcomeUnknown(t *testing.T) {
 	for _, mode := range []string{"lose", "keep"} {
 		for _, worksAgain := range []bool{false, true} {
@@ -186,8 +186,8 @@ func TestOutcomeUnknown(t *testing.T) {
 	}
 }
 
-// TestDiskErrorsAtRandom: errors, kills and losses of power in any order against what the
-// answers said. What was answered or read stays; what was refused never comes.
+// TestDiskErrorsAtRandom makes errors, kills and power losses in random order. Writes that
+// were acknowledged or read stay, and refused ones never appear.
 func TestDiskErrorsAtRandom(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -252,7 +252,7 @@ func someFaults(random *rand.Rand) (faults []fault) {
 	return faults
 }
 
-// holds looks into the history of each key.
+// holds checks the history of every key.
 func (p *process) holds(t *testing.T, stays, never []string) {
 	t.Helper()
 	var there []string
@@ -284,13 +284,13 @@ func (p *process) holds(t *testing.T, stays, never []string) {
 	}
 	for _, write := range never {
 		if slices.Contains(there, write) {
-			t.Errorf("was refused and is there: %.20s", write)
+			t.Errorf("was refused, but exists: %.20s", write)
 		}
 	}
 }
 
-// TestStartOnFailingDisk: what may be in memory alone is not served by the next process
-// either. It refuses to start, says why, and starts when the disk works.
+// TestStartOnFailingDisk checks that the next process does not serve data that may only be
+// in memory either. It refuses to start, says why, and starts once the disk works.
 func TestStartOnFailingDisk(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t)

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A drillPast is what the service itself says of one key: each version of the history, with every
-// member, as the text that was sent.
+// A drillPast is the history of a key as the service returns it: each version with every
+// member, as text.
 type drillPast map[int64]drillVersion
 
 type drillVersion struct {
@@ -24,10 +24,10 @@ type drillVersion struct {
 	ContentType       *string `json:"content_type"`
 	Author            *string
 	ExpiresAt         json.Number `json:"expires_at"`
-	text              string      // all of it, the value too
+	text              string      // the whole version, with its value
 }
 
-// history returns all of the history of a key, empty when there is none.
+// history returns the whole history of a key, or an empty one if there is none.
 func (c *drillClient) history(t *testing.T, key string) drillPast {
 	t.Helper()
 	past := drillPast{}
@@ -57,7 +57,7 @@ func (c *drillClient) history(t *testing.T, key string) drillPast {
 	}
 }
 
-// histories returns those of all keys of the client.
+// histories returns the histories of all keys of the client.
 func (c *drillClient) histories(t *testing.T) map[string]drillPast {
 	t.Helper()
 	all := map[string]drillPast{}
@@ -69,7 +69,7 @@ func (c *drillClient) histories(t *testing.T) map[string]drillPast {
 	return all
 }
 
-// without returns the text of a version as a destroyed one has it: what destroy leaves.
+// without returns the text that destroy leaves of a version.
 func (v drillVersion) without(t *testing.T) string {
 	t.Helper()
 	var members map[string]any
@@ -88,8 +88,8 @@ func (v drillVersion) without(t *testing.T) string {
 	return string(text)
 }
 
-// verifyHistory compares the history after the restore with that before the loss, and
-// returns how many versions there were at that revision.
+// verifyHistory compares the history after the restore with the one before the loss, and
+// returns the number of versions at that revision.
 func (c *drillClient) verifyHistory(t *testing.T, key string, before, after drillPast, revision int64) (compared int) {
 	for _, number := range slices.Sorted(maps.Keys(before)) {
 		was, is := before[number], after[number]
@@ -101,7 +101,7 @@ func (c *drillClient) verifyHistory(t *testing.T, key string, before, after dril
 			}
 		case is.text == was.text:
 			compared++
-		// A backup may be older than a destruction, never newer.
+		// A backup may be older than a destroy, but never newer.
 		case was.Destroyed && !c.goneBefore[place] && !is.Destroyed && is.without(t) == was.without(t):
 			compared++
 		default:
@@ -113,16 +113,16 @@ func (c *drillClient) verifyHistory(t *testing.T, key string, before, after dril
 			t.Errorf("%+v was destroyed before the backup began, and is back: %s", place, is.text)
 		}
 		if is.Revision > revision && is.Operation != "expire" {
-			t.Errorf("%s version %d is behind revision %d of the backup: %s", key, number, revision, is.text)
+			t.Errorf("%s version %d is after revision %d of the backup: %s", key, number, revision, is.text)
 		}
 		if before[number].Version == 0 && is.Revision <= revision && !strings.HasSuffix(key, "/erased") {
-			t.Errorf("%s version %d was not there before: %s", key, number, is.text)
+			t.Errorf("%s version %d did not exist before: %s", key, number, is.text)
 		}
 	}
 	return compared
 }
 
-// verifyFact compares what the service says of a version with what was asked of it.
+// verify compares what the service returns for a version with what was asked of it.
 func (f drillFact) verify(t *testing.T, place drillPlace, v drillVersion) {
 	t.Helper()
 	has := drillAsked{
@@ -142,14 +142,14 @@ func deref(s *string) string {
 	return *s
 }
 
-// A drillTotals is what /db/stats says of a store, and what counting says.
+// A drillTotals holds the counters of /db/stats, or the results of counting.
 type drillTotals struct {
 	Keys     int64 `json:"total_keys"`
 	Versions int64 `json:"total_versions"`
 	Revision int64 `json:"revision"`
 }
 
-// count counts what a store has at a revision.
+// count counts what a store holds at a revision.
 func (d *drillTotals) count(past drillPast) {
 	var latest drillVersion
 	for _, v := range past {
@@ -163,15 +163,14 @@ func (d *drillTotals) count(past drillPast) {
 			latest = v
 		}
 	}
-	// A key that is erased is ended first, and the backup may be of the moment between the two.
+	// Erasing a key ends it first, and the backup may be from between the two.
 	if latest.Version != 0 && !slices.Contains([]string{"delete", "expire", "destroy"}, latest.Operation) {
 		d.Keys++
 	}
 }
 
-// verifyTotals compares the counters of the store with what can be read of it, and with
-// what restore said of the backup. The store goes on to end keys: it is read until it
-// was still meanwhile.
+// verifyTotals compares the counters of the store with its contents, and with the output of
+// restore. Keys may still expire, so it repeats until nothing has changed meanwhile.
 func verifyTotals(t *testing.T, clients []*drillClient, backup drillTotals) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -193,7 +192,7 @@ func verifyTotals(t *testing.T, clients []*drillClient, backup drillTotals) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the store is not still")
+			t.Fatal("the store keeps changing")
 		}
 	}
 }
@@ -210,7 +209,8 @@ func drillStats(t *testing.T, p *process) (d drillTotals) {
 	return d
 }
 
-// verifyKeys compares the listing of a client's keys, deleted ones too, with their histories.
+// verifyKeys compares the listing of a client's keys, including deleted ones, with their
+// histories.
 func (c *drillClient) verifyKeys(t *testing.T, histories map[string]drillPast) {
 	t.Helper()
 	status, body := c.do(t, "GET", "/keys?deleted=true&limit=1000&prefix="+url.QueryEscape(c.name+"/"), "", nil)
@@ -243,8 +243,7 @@ func (c *drillClient) verifyKeys(t *testing.T, histories map[string]drillPast) {
 	}
 }
 
-// read returns what a GET answers, with the status as the number of the version when
-// it is not 200.
+// read returns the answer to a GET. Unless the status is 200, it is the version number.
 func (c *drillClient) read(t *testing.T, key, query string) drillFact {
 	status, body := c.do(t, "GET", "/get/"+key+query, "", nil)
 	if status != http.StatusOK {
@@ -262,8 +261,8 @@ func (c *drillClient) read(t *testing.T, key, query string) drillFact {
 	return f.drillFact
 }
 
-// verify compares every version with what was asked and answered, and all that the service says of it with
-// what it said before the loss. It returns how many versions there were at that revision.
+// verify compares every version with what was asked and answered, and with what the service
+// returned before the loss. It returns the number of versions at that revision.
 func (c *drillClient) verify(t *testing.T, before map[string]drillPast, revision int64) (compared int) {
 	c.author = ""
 	after := c.histories(t)
@@ -277,7 +276,7 @@ func (c *drillClient) verify(t *testing.T, before map[string]drillPast, revision
 		switch {
 		case want.with != 0 && (want.with <= revision) != (want.Revision <= revision):
 			t.Errorf("half of the batch of %+v is in the backup", place)
-		case want.Revision > revision: // verifyHistory has seen that it is not there
+		case want.Revision > revision: // verifyHistory has checked that it does not exist
 		case c.gone[place] && (got.Version == -http.StatusGone || got.Version == -http.StatusNotFound):
 			if isThere {
 				want.verify(t, place, v)
@@ -301,7 +300,7 @@ func (c *drillClient) verify(t *testing.T, before map[string]drillPast, revision
 	return compared
 }
 
-// ended waits until the tombstone of a key that has expired is written.
+// ended waits until the tombstone of an expired key is written.
 func (c *drillClient) ended(t *testing.T, key string) {
 	for deadline := time.Now().Add(patience); ; {
 		if f := c.read(t, key, ""); f.Version == -http.StatusNotFound {

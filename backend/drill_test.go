@@ -18,10 +18,9 @@ import (
 	"testing"
 )
 
-// TestBackupDrill loads the service with every operation, backs it up in the middle of
-// the load, loses the whole directory of the database and restores it: the service has
-// every version that was answered before the backup began, and is the store as it was
-// at one revision.
+// TestBackupDrill runs every operation, backs up the service meanwhile, deletes the whole
+// directory of the database and restores it. The service must have every version that was
+// answered before the backup began, and be as it was at one revision.
 func TestBackupDrill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	env := environment(filepath.Join(dir, "kv.db"), "50")
@@ -47,7 +46,7 @@ func TestBackupDrill(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	var before int64 // the revision up to which all was answered when the backup began
+	var before int64 // everything up to this revision was answered when the backup began
 	for _, c := range clients {
 		c.goneBefore = maps.Clone(c.gone)
 		for _, f := range c.facts {
@@ -72,7 +71,7 @@ func TestBackupDrill(t *testing.T) {
 		}
 	})
 	<-backed
-	histories := make([]map[string]drillPast, len(clients)) // as the service has it before the loss
+	histories := make([]map[string]drillPast, len(clients)) // before the loss
 	for i, c := range clients {
 		histories[i] = c.histories(t)
 	}
@@ -88,7 +87,7 @@ func TestBackupDrill(t *testing.T) {
 	}
 	revision := totals.Revision
 	p = spawn(t, env)
-	// The service goes on at once with the ends of keys that have expired.
+	// The service writes tombstones of expired keys at once.
 	if now := p.revision(t); revision < before || now < revision {
 		t.Errorf("the service is at revision %d, the load was at %d when the backup began\n%s", now, before, out)
 	}
@@ -107,7 +106,7 @@ func TestBackupDrill(t *testing.T) {
 	p.check(t)
 }
 
-// command runs the program with a command on the same database, for the service of p.
+// command runs a command of the program on the database of p.
 func (p *process) command(t *testing.T, succeeds bool, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), p.cmd.Path, args...)
@@ -137,33 +136,32 @@ type drillPlace struct {
 	version int64
 }
 
-// A drillFact is what was answered to a write, and what was asked of it.
+// A drillFact is the answer to a write, and what was asked of it.
 type drillFact struct {
 	Version   int64       `json:"version"`
 	Revision  int64       `json:"revision"`
 	Timestamp json.Number `json:"timestamp"`
 	ExpiresAt json.Number `json:"expires_at"`
-	value     string      // as a GET has it
+	value     string      // as a GET returns it
 	with      int64       // the revision of the other write of its batch
 	asked     drillAsked
 }
 
-// A drillAsked is what a version must say of itself besides its value.
+// A drillAsked holds the properties of a version besides its value.
 type drillAsked struct {
 	operation, author, contentType, expires string
 }
 
 const drillJSON = "application/json"
 
-// A drillClient writes keys that nobody else writes, and knows all that it was
-// answered.
+// A drillClient is the only writer of its keys, and records all answers.
 type drillClient struct {
 	name       string
 	p          *process
 	facts      map[drillPlace]drillFact
-	gone       map[drillPlace]bool // destroyed: nobody knows whether before or after the backup
-	goneBefore map[drillPlace]bool // those of which that is known
-	author     string              // of the write under way
+	gone       map[drillPlace]bool // destroyed, before or after the backup
+	goneBefore map[drillPlace]bool // destroyed before the backup
+	author     string              // of the current write
 }
 
 func (c *drillClient) act(t *testing.T) {
@@ -188,7 +186,7 @@ func (c *drillClient) act(t *testing.T) {
 		c.put(t, c.name+"/short", `"ends soon `+number+`"`, "?ttl=20ms")
 	case 12, 13, 14, 15, 16:
 		c.batch(t, number)
-	case 17: // each takes its bytes off the disk, which takes time
+	case 17: // rarely, because overwriting the bytes takes time
 		c.destroy(t)
 	case 18:
 		c.eraseAll(t, number)
@@ -196,7 +194,7 @@ func (c *drillClient) act(t *testing.T) {
 		c.patch(t, number)
 	case 24, 25, 26:
 		c.revert(t)
-	default: // a text of which every digit and the order of the members must stay
+	default: // every digit and the order of the members must be kept
 		c.put(t, key, `{"z":`+number+`,"a":[1.500,"\u00e9é"],"z2":null,"pad":"`+strings.Repeat(number, rand.IntN(200))+`"}`, "")
 	}
 }
@@ -220,7 +218,7 @@ func (c *drillClient) put(t *testing.T, key, value, query string) drillFact {
 	return c.note(t, key, body, drillFact{value: value, asked: drillAsked{operation: "put", contentType: drillJSON}})
 }
 
-// note keeps what was asked, with what was answered to it.
+// note records what was asked and answered.
 func (c *drillClient) note(t *testing.T, key string, body []byte, f drillFact) drillFact {
 	if err := json.Unmarshal(body, &f); err != nil || f.Version == 0 {
 		t.Errorf("%s: %s, %v", key, body, err)
@@ -245,7 +243,7 @@ func (c *drillClient) batch(t *testing.T, number string) {
 	c.note(t, keys[1], answer.Results[1], drillFact{value: value, asked: asked, with: first.Revision})
 }
 
-// patch changes an object by a member, in both formats.
+// patch adds a member to an object, in both formats.
 func (c *drillClient) patch(t *testing.T, number string) {
 	key := c.name + "/patched"
 	c.put(t, key, `{"first":1.50}`, "?ttl=1h")
@@ -261,7 +259,7 @@ func (c *drillClient) patch(t *testing.T, number string) {
 	c.note(t, key, answer, drillFact{value: `{"first":1.50,"second":` + number + `}`, asked: drillAsked{operation: "patch", contentType: drillJSON}})
 }
 
-// revert writes some version again that has a value.
+// revert reverts to a version that has a value.
 func (c *drillClient) revert(t *testing.T) {
 	for place, f := range c.facts {
 		if f.value == "" || c.gone[place] || strings.HasSuffix(place.key, "/short") {
@@ -277,7 +275,7 @@ func (c *drillClient) revert(t *testing.T) {
 	}
 }
 
-// destroy erases the value of some version that has one.
+// destroy destroys a version that has a value.
 func (c *drillClient) destroy(t *testing.T) {
 	for place, f := range c.facts {
 		if f.value != "" && !c.gone[place] {
@@ -290,7 +288,7 @@ func (c *drillClient) destroy(t *testing.T) {
 	}
 }
 
-// eraseAll writes a key and erases it with its history. It goes on counting.
+// eraseAll writes a key and erases it with its history. Its version numbers go on.
 func (c *drillClient) eraseAll(t *testing.T, number string) {
 	key := c.name + "/erased"
 	f := c.put(t, key, `"erased `+number+`"`, "")

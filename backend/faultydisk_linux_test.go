@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// A faultyDisk is a directory on which a backend's calls fail, or take long, when the test
-// says so: internal/diskfault/testdata/diskfault.c stands between SQLite and the C library.
+// A faultyDisk is a directory on which a test can make the system calls of a backend fail
+// or take long, with internal/diskfault/testdata/diskfault.c between SQLite and the C library.
 type faultyDisk struct {
 	dir     string // of the database
-	shadow  string // what a loss of power would leave of it
+	shadow  string // what would survive a power loss
 	control string
 }
 
 // library builds diskfault.c once for all tests.
 var library = sync.OnceValues(func() (string, error) {
-	if _, err := binary(); err != nil { // makes the directory
+	if _, err := binary(); err != nil { // creates the directory
 		return "", err
 	}
 	path := filepath.Join(builds, "diskfault.so")
@@ -46,7 +46,7 @@ func newFaultyDisk(t *testing.T) *faultyDisk {
 
 func (d *faultyDisk) database() string { return filepath.Join(d.dir, "kv.db") }
 
-// environment is that of a backend on the disk.
+// environment returns the environment of a backend on the disk.
 func (d *faultyDisk) environment(t *testing.T, more ...string) []string {
 	t.Helper()
 	preloaded, err := library()
@@ -58,17 +58,17 @@ func (d *faultyDisk) environment(t *testing.T, more ...string) []string {
 	return append(env, more...)
 }
 
-// A fault is a line of the rules; see diskfault.c.
+// A fault is a rule for diskfault.c.
 type fault struct {
 	op     string
-	suffix string // "" is every file
+	suffix string // "" means every file
 	err    syscall.Errno
 	delay  int // in milliseconds
-	count  int // how many calls have the error; 0 is all
+	count  int // how many calls fail; 0 means all
 	mode   string
 }
 
-// set replaces the faults; none is a disk that works.
+// set replaces the faults. Without any, the disk works.
 func (d *faultyDisk) set(t *testing.T, faults ...fault) {
 	t.Helper()
 	var rules strings.Builder
@@ -93,7 +93,7 @@ func (d *faultyDisk) set(t *testing.T, faults ...fault) {
 	}
 }
 
-// losePower leaves of the files what is safe on the disk. The backend must be dead.
+// losePower reduces the files to what was synced. The backend must be dead.
 func (d *faultyDisk) losePower(t *testing.T) {
 	t.Helper()
 	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestInterruptedWhileReading: who interrupts a command, or a start, that is reading a
-// file is told so. The file is not called damaged, and all stays as it was.
+// TestInterruptedWhileReading interrupts commands, and a start, that are reading a file.
+// They must say so, not call the file damaged, and change nothing.
 func TestInterruptedWhileReading(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t, "GORACE=atexit_sleep_ms=0")
@@ -53,8 +53,8 @@ func TestInterruptedWhileReading(t *testing.T) {
 	stored.verify(t, p)
 }
 
-// interrupted runs the program, sends it a signal when it has a file open and returns
-// what it says and its exit code.
+// interrupted runs the program, sends it a signal when it has a file open, and returns its
+// output and exit code.
 func interrupted(t *testing.T, env []string, file string, signal os.Signal, args ...string) (out string, code int) {
 	t.Helper()
 	path, err := binary()

@@ -25,7 +25,7 @@ const (
 	linearOperations = 1500 // of a phase, over all clients and keys
 )
 
-// A verb is what a client does to a key.
+// A verb is an operation on a key.
 type verb string
 
 const (
@@ -35,7 +35,7 @@ const (
 	doDelete verb = "delete"
 )
 
-// A request is what a client asks of a key.
+// A request is what a client asks for.
 type request struct {
 	verb  verb
 	value string // of a put
@@ -44,20 +44,20 @@ type request struct {
 
 // A reply is the outcome of an operation.
 type reply struct {
-	known   bool  // else the connection broke, and the rest is empty
+	known   bool  // otherwise the connection broke, and the rest is empty
 	refused bool  // the condition did not hold
-	version int64 // of what was read or written; of a refusal, the latest; 0 when the key does not exist
+	version int64 // read or written; the latest for a refusal; 0 if the key does not exist
 	value   string
 }
 
-// A register is the state of a key. Version 0 is one that never was.
+// A register is the state of a key. Version 0 means that it never existed.
 type register struct {
 	version int64
 	value   string
 	deleted bool
 }
 
-// current is the version of a key that exists, else 0.
+// current returns the version of the key, or 0 if it does not exist.
 func (r register) current() int64 {
 	if r.deleted {
 		return 0
@@ -65,7 +65,7 @@ func (r register) current() int64 {
 	return r.version
 }
 
-// step says which state follows, and what is answered.
+// step returns the next state and the answer.
 func (r register) step(asked request) (register, reply) {
 	next := register{version: r.version + 1, value: asked.value, deleted: asked.verb == doDelete}
 	switch {
@@ -80,9 +80,9 @@ func (r register) step(asked request) (register, reply) {
 	}
 }
 
-// registerModel says what a key may answer. A write without an answer returns, for
-// the checker, after everything else: so it may take effect at any time after its
-// call, and at the very end it is as if it had never happened, since nobody sees it.
+// registerModel models a key. For the checker, a write without an answer returns after
+// everything else. So it may take effect at any time after its call, or never, because at
+// the very end nobody sees it.
 var registerModel = porcupine.Model{
 	Init: func() any { return register{} },
 	Step: func(state, input, output any) (bool, any) {
@@ -103,10 +103,10 @@ var registerModel = porcupine.Model{
 	},
 }
 
-// TestLinearizable checks what clients of a few keys were told, over two kills of
-// the program: there must be one order of the operations of a key that explains
-// every answer, and in which each lies between its request and its answer. The
-// cache has room for one key, so that most reads race to fill it.
+// TestLinearizable checks the answers to clients of a few keys, over two kills of the
+// program. There must be one order of the operations on a key that explains every answer,
+// with each operation between its request and its answer. The cache has room for only one
+// key, so that most reads race to fill it.
 func TestLinearizable(t *testing.T) {
 	env := environment(filepath.Join(t.TempDir(), "kv.db"), "1")
 	h := &history{start: time.Now()}
@@ -130,7 +130,7 @@ func TestLinearizable(t *testing.T) {
 		switch porcupine.CheckOperationsTimeout(registerModel, operations, patience) {
 		case porcupine.Ok:
 		case porcupine.Unknown:
-			t.Errorf("key %d: the checker has not come to a result within %s", key, patience)
+			t.Errorf("key %d: the checker had no result within %s", key, patience)
 		case porcupine.Illegal:
 			t.Errorf("key %d: not linearizable:\n%s", key, describe(operations))
 		}
@@ -147,19 +147,19 @@ func describe(operations []porcupine.Operation) string {
 	return text.String()
 }
 
-// history is what happened, by key, with times in nanoseconds since start.
+// history holds the operations by key, with times in nanoseconds since start.
 type history struct {
 	start time.Time
 
 	mu         sync.Mutex
 	operations [linearKeys][]porcupine.Operation
 
-	// seen is the version of each key that an answer told last.
+	// seen has the version of each key in the most recent answer.
 	seen [linearKeys]atomic.Int64
 }
 
-// ask returns a random request. Conditions name the version that was seen last, so
-// that some hold and several clients try the same.
+// ask returns a random request. Conditions use the version that was seen last, so that
+// some of them hold and several clients try the same one.
 func (h *history) ask(key int, value string) request {
 	switch n := rand.IntN(10); {
 	case n < 5:
@@ -176,14 +176,14 @@ func (h *history) ask(key int, value string) request {
 	}
 }
 
-// run makes the operations of one phase. The client that gets the last answer of
-// the phase kills the program, while the others have requests on their way.
+// run makes the operations of one phase. The client that gets the last answer kills the
+// program, while the others have requests in flight.
 func (h *history) run(t *testing.T, p *process, phase int) {
 	var answered atomic.Int64
 	var clients sync.WaitGroup
 	for client := range linearClients {
-		// A client ends with its first operation that is not answered. In the next
-		// phase it is another one.
+		// A client ends with its first operation without an answer, so each phase has
+		// new ones.
 		id := phase*linearClients + client
 		clients.Go(func() {
 			for n := 0; !t.Failed(); n++ {
@@ -204,8 +204,7 @@ func (h *history) run(t *testing.T, p *process, phase int) {
 	clients.Wait()
 }
 
-// operate makes one operation and keeps it. An error means that it was not
-// answered.
+// operate makes an operation and records it. An error means that there was no answer.
 func (h *history) operate(t *testing.T, p *process, client, key int, asked request) error {
 	operation := porcupine.Operation{ClientId: client, Input: asked, Call: int64(time.Since(h.start))}
 	status, data, err := h.send(t, p, key, asked)
@@ -213,7 +212,7 @@ func (h *history) operate(t *testing.T, p *process, client, key int, asked reque
 	var told reply
 	switch {
 	case err != nil && (asked.verb == doGet || unsent(err)):
-		return err // neither told anything nor changed anything
+		return err // it had no effect
 	case err != nil:
 		operation.Return = math.MaxInt64
 	default:
@@ -277,7 +276,7 @@ func put(from, to int64, value string, version int64) porcupine.Operation {
 	}
 }
 
-// lost is a put that got no answer.
+// lost returns a put without an answer.
 func lost(from int64, value string) porcupine.Operation {
 	return porcupine.Operation{Call: from, Return: math.MaxInt64, Input: request{verb: doPut, value: value}, Output: reply{}}
 }
@@ -289,7 +288,7 @@ func get(from, to int64, value string, version int64) porcupine.Operation {
 	}
 }
 
-// swap is a put with a condition that held.
+// swap returns a put whose condition held.
 func swap(from, to, match int64, value string, version int64) porcupine.Operation {
 	return porcupine.Operation{
 		Call: from, Return: to,
@@ -297,7 +296,7 @@ func swap(from, to, match int64, value string, version int64) porcupine.Operatio
 	}
 }
 
-// refused is a put with a condition that met the version current.
+// refused returns a put whose condition failed at version current.
 func refused(from, to, match, current int64) porcupine.Operation {
 	return porcupine.Operation{
 		Call: from, Return: to,
@@ -305,12 +304,12 @@ func refused(from, to, match, current int64) porcupine.Operation {
 	}
 }
 
-// deleted is a deletion that made a version, or that found nothing, with version 0.
+// deleted returns a deletion that made a version, or found nothing if version is 0.
 func deleted(from, to, version int64) porcupine.Operation {
 	return porcupine.Operation{Call: from, Return: to, Input: request{verb: doDelete}, Output: reply{known: true, version: version}}
 }
 
-// TestRegisterModel shows that TestLinearizable can fail, and at what.
+// TestRegisterModel shows what TestLinearizable can detect.
 func TestRegisterModel(t *testing.T) {
 	type operations = []porcupine.Operation
 	for name, c := range map[string]struct {

@@ -18,7 +18,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// program is a whole backend that runs inside the test.
+// program is a whole backend that runs within the test.
 type program struct {
 	url    string
 	log    *telemetrytest.Journal
@@ -94,8 +94,8 @@ func TestServeRestartServe(t *testing.T) {
 	}
 }
 
-// TestDrain stops the program while the body of a write is on its way: the write is
-// answered, and it is kept.
+// TestDrain stops the program while the body of a write is being sent. The write must be
+// answered and kept.
 func TestDrain(t *testing.T) {
 	env := map[string]string{"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db")}
 	p := boot(t, env)
@@ -168,7 +168,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	if !errors.As(err, &mistakes) {
 		t.Fatalf("Run = %v, want a *settings.Error", err)
 	}
-	delete(env, "KV_CACHE_MAX_KEYS") // the flag stands in its place
+	delete(env, "KV_CACHE_MAX_KEYS") // the flag takes precedence
 	for _, name := range []string{"KV_BACKEND_ADDR", "KV_DATABASE_URL", "KV_CACHE_MAX_BYTES", "KV_MAX_VALUE_BYTES", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT", `--cache-max-keys="-1"`} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)

@@ -14,7 +14,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// metricsURL returns where a program serves its metrics.
+// metricsURL returns the URL of a program's metrics.
 func metricsURL(t *testing.T, p *program) string {
 	t.Helper()
 	for line := range strings.Lines(p.log.String()) {
@@ -27,7 +27,7 @@ func metricsURL(t *testing.T, p *program) string {
 	return ""
 }
 
-// TestMetrics compares the metrics of a whole program with what was sent to it.
+// TestMetrics compares the metrics of a whole program with the requests that it got.
 func TestMetrics(t *testing.T) {
 	p := boot(t, map[string]string{
 		"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "KV_METRICS_ADDR": "127.0.0.1:0", "KV_CACHE_MAX_KEYS": "2",
@@ -61,7 +61,7 @@ func TestMetrics(t *testing.T) {
 		`kv_writer_queue_length 0`, `kv_database_up 1`, `kv_database_keys 2`, `kv_database_versions 4`, `kv_database_revision 4`,
 		`kv_watchers 0`, `kv_build_info{goversion="go1.`,
 	} {
-		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(body, want); { // a request is counted behind its answer
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(body, want); { // requests are counted after their answer
 			if time.Now().After(deadline) {
 				t.Errorf("no %s in\n%s", want, body)
 				break
@@ -82,8 +82,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestTraces: a write makes one trace, from the request down to the commit, and the
-// end of the program sends it.
+// TestTraces checks that a write makes one trace from the request to the commit, and that
+// the program sends it before it ends.
 func TestTraces(t *testing.T) {
 	collector := telemetrytest.NewCollector(t)
 	p := boot(t, map[string]string{
@@ -110,7 +110,7 @@ func TestTraces(t *testing.T) {
 		}
 		for name, value := range s.Attributes {
 			if strings.Contains(value, "secret") || strings.Contains(value, "hidden") {
-				t.Errorf("%s of %s tells the data", name, s.Name)
+				t.Errorf("%s of %s contains data", name, s.Name)
 			}
 		}
 	}
@@ -124,8 +124,8 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// TestTracesOfOneTransaction: each of many writes at once leads to its transaction, as
-// the parent of its span or by a link, and the transaction to each of them.
+// TestTracesOfOneTransaction makes many concurrent writes. Each must lead to its
+// transaction, as the parent of its span or by a link, and the transaction to each of them.
 func TestTracesOfOneTransaction(t *testing.T) {
 	collector := telemetrytest.NewCollector(t)
 	p := boot(t, map[string]string{
@@ -181,8 +181,8 @@ func TestTracesOfOneTransaction(t *testing.T) {
 	t.Logf("%d requests in %d transactions", len(requests), len(transactions))
 }
 
-// TestTracesGoNowhere: a collector that does not answer neither fails a request nor
-// the end of the program.
+// TestTracesGoNowhere checks that neither requests nor the program fail if the collector
+// does not answer.
 func TestTracesGoNowhere(t *testing.T) {
 	p := boot(t, map[string]string{
 		"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
@@ -195,6 +195,6 @@ func TestTracesGoNowhere(t *testing.T) {
 		t.Error(err)
 	}
 	if !strings.Contains(p.log.String(), "tracing failed") {
-		t.Errorf("the log does not tell:\n%s", p.log)
+		t.Errorf("the log does not say so:\n%s", p.log)
 	}
 }

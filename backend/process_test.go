@@ -20,16 +20,15 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// patience bounds every wait. It is long, since it is only ever used up by a test
-// that fails.
+// patience bounds every wait. Only a failing test waits that long.
 const patience = 30 * time.Second
 
-// builds is the directory of the program that the tests start as a process of its
-// own, so that it can be killed. It outlives the test that built it first.
+// builds is the directory of the program that the tests start as a process and kill. It
+// outlives the test that built the program.
 var builds string
 
 func TestMain(m *testing.M) {
-	m.Run() // the exit code is that of m, once this function returns
+	m.Run() // sets the exit code
 	if builds != "" {
 		os.RemoveAll(builds)
 	}
@@ -44,7 +43,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	builds = dir
 	path := filepath.Join(dir, "backend")
 	args := []string{"build", "-buildvcs=false", "-o", path}
-	if raceEnabled() { // else the C code would have to be compiled a second time
+	if raceEnabled() { // otherwise the C code would have to be compiled again
 		args = append(args, "-race")
 	}
 	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
@@ -54,7 +53,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// raceEnabled says whether the test itself has the race detector.
+// raceEnabled reports whether the test itself was built with the race detector.
 func raceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -68,11 +67,11 @@ func raceEnabled() bool {
 	return false
 }
 
-// childLog keeps what a process writes, and sends its address once it listens.
+// childLog keeps the output of a process, and sends its address once it listens.
 type childLog struct {
 	telemetrytest.Journal
 	address chan string
-	sent    bool // used by Write alone, which one goroutine calls
+	sent    bool // used only by Write, in one goroutine
 }
 
 func (l *childLog) Write(p []byte) (int, error) {
@@ -86,19 +85,18 @@ func (l *childLog) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// process is a backend that runs as a process of its own.
+// process is a backend that runs as a separate process.
 type process struct {
 	url    string
 	log    *childLog
 	cmd    *exec.Cmd
 	client *http.Client
 	ended  chan struct{}
-	// faulty allows errors in the log: the test makes them.
+	// faulty allows errors in the log, which the test causes.
 	faulty bool
 }
 
-// environment is that of a backend on a database, without what the caller of the
-// tests may have set.
+// environment returns the environment of a backend, without the settings of the caller.
 func environment(database, cacheMaxKeys string) []string {
 	var env []string
 	for _, variable := range os.Environ() {
@@ -111,8 +109,8 @@ func environment(database, cacheMaxKeys string) []string {
 		"KV_DATABASE_URL=sqlite:"+database, "KV_CACHE_MAX_KEYS="+cacheMaxKeys)
 }
 
-// spawn starts a backend and waits until it listens. At the end of the test it is
-// killed, and its log is printed when the test has failed.
+// spawn starts a backend and waits until it listens. The end of the test kills it, and
+// prints its log if the test has failed.
 func spawn(t *testing.T, env []string) *process {
 	t.Helper()
 	path, err := binary()
@@ -124,7 +122,7 @@ func spawn(t *testing.T, env []string) *process {
 		cmd:    exec.Command(path),
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
-	// Both in one writer: exec then calls it from one goroutine.
+	// With one writer for both, exec uses one goroutine.
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -147,7 +145,7 @@ func spawn(t *testing.T, env []string) *process {
 
 func (p *process) cleanup(t *testing.T) {
 	p.kill(t)
-	log := strings.ReplaceAll(p.log.String(), "runtime/panic.go", "") // in the stack of any goroutine that ends a function
+	log := strings.ReplaceAll(p.log.String(), "runtime/panic.go", "") // it is in many stacks
 	for _, sign := range []string{"DATA RACE", "panic", `"level":"ERROR"`} {
 		if p.faulty && strings.Contains(sign, "ERROR") {
 			continue
@@ -161,7 +159,7 @@ func (p *process) cleanup(t *testing.T) {
 	}
 }
 
-// kill sends SIGKILL, unless the process has ended, and waits for its end.
+// kill kills the process, unless it has ended, and waits for it.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	_ = p.cmd.Process.Kill()
@@ -173,8 +171,8 @@ func (p *process) kill(t *testing.T) {
 	p.client.CloseIdleConnections()
 }
 
-// exchange makes a request. After an error it is not known what the process did,
-// unless unsent says so.
+// exchange makes a request. After an error, it is unknown what the process did, unless
+// unsent reports true.
 func (p *process) exchange(ctx context.Context, method, path, body string) (int, []byte, error) {
 	return p.exchangeWith(ctx, method, path, body, http.Header{})
 }
@@ -194,7 +192,7 @@ func (p *process) exchangeWith(ctx context.Context, method, path, body string, h
 	return response.StatusCode, data, err
 }
 
-// unsent says of an error of exchange that there was not even a connection.
+// unsent reports whether exchange failed because there was no connection.
 func unsent(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
@@ -206,7 +204,7 @@ func (p *process) check(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, p.cmd.Path, "check")
-	// At its end a program with the race detector sleeps for a second by default.
+	// By default, a program with the race detector sleeps for a second before it exits.
 	command.Env = append(slices.Clip(p.cmd.Env), "GORACE=atexit_sleep_ms=0")
 	if out, err := command.CombinedOutput(); err != nil || !strings.Contains(string(out), "is sound") {
 		t.Errorf("check: %v\n%s", err, out)

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// replicationKills is how often the service is killed under load, and
-	// replicationWrites how many writes are answered before each.
+	// The service is killed replicationKills times, each time after replicationWrites
+	// answered writes.
 	replicationKills  = 3
 	replicationWrites = 2_000
 )
 
-// TestReplication replicates with the settings of litestream.yml while clients write
-// without a pause, and the service and Litestream are killed under them. What is
-// restored from the replica alone has every write that was answered.
+// TestReplication replicates with the settings of litestream.yml while clients write, and
+// kills the service and Litestream meanwhile. A restore from the replica must have every
+// write that was answered.
 func TestReplication(t *testing.T) {
 	r := newReplication(t)
 	r.replicate(t)
@@ -38,7 +38,7 @@ func TestReplication(t *testing.T) {
 	}
 	for kill := range replicationKills {
 		load.waitFor(t, replicationWrites*(kill+1))
-		if kill == 1 { // the log goes on, and is moved into the file, without Litestream
+		if kill == 1 { // write and checkpoint without Litestream
 			r.kill(t)
 			load.waitFor(t, replicationWrites*(kill+1)+500)
 			r.replicate(t)
@@ -52,12 +52,12 @@ func TestReplication(t *testing.T) {
 	}
 	clients.Wait()
 
-	// Litestream goes on with what the killed service left.
+	// Litestream continues with the files of the killed service.
 	load.compare(t, r, r.restore(t, load.revision))
 }
 
-// TestReplicationDestroy destroys a version while Litestream reads: it erases, and says
-// that it cannot take the bytes off the disk.
+// TestReplicationDestroy destroys a version while Litestream reads. The version must be
+// gone, and the answer must say that its bytes may still be on disk.
 func TestReplicationDestroy(t *testing.T) {
 	r := newReplication(t)
 	r.replicate(t)
@@ -78,14 +78,14 @@ func TestReplicationDestroy(t *testing.T) {
 	if status, body, err := p.exchange(t.Context(), "POST", "/destroy/key?versions=1", ""); err != nil || status != http.StatusOK {
 		t.Errorf("destroy without Litestream: %d %s, %v", status, body, err)
 	}
-	// It begins again, with the log that was emptied meanwhile.
+	// Litestream starts again, with the log that was emptied meanwhile.
 	r.replicate(t)
 	load.put(t, p, "key", "after it")
 	delete(load.writes, drillPlace{"key", 1})
 	load.compare(t, r, r.restore(t, load.revision))
 }
 
-// A replication is a database that Litestream replicates to a directory.
+// A replication is a database that Litestream replicates into a directory.
 type replication struct {
 	program, path, replica string
 	env                    []string
@@ -144,7 +144,7 @@ func (r *replication) kill(t *testing.T) {
 	}
 }
 
-// stop lets Litestream end by itself.
+// stop stops Litestream gracefully.
 func (r *replication) stop(t *testing.T) {
 	t.Helper()
 	if err := r.running.Process.Signal(os.Interrupt); err != nil {
@@ -154,8 +154,8 @@ func (r *replication) stop(t *testing.T) {
 	r.running = nil
 }
 
-// restore waits until what can be restored from the replica is sound and at that
-// revision at least, and returns its file.
+// restore restores from the replica until the result is sound and has at least that
+// revision, and returns its file.
 func (r *replication) restore(t *testing.T, revision int64) string {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(500 * time.Millisecond) {
@@ -163,10 +163,10 @@ func (r *replication) restore(t *testing.T, revision int64) string {
 		data, err := r.command("restore", "-config", "litestream.yml", "-o", restored, r.path).CombinedOutput()
 		out := string(data)
 		if err == nil {
-			// A replica may lag behind; it may never be unsound.
+			// A replica may lag behind, but must never be unsound.
 			checked, err := runCommand(t, map[string]string{"KV_DATABASE_URL": "sqlite:" + restored}, "check")
 			if err != nil {
-				t.Fatalf("what was restored: %v", err)
+				t.Fatalf("the restored file: %v", err)
 			}
 			var id string
 			var at int64
@@ -179,12 +179,12 @@ func (r *replication) restore(t *testing.T, revision int64) string {
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the replica does not come to revision %d: %s", revision, out)
+			t.Fatalf("the replica does not reach revision %d: %s", revision, out)
 		}
 	}
 }
 
-// A replicatedLoad is what clients write, and what they were answered.
+// A replicatedLoad holds what clients wrote and the answers.
 type replicatedLoad struct {
 	mu       sync.Mutex
 	writes   map[drillPlace]string
@@ -192,7 +192,7 @@ type replicatedLoad struct {
 	stop     atomic.Bool
 }
 
-// client writes until the load is stopped. A write without an answer is not known.
+// client writes until the load is stopped. It does not record writes without an answer.
 func (l *replicatedLoad) client(t *testing.T, key string, current *atomic.Pointer[process]) {
 	for n := 1; !l.stop.Load() && !t.Failed(); n++ {
 		p := current.Load()
@@ -236,8 +236,7 @@ func (l *replicatedLoad) waitFor(t *testing.T, writes int) {
 	}
 }
 
-// compare starts a service on the file that was restored and reads every write that was
-// answered.
+// compare starts a service on the restored file and reads every write that was answered.
 func (l *replicatedLoad) compare(t *testing.T, r *replication, restored string) {
 	t.Helper()
 	p := spawn(t, environment(restored, "50"))

@@ -4,7 +4,7 @@ package main_test
 
 import (
 	"database/sql"
-	bytesof "encoding/binary" // the package has another binary
+	bytesof "encoding/binary" // this package declares binary
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,23 +14,22 @@ import (
 	_ "github.com/mattn/go-sqlite3"
 )
 
-// TestReplicationOfUnknown makes by hand what a kill between the two steps of a commit
-// leaves: a valid transaction in the write-ahead log that the wal-index does not have,
-// while Litestream has the database open. SQLite overwrites it, so the replica must not
-// have it.
+// TestReplicationOfUnknown imitates a kill between the two steps of a commit while
+// Litestream has the database open: the write-ahead log has a valid transaction that is
+// not in the wal-index. SQLite overwrites it, so the replica must not have it.
 func TestReplicationOfUnknown(t *testing.T) {
 	r := newReplication(t)
 	r.replicate(t)
 	p := r.spawn(t)
 	load := &replicatedLoad{writes: map[drillPlace]string{}}
-	for range 6 { // below the 1,000 pages at which Litestream makes a checkpoint
+	for range 6 { // fewer than the 1,000 pages at which Litestream checkpoints
 		load.put(t, p, "key", strings.Repeat("x", 500_000))
 	}
 	p.kill(t)
 	r.restore(t, load.revision)
 
 	appendUnknown(t, r.path)
-	// Nothing tells that Litestream has looked at it. It looks every second.
+	// Litestream looks every second, but does not report it.
 	time.Sleep(3 * time.Second)
 	restored := r.restore(t, load.revision)
 	db, err := sql.Open("sqlite3", restored)
@@ -40,7 +39,7 @@ func TestReplicationOfUnknown(t *testing.T) {
 	defer db.Close()
 	var tables int
 	if err := db.QueryRow("SELECT count(*) FROM sqlite_master WHERE name = 'unknown'").Scan(&tables); err != nil || tables != 0 {
-		t.Errorf("the replica has a transaction that the database has not (%d), %v", tables, err)
+		t.Errorf("the replica has a transaction that the database does not have (%d), %v", tables, err)
 	}
 	p = r.spawn(t)
 	for range 3 {
@@ -50,7 +49,7 @@ func TestReplicationOfUnknown(t *testing.T) {
 }
 
 // appendUnknown appends a transaction of more than 200 pages to the log of the database at
-// path, and not to its wal-index.
+// path, but not to its wal-index.
 func appendUnknown(t *testing.T, path string) {
 	t.Helper()
 	twin := filepath.Join(t.TempDir(), "twin.db")

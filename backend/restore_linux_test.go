@@ -18,8 +18,8 @@ import (
 	"kvstore/backend/database"
 )
 
-// A fillingContext does something at the n-th look at whether it has ended, which is in the
-// middle of what looks often.
+// A fillingContext calls a function at the n-th check for its end, which is in the middle of
+// a function that checks often.
 type fillingContext struct {
 	context.Context
 	left atomic.Int64
@@ -33,8 +33,7 @@ func (c *fillingContext) Err() error {
 	return c.Context.Err()
 }
 
-// stockedUp makes a store with some megabytes in a directory and a backup of it elsewhere, and
-// leaves it stopped.
+// stockedUp returns a stopped store with some megabytes, and a backup of it elsewhere.
 func stockedUp(t *testing.T, env []string, keys int) (stored shelf, backup string) {
 	t.Helper()
 	p := spawn(t, env)
@@ -50,7 +49,7 @@ func stockedUp(t *testing.T, env []string, keys int) (stored shelf, backup strin
 	return stored, backup
 }
 
-// stop ends the process as an operator does.
+// stop stops the process as an operator does.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -59,7 +58,7 @@ func (p *process) stop(t *testing.T) {
 	<-p.ended
 }
 
-// onlyThese reports files in a directory that are not wanted.
+// onlyThese checks the files of a directory.
 func onlyThese(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -75,8 +74,8 @@ func onlyThese(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// TestRestoreOnFullDisk: a restore that finds no room says how much it needs; the store is as it
-// was, and nothing is left of the copy, whether it was known before or the disk filled up meanwhile.
+// TestRestoreOnFullDisk checks that a restore without enough room says how much it needs,
+// does not change the store and leaves no files, even if the disk becomes full meanwhile.
 func TestRestoreOnFullDisk(t *testing.T) {
 	d := newDisk(t, "64m")
 	env := environment(filepath.Join(d.dir, "kv.db"), "2")
@@ -98,10 +97,10 @@ func TestRestoreOnFullDisk(t *testing.T) {
 	filling.left.Store(100)
 	restore(filling)
 	if ballast == "" {
-		t.Fatal("the restore did not come to its middle")
+		t.Fatal("the restore ended before the disk was full")
 	}
 	restore(t.Context())
-	refusedToStart(t, env, "the disk is full") // and does not call the database damaged
+	refusedToStart(t, env, "the disk is full") // rather than damaged
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
@@ -117,8 +116,8 @@ func TestRestoreOnFullDisk(t *testing.T) {
 	p.check(t)
 }
 
-// TestBackupOnFullDisk: where the backup goes there is no room, for one that the service sends and for one that is
-// read from the file; and where the service makes its copy the disk fills up in the middle.
+// TestBackupOnFullDisk backs up a running and a stopped service to a full disk, and fills
+// the disk on which the service makes its copy.
 func TestBackupOnFullDisk(t *testing.T) {
 	faulty, full := newFaultyDisk(t), newDisk(t, "4m")
 	env := faulty.environment(t)
@@ -147,9 +146,9 @@ func TestBackupOnFullDisk(t *testing.T) {
 	p.command(t, true, "backup", filepath.Join(t.TempDir(), "backup.db"))
 }
 
-// TestKillRestore kills a restore at the moments when it has come to one of its steps, and anywhere. What starts
-// then is the old store or the new one, whole; or it says that the restore must be repeated, and
-// then it is the new one.
+// TestKillRestore kills a restore after each of its steps and at random moments. The next
+// start must find the whole old store or the whole new one, or say that the restore must be
+// repeated, which then gives the new one.
 func TestKillRestore(t *testing.T) {
 	dir := t.TempDir()
 	env := environment(filepath.Join(dir, "kv.db"), "2")
@@ -176,7 +175,7 @@ func TestKillRestore(t *testing.T) {
 		for _, name := range names {
 			os.Remove(name)
 		}
-		// What the backup has not: it tells the old store from the new one.
+		// This is not in the backup. It distinguishes the old store from the new one.
 		p := spawn(t, env)
 		mark := fmt.Sprintf("/put/new%d", round)
 		p.answered(t, "PUT", mark, `{"value":1}`, http.StatusOK, "")
@@ -199,7 +198,7 @@ func TestKillRestore(t *testing.T) {
 	t.Logf("after a kill: %v", found)
 }
 
-// killWhen kills a process as soon as it has come to something, unless it has ended.
+// killWhen kills a process as soon as a condition holds, unless it has ended.
 func killWhen(t *testing.T, command *exec.Cmd, ended chan error, come func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !come(); {
@@ -216,14 +215,14 @@ func killWhen(t *testing.T, command *exec.Cmd, ended chan error, come func() boo
 	<-ended
 }
 
-// afterKill starts the service and says what it found: the old store, the new one, or that the restore was
-// to be repeated.
+// afterKill starts the service and returns what it found: the old store, the new one, or a
+// restore to repeat.
 func afterKill(t *testing.T, env []string, backup, mark string, stored shelf) (found string) {
 	t.Helper()
 	path, _ := binary()
 	command := exec.Command(path, "check")
 	command.Env = append(slices.Clip(env), "GORACE=atexit_sleep_ms=0")
-	_, _ = command.CombinedOutput() // it must not matter that somebody looks first
+	_, _ = command.CombinedOutput() // a look at the files must not matter
 	dir := filepath.Dir(strings.TrimPrefix(env[len(env)-2], "KV_DATABASE_URL=sqlite:"))
 	if _, err := os.Stat(filepath.Join(dir, "kv.db.restoring")); err == nil {
 		found = "repeated, "
@@ -259,7 +258,7 @@ func afterKill(t *testing.T, env []string, backup, mark string, stored shelf) (f
 	return found
 }
 
-// refusedToStart starts the service, which must end and say why.
+// refusedToStart starts the service, which must exit and say why.
 func refusedToStart(t *testing.T, env []string, want string) {
 	t.Helper()
 	path, _ := binary()

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestSlowDisk: while syncs take long, reads do not wait for them, what waits is bounded
-// and the rest is refused, /health says it, and SIGTERM answers what was accepted.
+// TestSlowDisk makes syncs slow. Reads do not wait for them, waiting writes are bounded and
+// the rest is refused, /health reports it, and after SIGTERM accepted writes are answered.
 func TestSlowDisk(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t, "KV_MAX_QUEUED_WRITES=8")
@@ -23,7 +23,7 @@ func TestSlowDisk(t *testing.T) {
 	d.set(t, fault{op: "sync", suffix: "-wal", delay: 3_600_000}) // until the test changes it
 	var group sync.WaitGroup
 	var mu sync.Mutex
-	ended := map[string]int{} // the status of each write that has its answer
+	ended := map[string]int{} // the status of each answered write
 	refused := func() (n int) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -85,9 +85,9 @@ func TestSlowDisk(t *testing.T) {
 	}
 }
 
-// TestLostSharedMemory: SQLite has the index of its log in a file that is mapped. When
-// the system cannot give a page of it, there is no error to return: the process gets
-// SIGBUS and dies. Nothing that was answered is lost.
+// TestLostSharedMemory checks what happens if the kernel cannot provide a page of the
+// index of SQLite's log, which is a mapped file. There is no error to return: the process
+// gets SIGBUS and dies. No acknowledged write is lost.
 func TestLostSharedMemory(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t)
@@ -100,11 +100,11 @@ func TestLostSharedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := p.exchange(t.Context(), "PUT", "/put/dies", `{"value":1}`); err == nil {
-		t.Error("the process has survived; doc.go says that it dies")
+		t.Error("the process survived; doc.go says that it dies")
 	}
 	<-p.ended
 	if !strings.Contains(p.log.String(), "SIGBUS") {
-		t.Error("the log does not tell why the process died")
+		t.Error("the log does not say why the process died")
 	}
 	p = spawn(t, env)
 	stored.verify(t, p)

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// seen is what a client of /watch learns of a store that is killed again and again.
+// seen holds what a client of /watch has received from a store that is killed repeatedly.
 type seen struct {
 	prefix string
 	last   string // the id to resume from
@@ -27,7 +27,7 @@ type fedEvent struct {
 	Revision int64
 }
 
-// follow reads the stream until it ends, or has the revision until.
+// follow reads the stream until it ends or reaches the revision until.
 func (s *seen) follow(ctx context.Context, t *testing.T, p *process, until int64) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/watch?since=0&prefix="+s.prefix, http.NoBody)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *seen) follow(ctx context.Context, t *testing.T, p *process, until int64
 	for id, data := "", ""; ; {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			return // with what is not whole left out
+			return // without the incomplete event
 		}
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch {
@@ -69,9 +69,9 @@ func (s *seen) follow(ctx context.Context, t *testing.T, p *process, until int64
 	}
 }
 
-// TestKilledStreams kills the program under load while clients watch. Each resumes
-// behind the last event that it has and sees every write that was answered, exactly
-// once and in order, with no gap in the versions of a key.
+// TestKilledStreams kills the program during writes while clients watch. Each client resumes
+// after its last event, and must see every answered write exactly once and in order, with
+// no gap in the versions of a key.
 func TestKilledStreams(t *testing.T) {
 	const kills, writers, perRound = 3, 4, 100
 	env := environment(filepath.Join(t.TempDir(), "kv.db"), "2")

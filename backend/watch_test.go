@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestStopEndsStreams: the program stops although somebody watches, with each event
-// whole, and the stream goes on behind it after a restart.
+// TestStopEndsStreams checks that the program stops even if a client watches, that all
+// events are complete, and that the stream can be resumed after a restart.
 func TestStopEndsStreams(t *testing.T) {
 	env := map[string]string{"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "KV_MAX_WATCHERS": "1"}
 	first := boot(t, env)
@@ -27,7 +27,7 @@ func TestStopEndsStreams(t *testing.T) {
 		}
 	}
 	first.stop()
-	if err := <-first.result; err != nil { // that of a drain which was not done in time
+	if err := <-first.result; err != nil { // a drain that took too long would be an error
 		t.Errorf("the stopped program returned %v", err)
 	}
 	text, err := io.ReadAll(response.Body)
