@@ -49,7 +49,7 @@ func (s *watched) wait(t *testing.T, method, target, body string) <-chan answer 
 	t.Helper()
 	waiting := make(chan answer, 1)
 	go func() { waiting <- s.do(t, method, target, body) }()
-	until(t, "the write waits", func() bool { writes, _ := s.store.Queued(); return writes == 1 })
+	until(t, "the write waits", func() bool { return s.store.Stats().QueuedWrites == 1 })
 	return waiting
 }
 

@@ -88,12 +88,11 @@ func sharedDir(t *testing.T) string {
 func put(t *testing.T, db *database.DB, key, value string) {
 	t.Helper()
 	err := db.Update(t.Context(), func(tx *database.Tx) error {
-		heads, err := tx.Heads([]string{key})
-		if err != nil {
-			return err
+		err := tx.Load(key)
+		if err == nil {
+			tx.Append(kv.Entry{Key: key, Value: []byte(value), Time: 7})
 		}
-		head, written := tx.Number(heads[key], kv.Entry{Key: key, Value: []byte(value), Time: 7})
-		return tx.Append(map[string]database.Head{key: head}, []kv.Entry{written.Entry})
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -156,9 +155,11 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	put(t, db, "k", "1")
 	boom := errors.New("boom")
 	err := db.Update(t.Context(), func(tx *database.Tx) error {
-		tx.Totals.Revision, tx.Totals.Versions = 2, 2
-		heads := map[string]database.Head{"k": {ID: 1, Version: 2, Revision: 2, TotalVersions: 2}}
-		if err := tx.Append(heads, []kv.Entry{{Key: "k", Value: []byte("2"), Version: 2, Revision: 2}}); err != nil {
+		if err := tx.Load("k"); err != nil {
+			return err
+		}
+		tx.Append(kv.Entry{Key: "k", Value: []byte("2")})
+		if _, err := tx.Save(); err != nil {
 			return err
 		}
 		return boom
@@ -178,9 +179,11 @@ func TestVersionsAreUnique(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	put(t, db, "k", "1")
 	err := db.Update(t.Context(), func(tx *database.Tx) error {
-		tx.Totals.Revision++
-		heads := map[string]database.Head{"k": {ID: 1, Version: 1, Revision: 2, TotalVersions: 1}}
-		return tx.Append(heads, []kv.Entry{{Key: "k", Value: []byte("2"), Version: 1, Revision: 2}})
+		err := tx.Load("k")
+		if err == nil {
+			tx.Append(kv.Entry{Key: "k", Value: []byte("2"), Version: 1})
+		}
+		return err
 	})
 	if !errors.Is(err, kv.ErrUnavailable) {
 		t.Errorf("a second version 1: %v, want an error", err)
@@ -190,7 +193,6 @@ func TestVersionsAreUnique(t *testing.T) {
 // TestBatchSizes appends batches of every size around the fixed statement lengths.
 func TestBatchSizes(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
-	revision := int64(0)
 	for _, n := range []int{1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200} {
 		keys := make([]string, n)
 		for i := range keys {
@@ -198,26 +200,16 @@ func TestBatchSizes(t *testing.T) {
 		}
 		for version := int64(1); version <= 2; version++ {
 			err := db.Update(t.Context(), func(tx *database.Tx) error {
-				heads, err := tx.Heads(keys)
-				if err != nil {
+				if err := tx.Load(keys...); err != nil {
 					return err
 				}
-				if want := n * int(version-1); len(heads) != want {
-					t.Errorf("%d keys, version %d: Heads has %d, want %d", n, version, len(heads), want)
-				}
-				var entries []kv.Entry
 				for _, key := range keys {
-					revision++
-					head := heads[key]
-					if head.ID == 0 {
-						head.ID = revision
+					if head, err := tx.Head(key); err != nil || head.Version != version-1 {
+						t.Errorf("%d keys, version %d: the head of %s is %+v, %v", n, version, key, head, err)
 					}
-					head.Version, head.Revision = version, revision
-					heads[key] = head
-					entries = append(entries, kv.Entry{Key: key, Value: []byte("1"), Version: version, Revision: revision})
+					tx.Append(kv.Entry{Key: key, Value: []byte("1")})
 				}
-				tx.Totals.Revision = revision
-				return tx.Append(heads, entries)
+				return nil
 			})
 			if err != nil {
 				t.Fatalf("%d keys: %v", n, err)

@@ -1,6 +1,6 @@
 // Package database keeps the rows: GORM models of keys and their versions, the
 // schema that they make, and the dialects. Rows go in and come out as kv types. It numbers versions, for the store and for the importer
-// (Tx.Number); what is written, and in which order caches learn of it, is decided in
+// (Tx.Append); what is written, and in which order caches learn of it, is decided in
 // package store.
 //
 // # Tables

@@ -20,24 +20,23 @@ const (
 )
 
 // Destroy erases the values of those versions of a stored key for good, in their order
-// and as many as one transaction should. It returns how many had a value, and the
-// versions that are left to do. Those that are not there are skipped. The bytes are out
-// of the write-ahead log only after Scrub.
+// and as many as one transaction should. It returns the versions that are left to do. Those
+// that are not there are skipped. The bytes are out of the write-ahead log only after Scrub.
 //
 // The members of a version that stay are checked, its value is not: a version with a
 // damaged value can be destroyed.
-func (t *Tx) Destroy(key string, versions []int64) (destroyed int64, left []int64, err error) {
-	heads, err := t.Heads([]string{key})
+func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
+	k, err := t.load(key)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	t.wrote, t.uncertain = true, append(t.uncertain, key)
-	head := heads[key]
+	t.wrote = true
 	left = versions
+	destroyed := int64(0)
 	for bytes := int64(0); len(left) > 0 && bytes < erasedBytes && destroyed < erasedValues; left = left[1:] {
-		v, found, err := t.describe(key, head.ID, left[0])
+		v, found, err := t.describe(key, left[0])
 		if err != nil {
-			return 0, nil, err
+			return nil, err
 		}
 		if !found || v.Destroyed || v.Operation.Tombstone() {
 			continue
@@ -47,13 +46,13 @@ func (t *Tx) Destroy(key string, versions []int64) (destroyed int64, left []int6
 		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE unlikely(revision = ?)",
 			checksumsOf(&v.Entry), v.Revision).Error
 		if err != nil {
-			return 0, nil, translate(t.tx.Statement.Context, "destroy a version", err)
+			return nil, translate(t.tx.Statement.Context, "destroy a version", err)
 		}
 		destroyed++
 	}
 	t.Totals.Versions -= destroyed
-	head.TotalVersions -= destroyed
-	return destroyed, left, translate(t.tx.Statement.Context, "save the number of versions", t.saveHead(key, head))
+	k.head.TotalVersions -= destroyed
+	return left, t.saveHeads([]*loadedKey{k})
 }
 
 // tombstones are the operations that leave no value.
@@ -64,13 +63,15 @@ var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 // latest, a tombstone, the key goes too, and nothing is remembered but a digest of its name
 // and how far it had counted. The bytes are out of the write-ahead log only after Scrub.
 // Damaged versions go like others.
-func (t *Tx) Erase(key string, head Head, through int64) (done bool, err error) {
-	if head.ID == 0 {
-		return true, nil
+func (t *Tx) Erase(key string, through int64) (done bool, err error) {
+	k, err := t.load(key)
+	if err != nil || k.head.ID == 0 {
+		return err == nil, err
 	}
-	t.wrote, t.uncertain = true, append(t.uncertain, key)
+	t.wrote = true
+	head := &k.head
 	ctx := t.tx.Statement.Context
-	last, readable, err := t.oldest(key, &head, through)
+	last, readable, err := t.oldest(key, head, through)
 	if err == nil && last > 0 {
 		err = t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?) AND version <= ?", head.ID, last).Error
 	}
@@ -78,13 +79,13 @@ func (t *Tx) Erase(key string, head Head, through int64) (done bool, err error) 
 		return false, translate(ctx, "erase versions", err)
 	}
 	if done = last >= through; done && through == head.Version {
-		return true, translate(ctx, "erase a key", t.eraseHead(key, head))
+		return true, translate(ctx, "erase a key", t.eraseHead(k))
 	}
 	readable = min(readable, head.TotalVersions) // damaged rows may tell too many
 	t.Totals.Versions -= readable
 	head.TotalVersions -= readable
 	head.CompleteFrom = max(head.CompleteFrom, last+1)
-	return done, translate(ctx, "save the number of versions", t.saveHead(key, head))
+	return done, t.saveHeads([]*loadedKey{k})
 }
 
 // oldest returns the last of the oldest versions of a key that one transaction should
@@ -124,14 +125,15 @@ func (t *Tx) oldest(key string, head *Head, through int64) (last, readable int64
 }
 
 // eraseHead removes the row of a key that has no version left.
-func (t *Tx) eraseHead(key string, head Head) error {
+func (t *Tx) eraseHead(k *loadedKey) error {
+	head, sum := k.head, digest(k.name)
 	if err := t.tx.Exec("DELETE FROM keys WHERE unlikely(id = ?)", head.ID).Error; err != nil {
 		return err
 	}
 	t.Totals.Versions -= head.TotalVersions
 	t.Totals.Compacted = max(t.Totals.Compacted, head.Revision)
 	t.Totals.Forgotten = max(t.Totals.Forgotten, head.Revision)
-	sum := digest(key)
+	k.head, k.inRow, k.dirty = Head{Version: head.Version}, false, true
 	return t.tx.Clauses(clause.OnConflict{
 		Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version", "checksum"}),
 	}).Create(&erasedRow{Digest: sum, Version: head.Version, Checksum: erasedChecksum(sum, head.Version)}).Error

@@ -11,6 +11,8 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"kvstore/backend/kv"
 )
 
 var pragmaNames = []string{
@@ -181,6 +183,9 @@ func Plant(t testing.TB, path, mark string) (planted int) {
 
 // GoneKeys is how many keys one search for missing revisions looks at.
 const GoneKeys = goneKeys
+
+// Redate changes the time of the version that was appended last.
+func (t *Tx) Redate(at kv.Timestamp) { t.appended[len(t.appended)-1].Time = at }
 
 // Prune removes all versions of key but the latest.
 func (t *Tx) Prune(key string) error {

@@ -1,7 +1,7 @@
 package database
 
 import (
-	"maps"
+	"errors"
 	"slices"
 	"sync"
 
@@ -10,98 +10,165 @@ import (
 	"kvstore/backend/kv"
 )
 
-// Heads returns the heads of those of keys that are stored or were erased. When one of
-// them is damaged it fails with kv.ErrCorrupt.
-func (t *Tx) Heads(keys []string) (map[string]Head, error) {
-	heads, failed, err := t.SoundHeads(keys)
-	for _, key := range slices.Sorted(maps.Keys(failed)) {
-		return nil, failed[key]
-	}
-	return heads, err
+// A Head is what a writer must know of a key to append its next version.
+type Head struct {
+	// ID is the key's row; 0 for a key that is not stored yet, or was erased.
+	ID int64
+	// Version is the latest, or the last that an erased key had.
+	Version int64
+	// Revision and Time are those of the latest version.
+	Revision int64
+	Time     kv.Timestamp
+	// TotalVersions counts the versions in the history that are not destroyed.
+	TotalVersions int64
+	// Deleted: the latest version is a tombstone.
+	Deleted bool
+	// Expires is that of the latest version; 0 is never.
+	Expires kv.Timestamp
+	// CompleteFrom: from this version on the history lacks none. Those before it may
+	// have been removed, or never were there. 0 is as 1.
+	CompleteFrom int64
+	// Pruned is the highest revision that retention has removed from the history.
+	Pruned int64
 }
 
-// SoundHeads is Heads for keys of which some may be damaged: these have an error each,
-// and no head. Nothing may be written to them: which version would be the next is not
-// known.
-func (t *Tx) SoundHeads(keys []string) (heads map[string]Head, failed map[string]error, err error) {
-	heads, failed = make(map[string]Head, len(keys)), map[string]error{}
+// Current returns the latest version of a key that exists at that time, else 0.
+func (h Head) Current(now kv.Timestamp) int64 {
+	if h.ID == 0 || h.Deleted || h.Expired(now) {
+		return 0
+	}
+	return h.Version
+}
+
+// Expired reports whether the key has expired and its tombstone is still to be
+// written.
+func (h Head) Expired(now kv.Timestamp) bool {
+	return h.ID != 0 && !h.Deleted && h.Expires != 0 && h.Expires <= now
+}
+
+// state is what decides in which indexes a key stands.
+type state struct {
+	deleted bool
+	expires kv.Timestamp
+	pruned  int64
+}
+
+func (h Head) state() state { return state{h.Deleted, h.Expires, h.Pruned} }
+
+// A loadedKey is what a transaction knows of a key.
+type loadedKey struct {
+	name  string
+	head  Head  // as it is after what was done so far
+	saved state // of its row
+	inRow bool  // it has a row
+	dirty bool  // the row was written in this transaction
+	err   error // it is damaged, and has no head
+}
+
+// Load reads the heads of those of keys that are not loaded yet. The database may keep the
+// strings.
+func (t *Tx) Load(keys ...string) error {
 	var unknown []string
 	for _, key := range keys {
-		if head, ok := t.remembered(key); ok {
-			heads[key] = head
-			t.stored[head.ID] = head.state()
+		if t.keys[key] != nil {
+			continue
+		}
+		k := &loadedKey{name: key}
+		t.keys[key] = k
+		if t.memory == nil {
+			unknown = append(unknown, key)
+		} else if head, ok := t.memory.heads.Get(key); ok {
+			k.found(head)
 		} else {
 			unknown = append(unknown, key)
 		}
 	}
-	var fresh []string
-	for rest := unknown; len(rest) > 0; {
-		n := min(len(rest), statementRows[0])
-		if err := t.readHeads(heads, failed, padded(rest[:n])); err != nil {
-			return nil, nil, translate(t.tx.Statement.Context, "read heads", err)
-		}
-		rest = rest[n:]
+	if err := pieces(unknown, t.readHeads); err != nil {
+		return translate(t.tx.Statement.Context, "read heads", err)
 	}
-	for _, key := range unknown {
-		if _, stored := heads[key]; !stored && failed[key] == nil {
-			fresh = append(fresh, key)
-		}
+	absent := slices.DeleteFunc(unknown, func(key string) bool { return t.keys[key].inRow || t.keys[key].err != nil })
+	if err := pieces(absent, t.readErased); err != nil {
+		return translate(t.tx.Statement.Context, "look for erased keys", err)
 	}
-	if err := t.readErased(heads, failed, fresh); err != nil {
-		return nil, nil, translate(t.tx.Statement.Context, "look for erased keys", err)
-	}
-	for _, err := range failed {
-		t.count(&err)
-	}
-	return heads, failed, nil
+	return nil
 }
 
-// remembered returns a head that need not be read. A View remembers none.
-func (t *Tx) remembered(key string) (Head, bool) {
-	if t.memory == nil {
-		return Head{}, false
-	}
-	return t.memory.heads.Get(key)
+// Head returns the head of a loaded key, that of one which is neither stored nor was erased is
+// zero. The error is kv.ErrCorrupt: the key is damaged, and nothing may be written to it, since
+// it is not known which version would be the next.
+func (t *Tx) Head(key string) (Head, error) {
+	k := t.keys[key]
+	return k.head, k.err
 }
 
-func (t *Tx) readHeads(heads map[string]Head, failed map[string]error, keys []string) error {
+// load is Load and Head of one key.
+func (t *Tx) load(key string) (*loadedKey, error) {
+	if err := t.Load(key); err != nil {
+		return nil, err
+	}
+	return t.keys[key], t.keys[key].err
+}
+
+// found notes what the row of a key has.
+func (k *loadedKey) found(head Head) { k.head, k.saved, k.inRow = head, head.state(), true }
+
+// fail notes that a key is damaged.
+func (t *Tx) fail(key string, err error) {
+	t.count(&err)
+	if k := t.keys[key]; k != nil {
+		k.err = err
+	}
+}
+
+// pieces calls read with keys, in pieces of the lengths for which there are statements. The
+// last element is repeated to fill one.
+func pieces[T any](keys []T, read func([]T) error) error {
+	for len(keys) > 0 {
+		piece := keys[:min(len(keys), statementRows[0])]
+		keys = keys[len(piece):]
+		length := len(piece)
+		for _, n := range statementRows {
+			if n >= len(piece) {
+				length = n
+			}
+		}
+		piece = slices.Clip(piece)
+		for len(piece) < length {
+			piece = append(piece, piece[len(piece)-1])
+		}
+		if err := read(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tx) readHeads(keys []string) error {
 	rows, err := t.tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE unlikely(key IN ?)", keys).Rows()
 	if err != nil {
 		return err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
-		var k storedKey
-		if err := rows.Scan(k.fields()...); err != nil {
+		var row storedKey
+		if err := rows.Scan(row.fields()...); err != nil {
 			return err
 		}
 		// The key is that of the row or of the index, whichever SQLite has at hand; if they
 		// differ one of them is not what was asked for, or the checksum does not fit.
-		if err := k.check(); err != nil {
-			failed[k.key] = err
-			continue
+		if err := row.check(); err != nil {
+			t.fail(row.key, err)
+		} else if k := t.keys[row.key]; k != nil {
+			k.found(row.head)
 		}
-		heads[k.key] = k.head
-		t.stored[k.head.ID] = k.head.state()
 	}
 	return rows.Err()
 }
 
 const erasedKeysSQL = "SELECT digest, version, checksum FROM erased WHERE unlikely(digest IN ?)"
 
-// readErased adds the heads of those of keys, which are not stored, that were erased.
-func (t *Tx) readErased(heads map[string]Head, failed map[string]error, keys []string) error {
-	for rest := keys; len(rest) > 0; {
-		n := min(len(rest), statementRows[0])
-		if err := t.readErasedPiece(heads, failed, padded(rest[:n])); err != nil {
-			return err
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
-func (t *Tx) readErasedPiece(heads map[string]Head, failed map[string]error, keys []string) error {
+// readErased looks for keys that have no row: they may have been erased.
+func (t *Tx) readErased(keys []string) error {
 	digests, names := make([][]byte, len(keys)), make(map[string]string, len(keys))
 	for i, key := range keys {
 		digests[i] = digest(key)
@@ -119,24 +186,35 @@ func (t *Tx) readErasedPiece(heads map[string]Head, failed map[string]error, key
 			return err
 		}
 		if key := names[string(digest)]; checksum != erasedChecksum(digest, version) {
-			failed[key] = damagedErased(key)
+			t.fail(key, damagedErased(key))
 		} else {
-			heads[key] = Head{Version: version}
+			t.keys[key].head = Head{Version: version}
 		}
 	}
 	return rows.Err()
 }
 
-// saveHead writes the head of a stored key that changed without a new version.
-func (t *Tx) saveHead(key string, head Head) error {
-	return upsertKeys.exec(t.tx, [][]any{rowOf(key, head)})
-}
-
-func rowOf(key string, head Head) []any {
-	return []any{
-		head.ID, key, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
-		head.Deleted, int64(head.Expires), head.CompleteFrom, head.Pruned, keyChecksum(key, head),
+// saveHeads writes the heads of keys.
+func (t *Tx) saveHeads(changed []*loadedKey) error {
+	var keys, moved, pruned [][]any
+	for _, k := range changed {
+		head := k.head
+		row := []any{head.ID, k.name, head.Version, head.Revision, int64(head.Time), head.TotalVersions, head.CompleteFrom}
+		switch now, sum := head.state(), keyChecksum(k.name, head); {
+		case k.inRow && k.saved == now:
+			moved = append(moved, append(row, sum))
+		case k.inRow && k.saved == state{now.deleted, now.expires, k.saved.pruned}:
+			pruned = append(pruned, append(row, head.Pruned, sum))
+		default:
+			keys = append(keys, []any{
+				head.ID, k.name, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
+				head.Deleted, int64(head.Expires), head.CompleteFrom, head.Pruned, sum,
+			})
+		}
+		k.found(head)
+		k.dirty = true
 	}
+	return errors.Join(t.insert(upsertKeys, keys), t.insert(moveKeys, moved), t.insert(pruneKeys, pruned))
 }
 
 // rememberedHeads bounds the heads that are remembered. One takes about 200 bytes and
@@ -162,11 +240,14 @@ func newMemory() (*memory, error) {
 func (m *memory) learnLocked(t *Tx) {
 	totals := t.Totals
 	m.totals = &totals
-	for key, head := range t.changed {
-		m.heads.Add(key, head)
-	}
-	for _, key := range t.uncertain {
-		m.heads.Remove(key)
+	for key, k := range t.keys {
+		switch {
+		case !k.dirty:
+		case k.inRow:
+			m.heads.Add(key, k.head)
+		default:
+			m.heads.Remove(key)
+		}
 	}
 }
 

@@ -30,8 +30,7 @@ func number(tx *database.Tx, entries []kv.Entry) error {
 	for _, e := range entries {
 		keys = append(keys, e.Key)
 	}
-	heads, err := tx.Heads(keys)
-	if err != nil {
+	if err := tx.Load(keys...); err != nil {
 		return err
 	}
 	for i := range entries {
@@ -42,10 +41,9 @@ func number(tx *database.Tx, entries []kv.Entry) error {
 		if e.Operation == "" {
 			e.Operation = kv.OpPut
 		}
-		head, written := tx.Number(heads[e.Key], *e)
-		heads[e.Key], *e = head, written.Entry
+		*e = tx.Append(*e).Entry
 	}
-	return tx.Append(heads, entries)
+	return nil
 }
 
 // wantPlans fails unless each statement of a read finds its rows by an index and takes

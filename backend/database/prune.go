@@ -3,6 +3,8 @@ package database
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"kvstore/backend/kv"
 )
@@ -82,23 +84,24 @@ func (db *DB) Prune(ctx context.Context, keys []string, r Retention, limit int) 
 }
 
 func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err error) {
-	heads, failed, err := t.SoundHeads(keys)
-	if err != nil {
+	if err := t.Load(keys...); err != nil {
 		return done, err
 	}
+	done.Failed = map[string]error{}
 	var ids []versionID
-	names := map[int64]string{}
+	names := map[int64]*loadedKey{}
 	for i, key := range keys {
-		head := heads[key]
 		if done.Versions+len(ids) >= limit {
 			done.Left = keys[i:]
 			break
 		}
-		switch {
-		case failed[key] != nil || head.ID == 0:
-		case r.ended(head):
+		switch k := t.keys[key]; {
+		case k.err != nil:
+			done.Failed[key] = k.err
+		case k.head.ID == 0:
+		case r.ended(k.head):
 			before := t.Totals.Versions
-			whole, err := t.Erase(key, head, head.Version)
+			whole, err := t.Erase(key, k.head.Version)
 			if err != nil {
 				return done, err
 			}
@@ -108,16 +111,16 @@ func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err erro
 				limit = 0
 			}
 		default:
-			found, more, err := t.prunable(key, head, r, limit-len(ids))
+			found, more, err := t.prunable(key, k.head, r, limit-len(ids))
 			if isCorrupt(err) {
 				t.count(&err)
-				failed[key] = err
+				done.Failed[key] = err
 				continue
 			}
 			if err != nil {
 				return done, err
 			}
-			ids, names[head.ID] = append(ids, found...), key
+			ids, names[k.head.ID] = append(ids, found...), k
 			if more {
 				done.Left = keys[i:]
 				limit = 0
@@ -127,26 +130,22 @@ func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err erro
 			break
 		}
 	}
-	done.Failed = failed
 	done.Versions += len(ids)
-	return done, t.pruneVersions(heads, names, ids)
+	return done, t.pruneVersions(names, ids)
 }
 
-// pruneVersions deletes versions of the keys with those heads and saves what these are then.
-func (t *Tx) pruneVersions(heads map[string]Head, names map[int64]string, ids []versionID) error {
+// pruneVersions deletes versions of keys, by the id of each, and saves their heads.
+func (t *Tx) pruneVersions(names map[int64]*loadedKey, ids []versionID) error {
 	gone, err := t.removeVersions(ids)
 	if err != nil {
 		return err
 	}
-	changed := map[string]Head{}
+	changed := map[*loadedKey]bool{}
 	for _, r := range gone {
-		key := names[r.key]
-		if _, found := changed[key]; !found {
-			changed[key] = heads[key]
-		}
-		changed[key] = t.without(changed[key], r)
+		changed[names[r.key]] = true
+		t.lose(names[r.key], r)
 	}
-	return t.saveHeads(changed)
+	return t.saveHeads(slices.Collect(maps.Keys(changed)))
 }
 
 // prunable returns the oldest versions of a key as far as they may go, and whether there

@@ -17,17 +17,14 @@ func TestPruneOfTimesOutOfOrder(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	times := []kv.Timestamp{20, 10, 30}
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
-		if _, err := tx.Heads([]string{"k"}); err != nil {
+		if err := tx.Load("k"); err != nil {
 			return err
 		}
-		var entries []kv.Entry
-		for i, at := range times {
-			n := int64(i + 1)
-			entries = append(entries, kv.Entry{Key: "k", Version: n, Revision: n, Time: at, Operation: kv.OpPut, Value: []byte("1")})
+		for _, at := range times {
+			tx.Append(kv.Entry{Key: "k", Time: at, Operation: kv.OpPut, Value: []byte("1")})
+			tx.Redate(at)
 		}
-		tx.Totals = kv.Totals{Revision: 3, Versions: 3, Keys: 1}
-		head := database.Head{ID: 1, Version: 3, Revision: 3, Time: 30, TotalVersions: 3}
-		return tx.Append(map[string]database.Head{"k": head}, entries)
+		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +51,7 @@ func TestDestroyedVersionsArePruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
-		_, _, err := tx.Destroy("k", []int64{1, 2, 3, 4})
+		_, err := tx.Destroy("k", []int64{1, 2, 3, 4})
 		return err
 	}); err != nil {
 		t.Fatal(err)

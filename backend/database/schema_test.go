@@ -56,16 +56,13 @@ func fillSchema1(t *testing.T) {
 		write(t, db, e)
 	}
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
-		if _, _, err := tx.Destroy("destroyed", []int64{1}); err != nil {
+		if _, err := tx.Destroy("destroyed", []int64{1}); err != nil {
 			return err
 		}
 		if err := tx.Prune("pruned"); err != nil {
 			return err
 		}
-		heads, err := tx.Heads([]string{"erased"})
-		if err == nil {
-			_, err = tx.Erase("erased", heads["erased"], 2)
-		}
+		_, err := tx.Erase("erased", 2)
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -159,8 +156,10 @@ func readSchema1(t *testing.T, db *database.DB, id string) {
 func head(t *testing.T, db *database.DB, key string) (found database.Head) {
 	t.Helper()
 	if err := db.View(t.Context(), func(tx *database.Tx) error {
-		heads, err := tx.Heads([]string{key})
-		found = heads[key]
+		err := tx.Load(key)
+		if err == nil {
+			found, err = tx.Head(key)
+		}
 		return err
 	}); err != nil {
 		t.Fatal(err)

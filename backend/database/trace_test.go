@@ -26,18 +26,11 @@ func TestTrace(t *testing.T) {
 	defer db.Close()
 	put := func(ctx context.Context) {
 		err := db.Update(ctx, func(tx *database.Tx) error {
-			heads, err := tx.Heads([]string{"secret"})
-			if err != nil {
+			if err := tx.Load("secret"); err != nil {
 				return err
 			}
-			tx.Totals.Revision++
-			head := heads["secret"]
-			head.Version++
-			head.Revision = tx.Totals.Revision
-			head.ID = max(head.ID, 1)
-			return tx.Append(map[string]database.Head{"secret": head}, []kv.Entry{{
-				Key: "secret", Value: []byte("hidden"), Version: head.Version, Revision: head.Revision, Operation: kv.OpPut,
-			}})
+			tx.Append(kv.Entry{Key: "secret", Value: []byte("hidden"), Operation: kv.OpPut})
+			return nil
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -65,59 +65,52 @@ func (t *Tx) removePiece(all []removed, ids []versionID) ([]removed, error) {
 	return all, rows.Err()
 }
 
-// trim removes the oldest versions of the keys of heads, so that each has Keep at most,
-// moves their heads on, and returns those of entries that stay: others are not stored at
-// all. It makes up for the entries and a few versions more. One that is damaged or hidden
-// does not keep others from being written.
-func (t *Tx) trim(heads map[string]Head, entries []kv.Entry) ([]kv.Entry, error) {
-	added := make(map[string]int64, len(heads))
-	for i := range entries {
-		added[entries[i].Key]++
-	}
+// trim removes the oldest versions of keys, so that each has Keep at most, moves their heads
+// on, and returns those of entries that stay: others are not stored at all. It makes up for
+// the versions that were added and a few more. One that is damaged or hidden does not keep
+// others from being written.
+func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.Entry) ([]kv.Entry, error) {
 	var ids []versionID
-	names := make(map[int64]string, len(heads))
-	for key, head := range heads {
-		from := max(head.CompleteFrom, 1)
-		through := min(head.Version-t.Keep, from+added[key]+trimSlack-1)
-		for version := from; version <= min(through, head.Version-added[key]); version++ {
-			ids = append(ids, versionID{head.ID, version})
+	trimmed := make(map[int64]*loadedKey, len(keys))
+	for _, k := range keys {
+		from := max(k.head.CompleteFrom, 1)
+		through := min(k.head.Version-t.Keep, from+added[k]+trimSlack-1)
+		for version := from; version <= min(through, k.head.Version-added[k]); version++ {
+			ids = append(ids, versionID{k.head.ID, version})
 		}
 		if through >= from {
-			names[head.ID] = key
-			head.CompleteFrom = through + 1
-			heads[key] = head
+			trimmed[k.head.ID] = k
+			k.head.CompleteFrom = through + 1
 		}
 	}
 	gone, err := t.removeVersions(ids)
 	t.Trimmed += len(gone)
 	for _, r := range gone {
-		heads[names[r.key]] = t.without(heads[names[r.key]], r)
+		t.lose(trimmed[r.key], r)
 	}
-	if len(names) == 0 {
+	if len(trimmed) == 0 {
 		return entries, err
 	}
-	kept := make([]kv.Entry, 0, len(entries))
+	stay := make([]kv.Entry, 0, len(entries))
 	for _, e := range entries {
-		head := heads[e.Key]
-		if e.Version >= head.CompleteFrom {
-			kept = append(kept, e)
+		k := t.keys[e.Key]
+		if e.Version >= k.head.CompleteFrom {
+			stay = append(stay, e)
 			continue
 		}
 		t.Trimmed++
-		heads[e.Key] = t.without(head, removed{versionID{head.ID, e.Version}, e.Revision, false})
+		t.lose(k, removed{versionID{k.head.ID, e.Version}, e.Revision, false})
 	}
-	return kept, err
+	return stay, err
 }
 
-// without returns the head of a key that has lost one of its oldest versions, and counts
-// it out.
-func (t *Tx) without(head Head, r removed) Head {
+// lose notes that a key has lost one of its oldest versions, and counts it out.
+func (t *Tx) lose(k *loadedKey, r removed) {
 	if !r.destroyed { // else it was counted out before
-		head.TotalVersions--
+		k.head.TotalVersions--
 		t.Totals.Versions--
 	}
-	head.CompleteFrom = max(head.CompleteFrom, r.version+1)
-	head.Pruned = max(head.Pruned, r.revision)
+	k.head.CompleteFrom = max(k.head.CompleteFrom, r.version+1)
+	k.head.Pruned = max(k.head.Pruned, r.revision)
 	t.Totals.Compacted = max(t.Totals.Compacted, r.revision)
-	return head
 }

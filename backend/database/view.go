@@ -27,7 +27,7 @@ func (db *DB) snapshot(ctx context.Context, fn func(*gorm.DB) error) error {
 // Tx. An error of fn comes back as it is.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return db.snapshot(ctx, func(tx *gorm.DB) error {
-		view := &Tx{tx: tx, count: db.count, stored: map[int64]state{}}
+		view := &Tx{tx: tx, count: db.count, keys: map[string]*loadedKey{}}
 		totals, err := readTotals(tx)
 		if err != nil {
 			return translate(ctx, "read the counters", err)
@@ -37,42 +37,57 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	})
 }
 
-// Entry returns that version of a key, which may be a tombstone or destroyed, as
-// the transaction sees it, and whether it is there.
-func (t *Tx) Entry(key string, keyID, version int64) (kv.Entry, bool, error) {
+// Entry returns that version of a loaded key, which may be a tombstone or destroyed, as the
+// transaction sees it, and whether it is there.
+func (t *Tx) Entry(key string, version int64) (kv.Entry, bool, error) {
+	if e, found := t.unsaved(key, version); found {
+		return e, true, nil
+	}
+	if e, read := t.latest[key]; read && e.Version == version {
+		return e, true, nil
+	}
 	return t.entry(key, version, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
-		WHERE unlikely(versions.key_id = ?) AND unlikely(versions.version = ?)`, keyID, version)
+		WHERE unlikely(versions.key_id = ?) AND unlikely(versions.version = ?)`, t.keys[key].head.ID, version)
+}
+
+// unsaved returns a version that Save has still to write.
+func (t *Tx) unsaved(key string, version int64) (kv.Entry, bool) {
+	for _, e := range slices.Backward(t.appended) {
+		if e.Key == key && e.Version == version {
+			return e, true
+		}
+	}
+	return kv.Entry{}, false
 }
 
 // latestOfSQL reads many latest versions.
 const latestOfSQL = "SELECT " + entryColumns + ` FROM versions JOIN keys ON keys.id = versions.key_id
 	WHERE unlikely(versions.revision IN ?)`
 
-// LatestOf returns the versions that those heads name, in few statements. It leaves out what
-// is not there or is damaged, which Entry tells, and stops when the values have more than
-// maxBytes.
-func (t *Tx) LatestOf(heads map[string]Head, maxBytes int64) (map[string]kv.Entry, error) {
-	revisions := make([]int64, 0, len(heads))
-	for _, head := range heads {
-		revisions = append(revisions, head.Revision)
+// Latest reads the latest versions of loaded keys in few statements, and keeps them for Entry.
+// It leaves out what is not there or is damaged, which Entry tells, and stops when the values
+// have more than maxBytes.
+func (t *Tx) Latest(keys []string, maxBytes int64) (map[string]kv.Entry, error) {
+	revisions := make([]int64, 0, len(keys))
+	for _, key := range keys {
+		revisions = append(revisions, t.keys[key].head.Revision)
 	}
 	slices.Sort(revisions) // as they lie on disk
-	found := make(map[string]kv.Entry, len(heads))
-	for rest := revisions; len(rest) > 0 && maxBytes >= 0; {
-		n := min(len(rest), statementRows[0])
-		rows, err := t.tx.Raw(latestOfSQL, padded(rest[:n])).Rows()
+	t.latest = make(map[string]kv.Entry, len(keys))
+	err := pieces(revisions, func(some []int64) error {
+		if maxBytes < 0 {
+			return nil
+		}
+		rows, err := t.tx.Raw(latestOfSQL, some).Rows()
 		if err == nil {
-			maxBytes, err = scanLatest(rows, heads, found, maxBytes)
+			maxBytes, err = t.scanLatest(rows, maxBytes)
 		}
-		if err != nil {
-			return nil, translate(t.tx.Statement.Context, "read entries", err)
-		}
-		rest = rest[n:]
-	}
-	return found, nil
+		return err
+	})
+	return t.latest, translate(t.tx.Statement.Context, "read entries", err)
 }
 
-func scanLatest(rows *sql.Rows, heads map[string]Head, found map[string]kv.Entry, left int64) (int64, error) {
+func (t *Tx) scanLatest(rows *sql.Rows, left int64) (int64, error) {
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for left >= 0 && rows.Next() {
 		var v storedVersion
@@ -80,19 +95,24 @@ func scanLatest(rows *sql.Rows, heads map[string]Head, found map[string]kv.Entry
 			continue
 		}
 		left -= v.size
-		if head := heads[v.Key]; head.Version == v.Version && head.Revision == v.Revision && v.checkAll() == nil {
-			found[v.Key] = v.Entry
+		if k := t.keys[v.Key]; k != nil && k.head.Version == v.Version && k.head.Revision == v.Revision && v.checkAll() == nil {
+			t.latest[v.Key] = v.Entry
 		}
 	}
 	return left, rows.Err()
 }
 
-// LastValue returns the newest version of a key before that one that is no
+// LastValue returns the newest version of a loaded key before that one that is no
 // tombstone, and whether there is one.
-func (t *Tx) LastValue(key string, keyID, before int64) (kv.Entry, bool, error) {
+func (t *Tx) LastValue(key string, before int64) (kv.Entry, bool, error) {
+	for _, e := range slices.Backward(t.appended) {
+		if e.Key == key && e.Version < before && !e.Operation.Tombstone() {
+			return e, true, nil
+		}
+	}
 	return t.entry(key, 0, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
 		WHERE unlikely(versions.key_id = ?) AND versions.version < ? AND versions.operation NOT IN ?
-		ORDER BY versions.version DESC LIMIT 1`, keyID, before, tombstones)
+		ORDER BY versions.version DESC LIMIT 1`, t.keys[key].head.ID, before, tombstones)
 }
 
 func (t *Tx) entry(key string, version int64, query string, args ...any) (kv.Entry, bool, error) {
@@ -102,15 +122,18 @@ func (t *Tx) entry(key string, version int64, query string, args ...any) (kv.Ent
 }
 
 // Described is Entry without the value, which is not read.
-func (t *Tx) Described(key string, keyID, version int64) (kv.Entry, bool, error) {
-	v, found, err := t.describe(key, keyID, version)
+func (t *Tx) Described(key string, version int64) (kv.Entry, bool, error) {
+	if e, found := t.unsaved(key, version); found {
+		return e, true, nil
+	}
+	v, found, err := t.describe(key, version)
 	return v.Entry, found, err
 }
 
-func (t *Tx) describe(key string, keyID, version int64) (storedVersion, bool, error) {
+func (t *Tx) describe(key string, version int64) (storedVersion, bool, error) {
 	v := storedVersion{Entry: kv.Entry{Key: key}}
-	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE unlikely(key_id = ?) AND unlikely(version = ?)", keyID, version).Row().
-		Scan(v.fields()...)
+	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE unlikely(key_id = ?) AND unlikely(version = ?)",
+		t.keys[key].head.ID, version).Row().Scan(v.fields()...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return v, false, nil

@@ -26,15 +26,14 @@ func TestView(t *testing.T) {
 				t.Errorf("revision %d", tx.Totals.Revision)
 			}
 			write(t, db, kv.Entry{Key: "k7", Value: []byte("later")})
-			heads, err := tx.Heads(keys)
-			if err != nil || len(heads) != 100 {
-				return fmt.Errorf("%d heads: %w", len(heads), err)
+			if err := tx.Load(keys...); err != nil {
+				return err
 			}
-			found, err := tx.LatestOf(heads, 1<<20)
+			found, err := tx.Latest(keys, 1<<20)
 			if err != nil || len(found) != 100 || string(found["k7"].Value) != "207" || found["k7"].Version != 3 {
 				t.Errorf("%d entries, %+v, %v", len(found), found["k7"], err)
 			}
-			if few, err := tx.LatestOf(heads, 30); err != nil || len(few) < 10 || len(few) > 20 {
+			if few, err := tx.Latest(keys, 30); err != nil || len(few) < 10 || len(few) > 20 {
 				t.Errorf("%d entries of up to 30 bytes, %v", len(few), err)
 			}
 			return nil

@@ -90,33 +90,31 @@ func Run(ctx context.Context, cfg Config) (Summary, error) {
 
 // skipExisting removes the keys that the database already has from the plan.
 func (p *plan) skipExisting(ctx context.Context, tx *database.Tx, src *source) error {
-	const page = 64
-	for start := 0; start < len(p.keys); start += page {
-		keys := p.keys[start:min(start+page, len(p.keys))]
-		names := make([]string, len(keys))
-		for i, k := range keys {
-			names[i] = k.name
-		}
-		heads, err := tx.Heads(names)
+	names := make([]string, len(p.keys))
+	for i, k := range p.keys {
+		names[i] = k.name
+	}
+	if err := tx.Load(names...); err != nil {
+		return err
+	}
+	for _, k := range p.keys {
+		head, err := tx.Head(k.name)
 		if err != nil {
 			return err
 		}
-		for _, k := range keys {
-			head, found := heads[k.name]
-			if !found {
-				continue
-			}
-			same, err := p.isImported(ctx, tx, src, k, head)
-			if err != nil {
-				return err
-			}
-			k.skipped = true
-			if same {
-				p.sum.AlreadyKeys++
-				continue
-			}
-			p.skipKey(k.name, "it already exists with other versions")
+		if head.Version == 0 {
+			continue
 		}
+		same, err := p.isImported(ctx, tx, src, k, head)
+		if err != nil {
+			return err
+		}
+		k.skipped = true
+		if same {
+			p.sum.AlreadyKeys++
+			continue
+		}
+		p.skipKey(k.name, "it already exists with other versions")
 	}
 	return nil
 }
@@ -134,7 +132,7 @@ func (p *plan) isImported(
 		if v.skipped {
 			continue
 		}
-		entry, found, err := tx.Entry(k.name, head.ID, int64(v.version))
+		entry, found, err := tx.Entry(k.name, int64(v.version))
 		if err != nil {
 			return false, err
 		}
@@ -161,27 +159,20 @@ const (
 // write appends the planned versions in the order of their revisions.
 func (p *plan) write(ctx context.Context, tx *database.Tx, src *source) error {
 	order := p.order()
-	heads := map[string]database.Head{}
-	var chunk []kv.Entry
-	bytes := 0
-	for n, v := range order {
+	rows, bytes := 0, 0
+	for _, v := range order {
 		k := p.keys[v.key]
 		value, err := src.value(ctx, v.id)
 		if err != nil {
 			return err
 		}
-		var written kv.Written
-		k.head, written = tx.Number(k.head, kv.Entry{
-			Key: k.name, Value: value, Version: int64(v.version), Time: v.time, Operation: kv.OpPut,
-		})
-		chunk = append(chunk, written.Entry)
-		heads[k.name] = k.head
-		if bytes += len(value); len(chunk) == chunkRows || bytes >= chunkBytes || n == len(order)-1 {
-			if err := tx.Append(heads, chunk); err != nil {
+		tx.Append(kv.Entry{Key: k.name, Value: value, Version: int64(v.version), Time: v.time, Operation: kv.OpPut})
+		rows++
+		if bytes += len(value); rows == chunkRows || bytes >= chunkBytes {
+			if _, err := tx.Save(); err != nil {
 				return err
 			}
-			chunk, bytes = chunk[:0], 0
-			clear(heads)
+			rows, bytes = 0, 0
 		}
 		if p.sum.Versions++; p.sum.Versions%progressEvery == 0 {
 			p.cfg.Logf("%d of %d versions", p.sum.Versions, len(order))

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 
-	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -26,7 +25,6 @@ type keyPlan struct {
 	name         string
 	first, count int // its versions in plan.versions
 	skipped      bool
-	head         database.Head
 }
 
 // A plan holds the keys and versions to import.

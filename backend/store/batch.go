@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"kvstore/backend/database"
 	"kvstore/backend/kv"
@@ -65,10 +66,12 @@ const maxBatchRead = maxBatchBytes
 // or with kv.ErrBatchTooLarge when the values that the batch reads come to more than
 // 8 MiB (or the size of the largest value, when that is more).
 func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes []Change) (BatchResult, error) {
-	for _, r := range requirements {
+	conditions := make([]Requirement, len(requirements))
+	for i, r := range requirements {
 		if err := kv.CheckKey(r.Key); err != nil {
 			return BatchResult{}, err
 		}
+		conditions[i] = Requirement{strings.Clone(r.Key), r.If}
 	}
 	own := make([]Change, len(changes))
 	for i, c := range changes {
@@ -77,54 +80,55 @@ func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes [
 		}
 		own[i] = c.owned()
 	}
-	u := &unit{ctx: ctx, requirements: requirements, changes: own, batch: true, done: make(chan struct{})}
-	run := s.writer.submit
+	r := &request{ctx: ctx, requirements: conditions, changes: own, batch: true, done: make(chan struct{})}
+	run := s.writer.queue.submit
 	defer s.locks.share(own)()
 	if !slices.ContainsFunc(own, func(c Change) bool { return c.Operation != OpGet }) {
 		run = s.view
 	}
-	if err := run(u); err != nil {
+	if err := run(r); err != nil {
 		return BatchResult{}, err
 	}
-	return BatchResult{Revision: u.revision, Results: u.results}, nil
+	return BatchResult{Revision: r.revision, Results: r.results}, nil
 }
 
-// view makes a unit of gets beside the writer, from one snapshot.
-func (s *Store) view(u *unit) error {
+// view makes a request of gets beside the writer, from one snapshot.
+func (s *Store) view(r *request) error {
 	select {
 	case s.views <- struct{}{}:
 		defer func() { <-s.views }()
-	case <-u.ctx.Done():
-		return u.ctx.Err()
+	case <-r.ctx.Done():
+		return r.ctx.Err()
 	}
 	var revision int64
-	err := s.db.View(u.ctx, func(tx *database.Tx) error {
+	err := s.db.View(r.ctx, func(tx *database.Tx) error {
 		revision = tx.Totals.Revision
-		st, err := s.stage(tx, []*unit{u})
+		p, err := s.pending(tx, []*request{r})
 		if err != nil {
 			return err
 		}
-		if st.latest, err = tx.LatestOf(st.existing(u), st.maxRead); err != nil {
+		if _, err := tx.Latest(p.existing(r), p.maxRead); err != nil {
 			return err
 		}
-		return st.apply(u)
+		return p.apply(r)
 	})
-	missing := u.err != nil || slices.ContainsFunc(u.results, func(r Result) bool { return r.Err != nil })
-	if err := s.awaitPublished(u.ctx, "", kv.Entry{Revision: revision, Destroyed: missing}, err); err != nil {
+	missing := r.err != nil || slices.ContainsFunc(r.results, func(r Result) bool { return r.Err != nil })
+	if err := s.awaitPublished(r.ctx, "", kv.Entry{Revision: revision, Destroyed: missing}, err); err != nil {
 		return err
 	}
-	return u.err
+	return r.err
 }
 
-// existing returns the heads of the keys that a unit of gets reads, as far as they exist.
-func (s *stage) existing(u *unit) map[string]database.Head {
-	heads := make(map[string]database.Head, len(u.changes))
-	for _, c := range u.changes {
-		if s.current(c.Key) != 0 {
-			heads[c.Key] = s.heads[c.Key]
+// existing returns the keys that a request of gets reads, as far as they exist, each once.
+func (p *pending) existing(r *request) []string {
+	keys := make([]string, 0, len(r.changes))
+	for _, c := range r.changes {
+		if p.current(c.Key) != 0 {
+			keys = append(keys, c.Key)
 		}
 	}
-	return heads
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // bytesRead is how much of a value the change had to read for its result.

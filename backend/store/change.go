@@ -68,9 +68,9 @@ func (s *Store) write(ctx context.Context, c Change) (kv.Written, error) {
 	if err := s.check(c); err != nil {
 		return kv.Written{}, err
 	}
-	u := &unit{ctx: ctx, changes: []Change{c.owned()}, done: make(chan struct{})}
-	if err := s.writer.submit(u); err != nil {
+	r := &request{ctx: ctx, changes: []Change{c.owned()}, done: make(chan struct{})}
+	if err := s.writer.queue.submit(r); err != nil {
 		return kv.Written{}, err
 	}
-	return u.results[0].Written, nil
+	return r.results[0].Written, nil
 }

@@ -35,20 +35,22 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 	key = strings.Clone(key)
 	var total int64
 	rest := versions
-	destroy := func(st *stage) (err error) {
-		head := st.heads[key]
-		destroyed, left, err := st.tx.Destroy(key, rest)
-		st.erased = newErasure(key, rest[:len(rest)-len(left)])
-		total, rest = head.TotalVersions-destroyed, left
-		st.uncached = append(st.uncached, key)
+	destroy := func(p *pending) error {
+		left, err := p.tx.Destroy(key, rest)
+		p.erased = newErasure(key, rest[:len(rest)-len(left)])
+		total, rest = p.head(key).TotalVersions, left
+		p.uncached = append(p.uncached, key)
 		return err
 	}
-	err := s.alone(ctx, key, func(st *stage) error {
-		if err := condition.Check(key, st.current(key)); err != nil {
+	err := s.writer.queue.submit(aloneRequest(ctx, func(p *pending) error {
+		if _, err := p.tx.Head(key); err != nil {
+			return err
+		}
+		if err := condition.Check(key, p.current(key)); err != nil {
 			return err
 		}
 		for _, version := range versions {
-			entry, err := st.described(key, version)
+			entry, err := p.described(key, version)
 			if err != nil {
 				return err
 			}
@@ -56,10 +58,10 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 				return kv.KeyDeleted(key, version)
 			}
 		}
-		return destroy(st)
-	})
+		return destroy(p)
+	}, key))
 	for err == nil && len(rest) > 0 {
-		err = s.goOnAlone(ctx, []string{key}, sound(key, destroy))
+		err = s.writer.queue.await(aloneRequest(ctx, destroy, key))
 	}
 	if err == nil {
 		err = s.db.Scrub(ctx)
@@ -89,32 +91,34 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 	key, author = strings.Clone(key), strings.Clone(author)
 	var last int64 // the version that ends the key
 	var before, erased bool
-	err := s.alone(ctx, key, func(st *stage) (err error) {
-		if err := condition.Check(key, st.current(key)); err != nil {
+	erase := func(p *pending) (err error) {
+		erased, err = p.tx.Erase(key, last)
+		p.erased = newErasure(key, nil)
+		return err
+	}
+	err := s.writer.queue.submit(aloneRequest(ctx, func(p *pending) error {
+		head, err := p.tx.Head(key)
+		if err != nil {
 			return err
 		}
-		head := st.heads[key]
+		if err := condition.Check(key, p.current(key)); err != nil {
+			return err
+		}
 		if head.ID == 0 {
 			before = head.Version != 0
 			return kv.KeyNotFound(key)
 		}
 		if !head.Deleted {
-			st.append(kv.Entry{Key: key, Operation: kv.OpDestroy, Author: author})
-			if err := st.save(); err != nil {
+			p.append(kv.Entry{Key: key, Operation: kv.OpDestroy, Author: author})
+			if err := p.save(); err != nil {
 				return err
 			}
 		}
-		last = st.heads[key].Version
-		erased, err = st.tx.Erase(key, st.heads[key], last)
-		st.erased = newErasure(key, nil)
-		return err
-	})
+		last = p.head(key).Version
+		return erase(p)
+	}, key))
 	for err == nil && !erased {
-		err = s.goOnAlone(ctx, []string{key}, sound(key, func(st *stage) (err error) {
-			erased, err = st.tx.Erase(key, st.heads[key], last)
-			st.erased = newErasure(key, nil)
-			return err
-		}))
+		err = s.writer.queue.await(aloneRequest(ctx, erase, key))
 	}
 	// Only with these two is it certain that the writer is done with the variables above.
 	if err == nil || errors.Is(err, kv.ErrKeyNotFound) && before {
@@ -126,31 +130,11 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 	return Destroyed{Key: key, Versions: []int64{}}, nil
 }
 
-// alone has the writer call fn in a transaction of its own, with the head of key. When
-// that is damaged, its error is that of alone.
-func (s *Store) alone(ctx context.Context, key string, fn func(*stage) error) error {
-	return s.writer.submit(aloneUnit(ctx, []string{key}, sound(key, fn)))
-}
-
-// goOnAlone is alone for what the store does itself, and for further steps of something
-// that was begun: it is not refused when the store is overloaded. fn must look at failed.
-func (s *Store) goOnAlone(ctx context.Context, keys []string, fn func(*stage) error) error {
-	return s.writer.await(aloneUnit(ctx, keys, fn))
-}
-
-func sound(key string, fn func(*stage) error) func(*stage) error {
-	return func(st *stage) error {
-		if err := st.failed[key]; err != nil {
-			return err
-		}
-		return fn(st)
-	}
-}
-
-func aloneUnit(ctx context.Context, keys []string, fn func(*stage) error) *unit {
-	u := &unit{ctx: ctx, changes: make([]Change, len(keys)), alone: fn, done: make(chan struct{})}
+// aloneRequest has the writer call fn in a transaction of its own, with the heads of keys.
+func aloneRequest(ctx context.Context, fn func(*pending) error, keys ...string) *request {
+	r := &request{ctx: ctx, changes: make([]Change, len(keys)), alone: fn, done: make(chan struct{})}
 	for i, key := range keys {
-		u.changes[i].Key = key
+		r.changes[i].Key = key
 	}
-	return u
+	return r
 }

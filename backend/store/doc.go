@@ -3,7 +3,7 @@
 //
 // # Writes
 //
-// One goroutine, the writer, makes every write. It takes the units that are
+// One goroutine, the writer, makes every write. It takes the requests that are
 // waiting (it never sleeps for more to come), applies them in one transaction, and
 // then, in this order:
 //
@@ -13,8 +13,8 @@
 //     tombstone;
 //  3. answers each caller.
 //
-// A unit is one change or a batch of them, and is written whole or not at all. Its
-// conditions are evaluated by the writer, against the state that the units before it
+// A request is one change or a batch of them, and is written whole or not at all. Its
+// conditions are evaluated by the writer, against the state that the requests before it
 // left, so of two writers with the same condition on a key one wins. A condition
 // that does not hold, like a version to go back to that is not there, is an answer
 // to its caller and no failure of the transaction.

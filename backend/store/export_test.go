@@ -17,10 +17,14 @@ func (s *Store) SetHooks(h Hooks) {
 }
 
 // QueueLength is how many writes wait for the writer.
-func (s *Store) QueueLength() int { return len(s.writer.queue) }
+func (s *Store) QueueLength() int { return len(s.writer.queue.waiting) }
+
+// Queued is how many writes were accepted and are not answered, and the bytes of their
+// values.
+func (s *Store) Queued() (writes int, bytes int64) { return s.writer.queue.load() }
 
 // Publish hands on what was written, as if it had been committed.
-func (s *Store) Publish(written []kv.Written, revision int64) {
+func (s *Store) Publish(written []kv.Entry, revision int64) {
 	s.log.append(written, revision, func() { s.watchers.markLocked(written) })
 }
 

@@ -62,7 +62,7 @@ func TestLogCountsTexts(t *testing.T) {
 	encode := func(text []byte, e *kv.Entry) []byte { return append(text, e.Value...) }
 	value := make([]byte, store.LogBytes/16)
 	for revision := range int64(15) { // fit in without texts
-		s.Publish([]kv.Written{{Entry: kv.Entry{Key: "k", Revision: revision + 1, Value: value}}}, revision+1)
+		s.Publish([]kv.Entry{{Key: "k", Revision: revision + 1, Value: value}}, revision+1)
 		for _, e := range next(t, w).Entries {
 			e.Text(encode)
 		}
@@ -86,7 +86,7 @@ func TestHeldDeliveriesAreBounded(t *testing.T) {
 	revision := int64(0)
 	publish := func() {
 		revision++
-		s.Publish([]kv.Written{{Entry: kv.Entry{Key: "k", Revision: revision, Value: bytes.Repeat([]byte("v"), 1<<20)}}}, revision)
+		s.Publish([]kv.Entry{{Key: "k", Revision: revision, Value: bytes.Repeat([]byte("v"), 1<<20)}}, revision)
 		next(t, fine)
 	}
 	held := map[int]*store.Delivery{}

@@ -206,17 +206,17 @@ func ofStore(err error) bool {
 // transaction, and returns why some of them could not be.
 func (s *Store) endExpired(ctx context.Context, keys []string) (failed map[string]error, err error) {
 	failed = map[string]error{}
-	err = s.goOnAlone(ctx, keys, func(st *stage) error {
+	err = s.writer.queue.await(aloneRequest(ctx, func(p *pending) error {
 		for _, key := range keys {
-			switch {
-			case st.failed[key] != nil:
-				failed[key] = st.failed[key]
-			case st.heads[key].Expired(st.now):
-				st.append(kv.Entry{Key: key, Operation: kv.OpExpire})
+			switch head, err := p.tx.Head(key); {
+			case err != nil:
+				failed[key] = err
+			case head.Expired(p.now):
+				p.append(kv.Entry{Key: key, Operation: kv.OpExpire})
 			}
 		}
-		return st.save()
-	})
+		return nil
+	}, keys...))
 	if err != nil { // the writer may not be done with failed
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func newLog(revision int64) *log {
 // append adds a commit, which has brought the store to that revision. It calls learn, in
 // which the caller tells those who must not be behind the log, before anybody sees the
 // revision.
-func (l *log) append(written []kv.Written, revision int64, learn func()) {
+func (l *log) append(written []kv.Entry, revision int64, learn func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer func() { // whatever becomes of learn, it is on disk
@@ -58,13 +58,13 @@ func (l *log) append(written []kv.Written, revision int64, learn func()) {
 	learn()
 }
 
-func (l *log) addLocked(written []kv.Written, revision int64) {
-	if len(written) > 0 && written[0].Entry.Revision != l.head+1 { // which cannot be
-		l.emptyLocked(written[0].Entry.Revision - 1)
+func (l *log) addLocked(written []kv.Entry, revision int64) {
+	if len(written) > 0 && written[0].Revision != l.head+1 { // which cannot be
+		l.emptyLocked(written[0].Revision - 1)
 	}
 	for i := range written {
-		entry := &Event{Entry: written[i].Entry, last: i == len(written)-1, counted: &l.texts} // a copy, since its neighbours would be kept with it
-		for l.first <= l.head && (l.head-l.first+1 >= logEvents || l.bytes+l.texts.Load()+entry.Size() > logBytes) && l.first < written[0].Entry.Revision {
+		entry := &Event{Entry: written[i], last: i == len(written)-1, counted: &l.texts} // a copy, since its neighbours would be kept with it
+		for l.first <= l.head && (l.head-l.first+1 >= logEvents || l.bytes+l.texts.Load()+entry.Size() > logBytes) && l.first < written[0].Revision {
 			l.dropLocked()
 		}
 		if l.head-l.first+1 == int64(len(l.events)) {

@@ -57,39 +57,3 @@ func (s *Store) GetVersion(ctx context.Context, key string, version int64) (kv.E
 	}
 	return entry, FromDatabase, nil
 }
-
-// An erasure makes versions of a key unreadable, all of them and the name when there are
-// none; done is closed when the cache knows.
-type erasure struct {
-	key      string
-	versions []int64
-	done     chan struct{}
-}
-
-func newErasure(key string, versions []int64) *erasure {
-	return &erasure{key: key, versions: versions, done: make(chan struct{})}
-}
-
-// awaitPublished returns once the cache and the log know what made the answer of the
-// database: the write of an entry, or the erasure because of which it is destroyed or not
-// there. Else a later read could be answered with what was before. Without a key it is about
-// many. err is that of the read.
-func (s *Store) awaitPublished(ctx context.Context, key string, entry kv.Entry, err error) error {
-	if err == nil {
-		if s.hooks.afterRead != nil {
-			s.hooks.afterRead(entry)
-		}
-		err = s.log.await(ctx, entry.Revision)
-	}
-	if err == nil && !entry.Destroyed {
-		return nil
-	}
-	if e := s.erasing.Load(); e != nil && (key == e.key || key == "") {
-		select {
-		case <-e.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return err
-}

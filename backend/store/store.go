@@ -108,7 +108,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	s.diskProbe = startDiskProbe(cfg.Database, cfg.Logger)
-	s.writer = startWriter(s, newQueueLoad(cfg), cfg)
+	s.writer = startWriter(s, cfg)
 	s.janitor = startJanitor(s, cfg)
 	return s, nil
 }

@@ -337,12 +337,12 @@ func TestBadWriteFailsAlone(t *testing.T) {
 func breakKey(t *testing.T, db *database.DB, key string) {
 	t.Helper()
 	err := db.Update(t.Context(), func(tx *database.Tx) error {
-		tx.Totals = kv.Totals{Revision: 2, Keys: 1, Versions: 2}
-		heads := map[string]database.Head{key: {ID: 1, Version: 1, Revision: 1, TotalVersions: 1}}
-		return tx.Append(heads, []kv.Entry{
-			{Key: key, Value: []byte("1"), Version: 1, Revision: 1},
-			{Key: key, Value: []byte("2"), Version: 2, Revision: 2},
-		})
+		err := tx.Load(key)
+		if err == nil {
+			tx.Append(kv.Entry{Key: key, Value: []byte("2"), Version: 2})
+			tx.Append(kv.Entry{Key: key, Value: []byte("1"), Version: 1})
+		}
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 // those of other keys, of prefixes that differ in length too, and those of the key,
 // whose goroutines must be woken.
 func BenchmarkPublish(b *testing.B) {
-	written := []kv.Written{{Entry: kv.Entry{Key: "app/db/host", Value: []byte("1"), Operation: kv.OpPut}}}
+	written := []kv.Entry{{Key: "app/db/host", Value: []byte("1"), Operation: kv.OpPut}}
 	for _, kind := range []struct {
 		name   string
 		prefix func(i int) string
@@ -45,7 +45,7 @@ func BenchmarkPublish(b *testing.B) {
 				}
 				b.ResetTimer()
 				for i := range b.N {
-					written[0].Entry.Revision = int64(i + 1)
+					written[0].Revision = int64(i + 1)
 					s.Publish(written, int64(i+1))
 				}
 				b.StopTimer()

@@ -86,10 +86,10 @@ func (w *watchers) close() {
 }
 
 // markLocked marks the groups of what was written.
-func (w *watchers) markLocked(written []kv.Written) {
+func (w *watchers) markLocked(written []kv.Entry) {
 	before := len(w.groups)
 	for i := range written {
-		key, revision := written[i].Entry.Key, written[i].Entry.Revision
+		key, revision := written[i].Key, written[i].Revision
 		for _, n := range w.lengths {
 			if n > len(key) {
 				break

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,188 +13,63 @@ import (
 	"kvstore/backend/kv"
 )
 
-const (
-	// maxBatchWrites and maxBatchBytes bound one transaction, and so how long a
-	// write waits for its neighbours.
-	maxBatchWrites = 128
-	maxBatchBytes  = 8 << 20
-)
+// Observe is called before each transaction of the writer with the contexts of the
+// callers whose writes go into it together, and must not keep them. The context that
+// it returns is the transaction's; it must not end. done is called after the
+// transaction, when its callers are about to be answered. Both hold up every write.
+type Observe func(callers []context.Context) (ctx context.Context, done func(Transaction))
 
-// A unit is what is written whole or not at all: one change, or those of a batch;
-// or, with alone set, something that needs a transaction of its own. Its outcome is
-// there when done is closed.
-type unit struct {
-	ctx          context.Context //nolint:containedctx // belongs to the caller that waits for the outcome
-	requirements []Requirement
-	changes      []Change
-	batch        bool // an error names the index of its change
-	alone        func(*stage) error
-
-	admittedWrites int // what queueLoad has counted
-	admittedBytes  int64
-
-	results  []Result
-	revision int64 // of the store after the unit
-	err      error
-	done     chan struct{}
+// A Transaction is what one of the writer's did.
+type Transaction struct {
+	// Versions is how many were appended; 0 when it failed.
+	Versions int
+	// Err is why nothing of it was written, or nil. When it has several callers and
+	// one write cannot be applied, each is tried again in a transaction of its own.
+	Err error
 }
 
-// keys returns those whose heads the unit needs.
-func (u *unit) keys(add func(string)) {
-	for _, r := range u.requirements {
-		add(r.Key)
-	}
-	for _, c := range u.changes {
-		add(c.Key)
-	}
-}
-
-func (u *unit) bytes() (n int) {
-	for _, c := range u.changes {
-		n += len(c.Value)
-	}
-	return n
-}
-
-// writer is the goroutine that makes every write, and its queue.
+// writer is the task that makes every write.
 type writer struct {
+	*task
 	store   *Store
 	logger  *slog.Logger
 	observe Observe
-	queue   chan *unit // has room for all that load admits
-	load    *queueLoad
-	next    *unit // taken, but for the next batch
-	ended   chan struct{}
+	queue   *queue
 	began   atomic.Pointer[time.Time] // the transaction that is under way, nil when none is
 
-	// Used by run alone: writes that failed and are not in the log yet, and the last line.
+	// Failed writes that are not in the log yet, and the time of the last line.
 	failedWrites int
 	toldFailure  time.Time
-
-	// mu is held for reading while a caller puts a unit into the queue, so that
-	// the queue is not closed under it.
-	mu     sync.RWMutex
-	closed bool
 }
 
-func startWriter(s *Store, load *queueLoad, cfg Config) *writer {
-	w := &writer{
-		store:   s,
-		logger:  cfg.Logger,
-		observe: cfg.Observe,
-		queue:   make(chan *unit, load.maxWrites),
-		load:    load,
-		ended:   make(chan struct{}),
-	}
-	go w.run()
+func startWriter(s *Store, cfg Config) *writer {
+	w := &writer{store: s, logger: cfg.Logger, observe: cfg.Observe, queue: newQueue(cfg)}
+	w.task = startTask(w.run)
 	return w
 }
 
+// close refuses further requests, and returns when those that were accepted are answered.
 func (w *writer) close() {
-	w.mu.Lock()
-	if !w.closed {
-		w.closed = true
-		close(w.queue)
-	}
-	w.mu.Unlock()
+	w.queue.close()
 	<-w.ended
 }
 
-// submit hands a unit to the writer and waits for its outcome. It refuses the unit at
-// once, with kv.ErrOverloaded, when too much waits already.
-func (w *writer) submit(u *unit) error {
-	if err := w.load.admit(u); err != nil {
-		return err
-	}
-	return w.await(u)
-}
-
-// await is submit without the refusal.
-func (w *writer) await(u *unit) error {
-	if err := w.enqueue(u); err != nil {
-		w.load.release(u)
-		return err
-	}
-	select {
-	case <-u.done:
-		return u.err
-	case <-u.ctx.Done():
-		return u.ctx.Err()
-	}
-}
-
-// enqueue puts a unit into the queue. What the store itself writes comes here without
-// submit: it is never refused, and waits for room.
-func (w *writer) enqueue(u *unit) error {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	if w.closed {
-		return errClosed
-	}
-	select {
-	case w.queue <- u:
-		return nil
-	case <-u.ctx.Done():
-		return u.ctx.Err()
-	}
-}
-
-// run applies batches until the queue is closed and empty.
-func (w *writer) run() {
-	defer close(w.ended)
+// run ends with the queue, so that what was accepted is finished.
+func (w *writer) run(context.Context) {
 	for {
-		first := w.next
-		if w.next = nil; first == nil {
-			queued, ok := <-w.queue
-			if !ok {
-				return
-			}
-			first = queued
+		batch, ok := w.queue.take()
+		if !ok {
+			return
 		}
-		// Lets those that were answered just now write again within this batch; else the
-		// callers split into two halves that wait for each other.
-		runtime.Gosched()
-		w.commit(w.take(first))
-	}
-}
-
-// take returns first and what waits behind it, within the bounds of a transaction.
-// A unit whose caller has gone is left out; one that must be alone ends the batch.
-func (w *writer) take(first *unit) []*unit {
-	var batch []*unit
-	writes, bytes := 0, 0
-	for next := first; ; {
-		switch err := next.ctx.Err(); {
-		case err != nil:
-			w.answer(next, err)
-		case next.alone != nil && len(batch) > 0:
-			w.next = next
-			return batch
-		default:
-			batch = append(batch, next)
-			writes += len(next.changes)
-			bytes += next.bytes()
-		}
-		if len(batch) > 0 && batch[0].alone != nil || writes >= maxBatchWrites || bytes >= maxBatchBytes {
-			return batch
-		}
-		select {
-		case queued, ok := <-w.queue:
-			if !ok {
-				return batch
-			}
-			next = queued
-		default:
-			return batch
-		}
+		w.commit(batch)
 	}
 }
 
 // commit applies a batch in one transaction, publishes it and answers it. When a
-// write cannot be applied, each unit is tried in a transaction of its own, so that
+// write cannot be applied, each request is tried in a transaction of its own, so that
 // only the cause fails. When the transaction cannot begin, the commit or the disk
 // fails, all fail.
-func (w *writer) commit(batch []*unit) {
+func (w *writer) commit(batch []*request) {
 	if len(batch) == 0 {
 		return
 	}
@@ -211,8 +84,8 @@ func (w *writer) commit(batch []*unit) {
 	if err != nil && kv.ClassOf(err) != kv.ClassRefused {
 		w.logFailure(len(batch), err)
 	}
-	for _, u := range batch {
-		w.answer(u, err)
+	for _, r := range batch {
+		w.queue.answer(r, err)
 	}
 }
 
@@ -226,56 +99,42 @@ func (w *writer) logFailure(writes int, err error) {
 	}
 }
 
-// answer lets the caller of u go on, with err or, when it is nil, with what u has.
-func (w *writer) answer(u *unit, err error) {
-	if err != nil {
-		u.err = err
-	}
-	w.load.release(u)
-	close(u.done)
-}
-
 // progress is how far a transaction got.
 type progress int
 
 const (
-	waiting   progress = iota // it did not begin
-	begun                     // a write could not be applied
-	applied                   // every write was
-	committed                 // and is on disk
+	waiting progress = iota // it did not begin
+	begun                   // a write could not be applied
+	applied                 // every write was, and the commit came next
 )
 
 // transact commits a batch and publishes it, or returns why not and how far it got.
-func (w *writer) transact(batch []*unit) (got progress, err error) {
+func (w *writer) transact(batch []*request) (got progress, err error) {
 	s := w.store
 	began := time.Now()
 	w.began.Store(&began)
 	defer w.began.Store(nil)
-	defer func() {
-		if e := s.erasing.Swap(nil); e != nil {
-			close(e.done)
-		}
-	}()
-	// The transaction belongs to all its units, so no single caller can end it.
+	defer s.endErasure()
+	// The transaction belongs to all its requests, so no single caller can end it.
 	ctx, done := w.begin(batch)
-	st, got, err := w.update(ctx, batch)
+	p, got, err := w.update(ctx, batch)
 	s.full.Store(errors.Is(err, kv.ErrStorageFull))
 	switch {
 	case err == nil:
-		if !w.guard(func() { s.publish(st) }) {
-			w.guard(func() { s.recover(st) })
+		if !w.guard(func() { s.publish(p) }) {
+			w.guard(func() { s.publishAgain(p) })
 		}
-	case errors.Is(err, kv.ErrOutcomeUnknown) && st != nil:
-		w.guard(func() { s.uncache(st) })
+	case errors.Is(err, kv.ErrOutcomeUnknown) && p != nil:
+		w.guard(func() { s.uncache(p) })
 	}
-	w.guard(func() { done(st, err) })
+	w.guard(func() { done(p, err) })
 	return got, err
 }
 
 // update is the transaction. A defect of the program must not end the only writer: a
 // panic before the commit is kv.ErrUnavailable, with nothing written. Behind that point
 // it is kv.ErrOutcomeUnknown.
-func (w *writer) update(ctx context.Context, batch []*unit) (st *stage, got progress, err error) {
+func (w *writer) update(ctx context.Context, batch []*request) (p *pending, got progress, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			kind := kv.ErrUnavailable
@@ -287,18 +146,34 @@ func (w *writer) update(ctx context.Context, batch []*unit) (st *stage, got prog
 	}()
 	err = w.store.db.Update(ctx, func(tx *database.Tx) (err error) {
 		got = begun
-		if st, err = w.apply(tx, batch); err == nil {
-			got = applied
+		if p, err = w.apply(tx, batch); err != nil {
+			return err
 		}
-		if err == nil {
-			w.store.erasing.Store(st.erased)
-		}
-		return err
+		got = applied
+		w.store.erasing.Store(p.erased)
+		return nil
 	})
-	if err == nil {
-		got = committed
+	return p, got, err
+}
+
+// apply applies the requests in their order, and saves what they append.
+func (w *writer) apply(tx *database.Tx, batch []*request) (*pending, error) {
+	p, err := w.store.pending(tx, batch)
+	if err != nil {
+		return nil, err
 	}
-	return st, got, err
+	for _, r := range batch {
+		if err := p.apply(r); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.save(); err != nil {
+		return nil, err
+	}
+	for _, r := range batch {
+		p.settle(r)
+	}
+	return p, nil
 }
 
 // guard calls fn, which belongs to what a transaction is followed by, and reports whether
@@ -314,99 +189,24 @@ func (w *writer) guard(fn func()) (ended bool) {
 	return true
 }
 
-// publish lets everybody know of a transaction: those who follow the log, and in the same
-// moment the cache.
-func (s *Store) publish(st *stage) {
-	if s.hooks.afterCommit != nil {
-		s.hooks.afterCommit()
+// begin tells the observer of a transaction.
+func (w *writer) begin(batch []*request) (ctx context.Context, done func(*pending, error)) {
+	if w.observe == nil {
+		return context.Background(), func(*pending, error) {}
 	}
-	if st.erased != nil {
-		s.log.erase(st.erased)
-		s.pages.forget()
+	callers := make([]context.Context, 0, len(batch))
+	for _, r := range batch {
+		callers = append(callers, r.ctx)
 	}
-	s.log.append(st.written, st.tx.Totals.Revision, func() {
-		s.watchers.markLocked(st.written)
-		for _, w := range st.written {
-			if w.Entry.Operation.Tombstone() {
-				s.cache.Remove(w.Entry.Key)
-			} else {
-				s.cache.Put(w.Entry.Key, w.Entry)
-			}
+	ctx, end := w.observe(callers)
+	return ctx, func(p *pending, err error) {
+		t := Transaction{Err: err}
+		if kv.ClassOf(err) == kv.ClassRefused { // such as that of a request which must be alone
+			t.Err = nil
 		}
-		for _, key := range st.uncached {
-			s.cache.Remove(key)
+		if err == nil && p != nil {
+			t.Versions = len(p.written)
 		}
-	})
-	s.counters.pruned.Add(uint64(st.tx.Trimmed))
-	for _, w := range st.written {
-		s.counters.wrote(w.Entry.Operation)
+		end(t)
 	}
-}
-
-// recover is publish after it has panicked: the cache forgets the keys, so that the
-// database is asked for them.
-func (s *Store) recover(st *stage) {
-	s.uncache(st)
-	if s.log.reached() < st.tx.Totals.Revision {
-		s.log.append(st.written, st.tx.Totals.Revision, func() { s.watchers.markLocked(st.written) })
-	}
-}
-
-// uncache takes out of the cache what a transaction changed.
-func (s *Store) uncache(st *stage) {
-	for _, w := range st.written {
-		s.cache.Remove(w.Entry.Key)
-	}
-	for _, key := range st.uncached {
-		s.cache.Remove(key)
-	}
-}
-
-// stage returns that of a transaction, with the heads of the keys of a batch.
-func (s *Store) stage(tx *database.Tx, batch []*unit) (*stage, error) {
-	heads, failed, err := tx.SoundHeads(keysOf(batch))
-	if err != nil {
-		return nil, err
-	}
-	tx.Keep = s.keep
-	limit := s.maxValueBytes
-	return &stage{tx: tx, now: s.clock.now(), heads: heads, failed: failed, maxRead: max(maxBatchRead, limit), maxValueBytes: limit}, nil
-}
-
-// apply applies the units in their order.
-func (w *writer) apply(tx *database.Tx, batch []*unit) (*stage, error) {
-	st, err := w.store.stage(tx, batch)
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range batch {
-		if u.alone != nil {
-			return st, u.alone(st)
-		}
-		if err := st.apply(u); err != nil {
-			return nil, err
-		}
-	}
-	if err := st.save(); err != nil {
-		return st, err
-	}
-	for _, u := range batch {
-		st.settle(u)
-	}
-	return st, nil
-}
-
-// keysOf returns each key of the batch once.
-func keysOf(batch []*unit) []string {
-	seen := make(map[string]bool, len(batch))
-	keys := make([]string, 0, len(batch))
-	for _, u := range batch {
-		u.keys(func(key string) {
-			if !seen[key] {
-				seen[key] = true
-				keys = append(keys, key)
-			}
-		})
-	}
-	return keys
 }

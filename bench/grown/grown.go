@@ -72,36 +72,32 @@ func Fill(ctx context.Context, cfg Config) (err error) {
 
 // A batch is one transaction.
 type batch struct {
-	heads   map[string]database.Head
+	keys    []string
 	entries []kv.Entry
 }
 
-// makeBatch numbers versions and revisions as the writer of the store would.
 func makeBatch(load generator.Load, first, keys int, now kv.Timestamp) batch {
-	b := batch{
-		heads:   make(map[string]database.Head, keys),
-		entries: make([]kv.Entry, 0, keys*VersionsPerKey),
-	}
-	revision := int64(first) * VersionsPerKey
+	b := batch{keys: make([]string, 0, keys), entries: make([]kv.Entry, 0, keys*VersionsPerKey)}
 	for number := first; number < first+keys; number++ {
 		name := load.Key(number)
 		value := generator.AppendValue(nil, name, uint64(number))
-		id := revision + 1
-		for version := int64(1); version <= VersionsPerKey; version++ {
-			revision++
-			b.entries = append(b.entries, kv.Entry{Key: name, Value: value, Version: version, Revision: revision, Time: now, Operation: kv.OpPut})
+		b.keys = append(b.keys, name)
+		for range VersionsPerKey {
+			b.entries = append(b.entries, kv.Entry{Key: name, Value: value, Time: now, Operation: kv.OpPut})
 		}
-		b.heads[name] = database.Head{ID: id, Version: VersionsPerKey, Revision: revision, Time: now, TotalVersions: VersionsPerKey, CompleteFrom: 1}
 	}
 	return b
 }
 
 func (b batch) write(ctx context.Context, db *database.DB) error {
 	return db.Update(ctx, func(tx *database.Tx) error {
-		tx.Totals.Revision += int64(len(b.entries))
-		tx.Totals.Versions += int64(len(b.entries))
-		tx.Totals.Keys += int64(len(b.heads))
-		return tx.Append(b.heads, b.entries)
+		if err := tx.Load(b.keys...); err != nil {
+			return err
+		}
+		for _, e := range b.entries {
+			tx.Append(e)
+		}
+		return nil
 	})
 }
 

@@ -1,48 +1,10 @@
 package store
 
 import (
-	"context"
 	"sync/atomic"
 
 	"kvstore/backend/kv"
 )
-
-// Observe is called before each transaction of the writer with the contexts of the
-// callers whose writes go into it together, and must not keep them. The context that
-// it returns is the transaction's; it must not end. done is called after the
-// transaction, when its callers are about to be answered. Both hold up every write.
-type Observe func(callers []context.Context) (ctx context.Context, done func(Transaction))
-
-// A Transaction is what one of the writer's did.
-type Transaction struct {
-	// Versions is how many were appended; 0 when it failed.
-	Versions int
-	// Err is why nothing of it was written, or nil. When it has several callers and
-	// one write cannot be applied, each is tried again in a transaction of its own.
-	Err error
-}
-
-// begin tells the observer of a transaction.
-func (w *writer) begin(batch []*unit) (ctx context.Context, done func(*stage, error)) {
-	if w.observe == nil {
-		return context.Background(), func(*stage, error) {}
-	}
-	callers := make([]context.Context, 0, len(batch))
-	for _, u := range batch {
-		callers = append(callers, u.ctx)
-	}
-	ctx, end := w.observe(callers)
-	return ctx, func(st *stage, err error) {
-		t := Transaction{Err: err}
-		if kv.ClassOf(err) == kv.ClassRefused { // such as that of a unit which must be alone
-			t.Err = nil
-		}
-		if err == nil && st != nil {
-			t.Versions = len(st.written)
-		}
-		end(t)
-	}
-}
 
 // Stats describe what a store has done since it was opened, and does now.
 type Stats struct {
@@ -69,13 +31,13 @@ func (s *Store) Stats() Stats {
 	s.log.mu.Lock()
 	watchers := s.watchers.open
 	s.log.mu.Unlock()
-	load := s.writer.load
+	queue := s.writer.queue
 	stats := Stats{
-		MaxQueuedWrites: load.maxWrites, MaxQueuedBytes: load.maxBytes, Written: map[kv.Operation]uint64{},
+		MaxQueuedWrites: queue.maxWrites, MaxQueuedBytes: queue.maxBytes, Written: map[kv.Operation]uint64{},
 		Pruned: s.counters.pruned.Load(), Damage: s.db.Damage(), Watchers: watchers, MaxWatchers: s.watchers.max,
 		Events: s.counters.events.Load(), Cut: s.counters.cut.Load(),
 	}
-	stats.QueuedWrites, stats.QueuedBytes = s.Queued()
+	stats.QueuedWrites, stats.QueuedBytes = queue.load()
 	for i, operation := range operations {
 		stats.Written[operation] = s.counters.written[i].Load()
 	}
