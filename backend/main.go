@@ -96,8 +96,11 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	defer context.AfterFunc(ctx, st.EndWatches)() // otherwise the drain would wait for them
 	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
 
-	options := append(observed.options(st, logger), api.Limits(c.maxRequests, c.maxBytes))
-	if err := telemetry.Serve(ctx, listener, api.New(st, logger, options...), logger); err != nil {
+	handler := api.New(api.Config{
+		Store: st, Logger: logger, Metrics: observed.register(st, logger), Tracer: observed.tracing.Tracer(),
+		MaxRequests: c.maxRequests, MaxBodyBytes: c.maxBytes,
+	})
+	if err := telemetry.Serve(ctx, listener, handler, logger); err != nil {
 		return err
 	}
 	logger.Info("stopped")

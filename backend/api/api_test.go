@@ -57,7 +57,7 @@ func startWith(t *testing.T, maxValue int64, now func() time.Time) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(api.New(s, logger))
+	h := httptest.NewServer(api.New(api.Config{Store: s, Logger: logger}))
 	t.Cleanup(func() {
 		h.Close()
 		s.Close()

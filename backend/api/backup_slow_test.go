@@ -19,9 +19,9 @@ import (
 )
 
 // startLarge has more in its database than the connection of a client holds.
-func startLarge(t *testing.T, options ...api.Option) *watched {
+func startLarge(t *testing.T, cfg api.Config) *watched {
 	t.Helper()
-	s := startWatched(t, store.Config{}, options...)
+	s := startWatchedWith(t, store.Config{}, cfg)
 	for i := range 24 {
 		text := make([]byte, 1<<19)
 		for j := range text {
@@ -94,7 +94,7 @@ func TestBackupSlowClient(t *testing.T) {
 		"disconnected": {stall: never, window: never, hangUp: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startLarge(t, api.StreamTimes(time.Minute, c.stall), api.BackupPace(c.window, 1<<40))
+			s := startLarge(t, api.Config{StallTimeout: c.stall, BackupWindow: c.window, BackupBytes: 1 << 40})
 			conn := s.askSlowly(t)
 			dripped := make(chan struct{})
 			switch {
@@ -125,7 +125,7 @@ func TestBackupSlowClient(t *testing.T) {
 
 // TestBackupSlowClientHoldsItsPlace: while it keeps the pace, the second is told to come back.
 func TestBackupSlowClientHoldsItsPlace(t *testing.T) {
-	s := startLarge(t)
+	s := startLarge(t, api.Config{})
 	conn := s.askSlowly(t)
 	got := s.do(t, "GET", "/db/backup", "")
 	if got.status != 503 || got.header.Get("Retry-After") == "" || got.problem(t)["code"] != "backup_running" || openCopies(t) != 1 {

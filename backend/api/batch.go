@@ -1,14 +1,15 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
+	"fmt"
+	"net/http"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/problem"
 	"kvstore/internal/settings"
 )
 
@@ -77,10 +78,11 @@ type batchResult struct { //nolint:unused // for the annotations
 //	@x-body-examples	{"application/json":{"conditions":[{"key":"stock/7","version":0}],"operations":[{"op":"put","key":"stock/7","value":{"left":10}},{"op":"put","key":"cart/ann","value":[7],"ttl":"30m"},{"op":"get","key":"cart/bob"}]}}
 //	@Router				/batch [post]
 func (a *API) batch(c *gin.Context, _ query) error {
-	if err := checkContentType(c.GetHeader("Content-Type")); err != nil {
-		return err
+	if kind := c.GetHeader("Content-Type"); kind != "" && !isJSONType(kind) {
+		return problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
+			fmt.Sprintf("Content-Type: %q is not accepted; send the body as application/json", kind))
 	}
-	body, err := readText(c, settings.LimitOfBatch(a.store.MaxValueBytes()))
+	body, err := readText(c, settings.LimitOfBatch(a.Store.MaxValueBytes()))
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func (a *API) batch(c *gin.Context, _ query) error {
 	if err := authorizeBatch(c, requirements, changes); err != nil {
 		return err
 	}
-	done, err := a.store.Batch(c.Request.Context(), requirements, changes)
+	done, err := a.Store.Batch(c.Request.Context(), requirements, changes)
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func writeBatch(c *gin.Context, changes []store.Change, done store.BatchResult) 
 			return err
 		}
 	}
-	writeBody(c, append(b, "]}\n"...))
+	writeAnswer(c, jsonType, append(b, "]}\n"...), 0)
 	return nil
 }
 
@@ -133,25 +135,46 @@ func appendResult(b []byte, c store.Change, r store.Result) ([]byte, error) {
 			Detail string       `json:"detail"`
 		}{c.Operation, false, c.Key, p.Status, p.Code, p.Detail})
 	default:
-		return appendFound(b, r.Entry), nil
+		b = appendEntry(append(b, `{"op":"get","found":true,`...), r.Entry)
+		return append(b, `,"source":"database"}`...), nil // the writer reads in its transaction
 	}
 }
 
-// appendFound appends what a get has read. The writer does not ask the cache: it
-// reads in its transaction.
-func appendFound(b []byte, e kv.Entry) []byte {
-	b = append(b, `{"op":"get","found":true,`...)
-	b = appendEntry(b, e)
-	return append(b, `,"source":"database"}`...)
-}
-
-// appendJSON appends value, without escaping <, > and &, which keys may hold.
-func appendJSON(b []byte, value any) ([]byte, error) {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
+// authorizeBatch returns a problem for the first condition or operation that the bearer
+// has no right to, and makes the bearer the author of every change. A condition needs the
+// right to read, since its answer tells the version of a key.
+func authorizeBatch(c *gin.Context, requirements []store.Requirement, changes []store.Change) error {
+	author, err := authorOf(c)
+	if err != nil {
+		return err
 	}
-	return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...), nil
+	read, err := prefixesOf(c, readPrefixesHeader)
+	if err != nil {
+		return err
+	}
+	write, err := prefixesOf(c, writePrefixesHeader)
+	if err != nil {
+		return err
+	}
+	refuse := func(right, key, item string, index int) error {
+		p := forbidden(c, right, fmt.Sprintf("the key '%s'", key))
+		p.Detail = fmt.Sprintf("%ss[%d]: %s", item, index, p.Detail)
+		return p.With(item, index)
+	}
+	for i, r := range requirements {
+		if !read.Has(r.Key) {
+			return refuse("read", r.Key, "condition", i)
+		}
+	}
+	for i := range changes {
+		changes[i].Author = author
+		keys, right := write, "write"
+		if changes[i].Operation == store.OpGet {
+			keys, right = read, "read"
+		}
+		if !keys.Has(changes[i].Key) {
+			return refuse(right, changes[i].Key, "operation", i)
+		}
+	}
+	return nil
 }

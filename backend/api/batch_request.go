@@ -48,8 +48,8 @@ type batchOperation struct { //nolint:unused // for the annotations
 	IfVersion int64 `json:"if_version,omitempty" minimum:"0" example:"3"`
 } //	@name	BatchOperation
 
-// parseBatch reads the body of a batch, which is JSON. Whatever it does not know is
-// refused, and so is a member that is given twice: what was meant is not known.
+// parseBatch parses the body of a batch, which is JSON. It refuses members that it does not
+// know, and a member that is given twice.
 func parseBatch(body []byte) ([]store.Requirement, []store.Change, error) {
 	top, err := fieldsOf("body", body, "conditions", "operations")
 	if err != nil {
@@ -66,19 +66,19 @@ func parseBatch(body []byte) ([]store.Requirement, []store.Change, error) {
 	requirements := make([]store.Requirement, len(conditions))
 	for i, text := range conditions {
 		if requirements[i], err = conditionIn(fmt.Sprintf("conditions[%d]", i), text); err != nil {
-			return nil, nil, withIndex(err, "condition", i)
+			return nil, nil, problemOf(err).With("condition", i)
 		}
 	}
 	changes := make([]store.Change, len(operations))
 	for i, text := range operations {
 		if changes[i], err = operationIn(fmt.Sprintf("operations[%d]", i), text); err != nil {
-			return nil, nil, withIndex(err, "operation", i)
+			return nil, nil, problemOf(err).With("operation", i)
 		}
 	}
 	return requirements, changes, nil
 }
 
-// fields are the members of an object that stands at path.
+// fields are the members of the object at path.
 type fields struct {
 	path    string
 	members map[string][]byte
@@ -106,7 +106,8 @@ func (f fields) has(name string) bool { return f.members[name] != nil }
 
 func (f fields) bad(name, rule string) *problem.Problem { return badBatch(f.path+"."+name, rule) }
 
-// itemsOf returns the elements of an array of the body, at least that many.
+// itemsOf returns the elements of an array of the body. It is an error if there are fewer
+// than least.
 func itemsOf(body fields, name string, least int) ([][]byte, error) {
 	if !body.has(name) && least == 0 {
 		return nil, nil
@@ -140,7 +141,7 @@ func (f fields) text(name string) (string, bool) {
 	return jsondoc.Text(f.members[name])
 }
 
-// integer returns an integer of at least that size.
+// integer returns an integer that is at least least.
 func (f fields) integer(name string, least int64) (int64, error) {
 	n, err := strconv.ParseInt(string(f.members[name]), 10, 64)
 	if err != nil || n < least {
@@ -149,8 +150,8 @@ func (f fields) integer(name string, least int64) (int64, error) {
 	return n, nil
 }
 
-// version returns the condition that a member names a version for; 0 is for a key that
-// does not exist.
+// version returns the condition that a member makes: the version that must be the latest,
+// or 0 for a key that must not exist.
 func (f fields) version(name string) (kv.Condition, error) {
 	switch n, err := f.integer(name, 0); {
 	case err != nil:
@@ -174,7 +175,7 @@ func conditionIn(path string, text []byte) (r store.Requirement, err error) {
 	return r, err
 }
 
-// operationFields are the members that each operation may have beside op, key and
+// operationFields are the members that each operation may have besides op, key and
 // if_version.
 var operationFields = map[string][]string{
 	"put": {"value", "encoding", "content_type", "ttl"}, "delete": nil, "get": nil, "revert": {"version"},
@@ -215,7 +216,7 @@ func operationIn(path string, text []byte) (c store.Change, err error) {
 	return c, nil
 }
 
-// put reads what a put has of its own.
+// put parses the members of a put.
 func (f fields) put(c *store.Change) error {
 	if !f.has("value") {
 		return f.bad("value", "must be there")
@@ -235,7 +236,7 @@ func (f fields) put(c *store.Change) error {
 	return f.raw(c)
 }
 
-// raw reads a value that is bytes.
+// raw parses a value that is bytes.
 func (f fields) raw(c *store.Change) error {
 	if encoding, _ := f.text("encoding"); encoding != "base64" {
 		return f.bad("encoding", "must be base64, with content_type; a JSON value has neither")
@@ -258,9 +259,4 @@ func (f fields) raw(c *store.Change) error {
 
 func badBatch(path, rule string) *problem.Problem {
 	return problem.New(http.StatusUnprocessableEntity, "invalid_batch", path+": "+rule)
-}
-
-// withIndex adds which condition or operation a problem is of.
-func withIndex(err error, name string, index int) error {
-	return problemOf(err).With(name, index)
 }

@@ -220,7 +220,7 @@ func fuzzHandler(f *testing.F) http.Handler {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { s.Close(); entries.Close() })
-	return api.New(s, logger)
+	return api.New(api.Config{Store: s, Logger: logger})
 }
 
 func serve(handler http.Handler, method, target string, body []byte, contentType string) *httptest.ResponseRecorder {

@@ -20,21 +20,21 @@ import (
 // BenchmarkGetHit is all that the backend does for a GET of a cached key, without
 // the connection: alone, and with what operators may switch on.
 func BenchmarkGetHit(b *testing.B) {
-	b.Run("plain", func(b *testing.B) { benchmarkGetHit(b) })
+	b.Run("plain", func(b *testing.B) { benchmarkGetHit(b, api.Config{}) })
 	b.Run("metrics", func(b *testing.B) {
 		m, err := telemetry.ServeMetrics(b.Context(), "test", "127.0.0.1:0", slog.New(slog.DiscardHandler))
 		if err != nil {
 			b.Fatal(err)
 		}
 		defer m.Close()
-		benchmarkGetHit(b, api.Observed(m.Requests("kv_http", api.Routes()), nil))
+		benchmarkGetHit(b, api.Config{Metrics: m.Requests("kv_http", api.Routes())})
 	})
 	b.Run("traces", func(b *testing.B) {
-		benchmarkGetHit(b, api.Observed(nil, sdktrace.NewTracerProvider().Tracer("test")))
+		benchmarkGetHit(b, api.Config{Tracer: sdktrace.NewTracerProvider().Tracer("test")})
 	})
 }
 
-func benchmarkGetHit(b *testing.B, options ...api.Option) {
+func benchmarkGetHit(b *testing.B, cfg api.Config) {
 	b.Helper()
 	db := databasetest.Open(b, databasetest.URL(b))
 	entries, err := cache.New(cache.Config[kv.Entry]{MaxKeys: 100, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() }})
@@ -46,7 +46,8 @@ func benchmarkGetHit(b *testing.B, options ...api.Option) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { s.Close(); entries.Close() })
-	handler := api.New(s, slog.New(slog.DiscardHandler), options...)
+	cfg.Store, cfg.Logger = s, slog.New(slog.DiscardHandler)
+	handler := api.New(cfg)
 	put := httptest.NewRecorder()
 	handler.ServeHTTP(put, httptest.NewRequest(http.MethodPut, "/put/app/db/host", strings.NewReader(`{"value":"`+strings.Repeat("v", 98)+`"}`)))
 	if put.Code != http.StatusOK {

@@ -50,7 +50,7 @@ func openAt(t *testing.T, path string) (s *server, end func()) {
 		db.Close()
 		return nil, func() {}
 	}
-	h := httptest.NewServer(api.New(st, logger))
+	h := httptest.NewServer(api.New(api.Config{Store: st, Logger: logger}))
 	return &server{Server: h, db: db, store: st, log: &log}, func() {
 		h.Close()
 		st.Close()

@@ -10,8 +10,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-// maxDestroyed is how many versions one request may destroy. A transaction of its
-// own erases them, and other writes wait for it.
+// maxDestroyed is how many versions one request may destroy. One transaction erases them,
+// and other writes wait for it.
 const maxDestroyed = 1000
 
 // destroyAnswer is the answer to destroying.
@@ -53,7 +53,7 @@ func (a *API) destroyEntry(c *gin.Context, q query) error {
 	if err != nil {
 		return err
 	}
-	all, err := q.boolean("all")
+	all, err := q.boolean("all", false)
 	if err != nil {
 		return err
 	}
@@ -62,9 +62,9 @@ func (a *API) destroyEntry(c *gin.Context, q query) error {
 	}
 	answer := destroyAnswer{Operation: string(kv.OpDestroy), Key: change.Key, All: all}
 	if all {
-		_, err = a.store.DestroyAll(c.Request.Context(), change.Key, change.Author, change.If)
+		_, err = a.Store.DestroyAll(c.Request.Context(), change.Key, change.Author, change.If)
 	} else if answer.Versions, err = q.versions(); err == nil {
-		destroyed, failure := a.store.Destroy(c.Request.Context(), change.Key, answer.Versions, change.If)
+		destroyed, failure := a.Store.Destroy(c.Request.Context(), change.Key, answer.Versions, change.If)
 		answer.TotalVersions, err = destroyed.TotalVersions, failure
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (a *API) destroyEntry(c *gin.Context, q query) error {
 	return writeJSON(c, answer)
 }
 
-// versions returns the list of that name, each version once, in its order.
+// versions returns the parameter versions, each version once, in the order given.
 func (q query) versions() ([]int64, error) {
 	elements := strings.SplitN(q.Text("versions"), ",", maxDestroyed+1)
 	versions := make([]int64, 0, len(elements))

@@ -47,7 +47,7 @@ import (
 //	@Success	200	{object}	object
 //	@Router		/openapi.json [get]
 func (a *API) openAPI(c *gin.Context, _ query) error {
-	writeBody(c, docs.OpenAPI)
+	writeAnswer(c, jsonType, docs.OpenAPI, 0)
 	return nil
 }
 
@@ -87,7 +87,7 @@ func (a *API) swaggerUI() func(*gin.Context, query) error {
 		case file == "/swagger-initializer.js":
 			writePage(c, "text/javascript; charset=utf-8", docs.Script)
 		case file == "/doc.json": // where the library would serve a document of its own
-			writeBody(c, docs.OpenAPI)
+			writeAnswer(c, jsonType, docs.OpenAPI, 0)
 		case !isFile(c, file):
 			return problem.New(http.StatusNotFound, "not_found", "There is no such file; the page is /docs")
 		default:
@@ -105,7 +105,7 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 
 func writePage(c *gin.Context, contentType string, body []byte) {
 	c.Header("Content-Security-Policy", pagePolicy)
-	writeTagged(c, contentType, body, 0)
+	writeAnswer(c, contentType, body, 0)
 }
 
 func isFile(c *gin.Context, name string) bool {

@@ -1,12 +1,15 @@
 package api
 
 import (
-	"strings"
+	"context"
+	"fmt"
+	"net/http"
 
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/problem"
 )
 
 // putEntry writes the next version of a key.
@@ -50,19 +53,23 @@ func (a *API) putEntry(c *gin.Context, q query) error {
 	if change.TTL, err = q.ttl(); err != nil {
 		return err
 	}
-	change.Value, change.ContentType, err = readSent(c, a.store.MaxValueBytes())
+	change.Value, change.ContentType, err = readSent(c, a.Store.MaxValueBytes())
 	if err != nil {
 		return err
 	}
-	written, err := a.store.Write(c.Request.Context(), change)
+	return a.write(c, change)
+}
+
+// write makes a change and answers with what was written.
+func (a *API) write(c *gin.Context, change store.Change) error {
+	written, err := a.Store.Write(c.Request.Context(), change)
 	if err != nil {
 		return err
 	}
 	return writeWritten(c, written)
 }
 
-// getEntry reads a version of a key, the latest unless one is named, by its number or a
-// time.
+// getEntry reads a version of a key: the latest, or the one that the query names.
 //
 //	@Summary		Read a key
 //	@Description	Returns the latest version, the one that `version` names, or the one that was the latest `at` a time: the last
@@ -96,12 +103,11 @@ func (a *API) putEntry(c *gin.Context, q query) error {
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
 //	@Router			/get/{key} [get]
 func (a *API) getEntry(c *gin.Context, q query) error {
-	key := keyOf(c)
-	raw, err := q.boolean("raw")
+	raw, err := q.boolean("raw", false)
 	if err != nil {
 		return err
 	}
-	entry, source, err := a.readEntry(c.Request.Context(), key, q)
+	entry, source, err := a.readEntry(c.Request.Context(), keyOf(c), q)
 	if err != nil {
 		return err
 	}
@@ -114,19 +120,103 @@ func (a *API) getEntry(c *gin.Context, q query) error {
 	return writeEntry(c, entry, source)
 }
 
-// changeOf begins the change that a write asks for, with its key and its conditions.
-func changeOf(c *gin.Context, operation kv.Operation) (store.Change, error) {
-	change := store.Change{Operation: operation, Key: keyOf(c)}
-	err := kv.CheckKey(change.Key)
+// readEntry reads the version that the query names, by its number or by the time at
+// which it was the latest, else the latest.
+func (a *API) readEntry(ctx context.Context, key string, q query) (kv.Entry, store.Source, error) {
+	version, err := q.positive("version")
 	if err != nil {
-		return change, err
+		return kv.Entry{}, "", err
 	}
-	if change.Author, err = authorOf(c); err != nil {
-		return change, err
+	switch {
+	case q.Has("at"):
+		at, err := q.time("at")
+		if err != nil {
+			return kv.Entry{}, "", err
+		}
+		if version != 0 {
+			return kv.Entry{}, "", invalid("at", "cannot be given together with version")
+		}
+		return a.Store.GetAt(ctx, key, at)
+	case version != 0:
+		return a.Store.GetVersion(ctx, key, version)
+	default:
+		return a.Store.Get(ctx, key)
 	}
-	change.If, err = conditionOf(c.Request.Header)
-	return change, err
 }
 
-// keyOf returns what follows the verb in the decoded path.
-func keyOf(c *gin.Context) string { return strings.TrimPrefix(c.Param("key"), "/") }
+// unmodified evaluates If-Match and If-None-Match of a read that found e. If the client
+// has that version already, it answers 304 and returns true.
+func unmodified(c *gin.Context, e kv.Entry) (bool, error) {
+	header := c.Request.Header
+	if len(header["If-None-Match"]) == 0 && len(header["If-Match"]) == 0 {
+		return false, nil
+	}
+	condition, err := conditionOf(header)
+	if err != nil {
+		return false, err
+	}
+	match := kv.Condition{Exists: condition.Exists, OneOf: condition.OneOf}
+	switch {
+	case !match.Holds(e.Version): // evaluated before If-None-Match: RFC 9110, section 13.2.2
+		return false, problem.New(http.StatusPreconditionFailed, "precondition_failed",
+			fmt.Sprintf("If-Match: the version that was asked for of key '%s' is %d", e.Key, e.Version)).
+			With("key", e.Key).With("version", e.Version)
+	case !condition.Holds(e.Version):
+		setETag(c, e.Version)
+		c.Writer.Header()["Cache-Control"] = []string{"no-cache"}
+		c.Writer.WriteHeader(http.StatusNotModified)
+		return true, nil
+	default:
+		return false, nil
+	}
+}
+
+// deleteEntry writes a tombstone.
+//
+//	@Summary		Delete a key
+//	@Description	Makes a tombstone the next version of the key: reading the key is 404 afterwards. The versions before stay in the
+//	@Description	history and are read by `version`; `POST /revert/{key}` brings the last one back. `POST /destroy/{key}` erases.
+//	@ID				deleteEntry
+//	@Tags			entries
+//	@Produce		json
+//	@Param			If-Match		header		string	false	"Delete only if the latest version is one of these entity tags, or, for `*`, if the key exists"	example("3")
+//	@Param			If-None-Match	header		string	false	"Delete only if the latest version is none of these entity tags"								example("3")
+//	@Success		200				{object}	putAnswer
+//	@Failure		404				{object}	problem.Problem	"There is no such key, or it is deleted (code key_not_found, key_deleted)"
+//	@Router			/delete/{key} [delete]
+func (a *API) deleteEntry(c *gin.Context, _ query) error {
+	change, err := changeOf(c, kv.OpDelete)
+	if err != nil {
+		return err
+	}
+	return a.write(c, change)
+}
+
+// revertEntry makes an old value the next version.
+//
+//	@Summary		Go back to a version
+//	@Description	Makes the value of an old version, with its content type, the next version of the key. The versions in between stay
+//	@Description	in the history. Without `version` it brings a deleted or expired key back, with the last value that it had. The new
+//	@Description	version does not expire.
+//	@ID				revertEntry
+//	@Tags			versions
+//	@Produce		json
+//	@Param			version			query		int		false	"The version to go back to: a positive integer; needed unless the key is deleted"					minimum(1)	example(1)
+//	@Param			If-Match		header		string	false	"Write only if the latest version is one of these entity tags, or, for `*`, if the key exists"		example("3")
+//	@Param			If-None-Match	header		string	false	"Write only if the key is deleted, for `*`, or if the latest version is none of these entity tags"	example(*)
+//	@Success		200				{object}	putAnswer
+//	@Header			200				{string}	ETag			"The version that was written, in quotes"
+//	@Failure		404				{object}	problem.Problem	"There is no such key or version, or the version is a tombstone (code key_not_found, version_not_found, key_deleted)"
+//	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
+//	@Failure		422				{object}	problem.Problem	"version is not a positive integer, or is not given for a key that is not deleted (code invalid_version)"
+//	@Router			/revert/{key} [post]
+func (a *API) revertEntry(c *gin.Context, q query) error {
+	change, err := changeOf(c, kv.OpRevert)
+	if err != nil {
+		return err
+	}
+	if change.Version, err = q.positive("version"); err != nil {
+		return err
+	}
+	return a.write(c, change)
+}

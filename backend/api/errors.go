@@ -47,8 +47,8 @@ var statuses = []struct {
 // statusClientClosedRequest is for the log: nobody reads the answer.
 const statusClientClosedRequest = 499
 
-// writeError answers with the problem that err is. What err does not say in words
-// for the client goes to the log, with the request id, and not into the answer.
+// writeError answers with the problem that err is. The cause of a failure goes to the log,
+// with the request id, and not to the client.
 func (a *API) writeError(c *gin.Context, err error) {
 	p := problemOf(err)
 	a.damage.note(err)
@@ -57,13 +57,13 @@ func (a *API) writeError(c *gin.Context, err error) {
 	}
 	switch {
 	case errors.Is(err, kv.ErrOverloaded), errors.Is(err, kv.ErrStorageFull), errors.Is(err, kv.ErrDiskFailed):
-		// A line for each would be more work just when there is too much, or the log's disk
-		// is the one that fails. The writer tells the cause.
+		// A line for each would add work when there is too much already, or go to a log on the
+		// disk that fails. The writer logs the cause.
 		telemetry.Quiet(c.Writer)
-		a.observer.metrics.Refused()
-		a.overloads.note(c.Request.Context(), a.logger, err)
+		a.Metrics.Refused()
+		a.overloads.note(c.Request.Context(), a.Logger, err)
 	case p.Status >= http.StatusInternalServerError:
-		a.logger.ErrorContext(c.Request.Context(), "request failed", "status", p.Status, "error", err)
+		a.Logger.ErrorContext(c.Request.Context(), "request failed", "status", p.Status, "error", err)
 	}
 	if p.Status == http.StatusServiceUnavailable {
 		c.Header("Retry-After", "1")
@@ -84,8 +84,8 @@ func problemOf(err error) *problem.Problem {
 	return problem.New(http.StatusInternalServerError, "internal", "Internal error; the log has the request id")
 }
 
-// withMembers adds what a program can act on: the version that a condition found,
-// and which condition or operation of a batch failed.
+// withMembers adds what a program can act on: the version that a condition found, and the
+// index of the condition or operation of a batch that failed.
 func withMembers(p *problem.Problem, err error) *problem.Problem {
 	var precondition *kv.PreconditionError
 	if errors.As(err, &precondition) {
@@ -111,12 +111,9 @@ func detailOf(err error, fallback string) string {
 	return fallback
 }
 
-func noRoute() error {
-	return problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them")
-}
-
-// noMethod runs after gin has set Allow.
-func noMethod(c *gin.Context) error {
-	return problem.New(http.StatusMethodNotAllowed, "method_not_allowed",
-		fmt.Sprintf("%s is not allowed here; allowed: %s", c.Request.Method, c.Writer.Header().Get("Allow")))
+// explainWeak says of an If-Match that does not hold why a weak tag in it could not.
+func explainWeak(p *problem.Problem, header http.Header) {
+	if tags, err := parseTags("If-Match", header["If-Match"]); err == nil && len(tags.weak) > 0 {
+		p.Detail += fmt.Sprintf("; If-Match compares strongly, so a weak tag such as W/%[1]s never matches: send %[1]s", etag(tags.weak[0]))
+	}
 }

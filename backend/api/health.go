@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -48,9 +50,9 @@ type healthAnswer struct {
 //	@Failure		503	{object}	problem.Problem	"A part does not work (code unhealthy)"
 //	@Router			/health [get]
 func (a *API) health(c *gin.Context, _ query) error {
-	backend := part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()}
+	backend := part{Status: "ok", Version: telemetry.Version, Store: a.Store.ID()}
 	if err := a.ping(c); err != nil {
-		a.logger.ErrorContext(c.Request.Context(), "the database does not answer", "error", err)
+		a.Logger.ErrorContext(c.Request.Context(), "the database does not answer", "error", err)
 		database := part{Status: "failed", Detail: "The database does not answer"}
 		if errors.Is(err, kv.ErrCorrupt) || errors.Is(err, kv.ErrDiskFailed) {
 			database.Detail = "The database is damaged, or its disk does not give it back; what is in the cache is served"
@@ -94,11 +96,46 @@ func (a *API) ready(c *gin.Context, _ query) error {
 	if err := a.ping(c); err != nil {
 		return err
 	}
-	return writeJSON(c, part{Status: "ok", Version: telemetry.Version, Store: a.store.ID()})
+	return writeJSON(c, part{Status: "ok", Version: telemetry.Version, Store: a.Store.ID()})
 }
 
 func (a *API) ping(c *gin.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), pingTimeout)
 	defer cancel()
-	return a.store.Ping(ctx)
+	return a.Store.Ping(ctx)
+}
+
+const (
+	// slowCommit is the duration from which a transaction means that the disk is slow.
+	slowCommit = 5 * time.Second
+	// damageTold is how long /health tells that something could not be read.
+	damageTold = time.Minute
+)
+
+// damage has the time, in Unix nanoseconds, at which something last could not be read.
+type damage struct{ last atomic.Int64 }
+
+func (d *damage) note(err error) {
+	if errors.Is(err, kv.ErrCorrupt) {
+		d.last.Store(time.Now().UnixNano())
+	}
+}
+
+// diskHealth returns what is known of the disk of a database that answers. Only a disk that
+// fails writes makes it failed: with a disk that is full, slow or damaged in parts the
+// backend still serves.
+func (a *API) diskHealth() part {
+	database := part{Status: "ok"}
+	switch took := a.Store.Committing(); {
+	case a.Store.DiskFailing():
+		database.Status = "failed"
+		database.Detail = "The disk reports errors: writes fail until it works again; what can be read is served"
+	case a.Store.DiskFull():
+		database.Detail = "The disk is full: writes are refused until there is room; reads work"
+	case took >= slowCommit:
+		database.Detail = fmt.Sprintf("The disk is slow: writes have waited for it for %d s; reads work", int(took.Seconds()))
+	case time.Since(time.Unix(0, a.damage.last.Load())) < damageTold:
+		database.Detail = "In the last minute something could not be read: the database is damaged, or its disk does not give it back"
+	}
+	return database
 }

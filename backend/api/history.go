@@ -1,18 +1,11 @@
 package api
 
 import (
-	"encoding/base64"
 	"encoding/json"
 
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
-)
-
-// The number of items of a page.
-const (
-	usualLimit   = 100
-	highestLimit = 1000
 )
 
 // historyAnswer documents what writeHistory writes.
@@ -76,7 +69,7 @@ func (a *API) getHistory(c *gin.Context, q query) error {
 	if err != nil {
 		return err
 	}
-	page, err := a.store.History(c.Request.Context(), key, request)
+	page, err := a.Store.History(c.Request.Context(), key, request)
 	if err != nil {
 		return err
 	}
@@ -84,24 +77,24 @@ func (a *API) getHistory(c *gin.Context, q query) error {
 }
 
 func historyRequest(q query) (r kv.HistoryRequest, err error) {
-	if r.Limit, err = q.limit(usualLimit, highestLimit); err != nil {
+	if r.Limit, err = q.limit(); err != nil {
 		return r, err
 	}
 	if r.Before, err = q.positive("before"); err != nil {
 		return r, err
 	}
-	if q.Text("after") != "0" { // behind nothing, where a client that went back may come to
+	if q.Text("after") != "0" { // 0 is behind nothing; a client that pages back may arrive there
 		if r.After, err = q.positive("after"); err != nil {
 			return r, err
 		}
 	}
 	r.Oldest = q.Has("after") && !q.Has("before")
-	r.Values, err = q.boolean("values")
+	r.Values, err = q.boolean("values", false)
 	return r, err
 }
 
-// writeHistory answers 200 with a page. It puts the values into the JSON by hand, since
-// an encoder would rewrite them.
+// writeHistory answers 200 with a page. The values do not pass through an encoder, which
+// would rewrite them.
 func writeHistory(c *gin.Context, page kv.History, values bool) error {
 	size := 256
 	for _, item := range page.Versions {
@@ -121,7 +114,7 @@ func writeHistory(c *gin.Context, page kv.History, values bool) error {
 		}
 		b = append(b, version[:len(version)-1]...)
 		if values && item.Readable() == nil {
-			b = appendVersionValue(b, item.Entry)
+			b = appendValue(append(b, `,"value":`...), item.Entry)
 		}
 		b = append(b, '}')
 	}
@@ -135,7 +128,7 @@ func writeHistory(c *gin.Context, page kv.History, values bool) error {
 	}
 	b = append(b, "],"...)
 	b = append(b, tail[1:]...)
-	writeBody(c, append(b, '\n'))
+	writeAnswer(c, jsonType, append(b, '\n'), 0)
 	return nil
 }
 
@@ -150,30 +143,7 @@ func newHistoryVersion(item kv.HistoryItem) historyVersion {
 	return version
 }
 
-// contentTypeOf is that of a value, null for a tombstone.
-func contentTypeOf(e kv.Entry) *string {
-	kind := e.ContentType
-	switch {
-	case e.Operation.Tombstone():
-		return nil
-	case kind == "":
-		kind = "application/json"
-	}
-	return &kind
-}
-
-// appendVersionValue appends the members value, as JSON or as base64, and encoding.
-func appendVersionValue(b []byte, e kv.Entry) []byte {
-	b = append(b, `,"value":`...)
-	if e.ContentType == "" {
-		return append(b, e.Value...)
-	}
-	b = append(b, '"')
-	b = base64.StdEncoding.AppendEncode(b, e.Value)
-	return append(b, `","encoding":"base64"`...)
-}
-
-// positiveOrNull is null for 0.
+// positiveOrNull returns null for 0.
 func positiveOrNull(n int64) *int64 {
 	if n == 0 {
 		return nil

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"errors"
-
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
@@ -68,7 +66,7 @@ func (a *API) listKeys(c *gin.Context, q query) error {
 	if request.Within, err = readable(c, request.Prefix); err != nil {
 		return err
 	}
-	page, err := a.store.Keys(c.Request.Context(), request)
+	page, err := a.Store.Keys(c.Request.Context(), request)
 	if err != nil {
 		return err
 	}
@@ -85,24 +83,11 @@ func keysRequest(q query) (r kv.KeysRequest, err error) {
 	if r.After, err = q.partOfKey("after"); err != nil {
 		return r, err
 	}
-	if r.Limit, err = q.limit(usualLimit, highestLimit); err != nil {
+	if r.Limit, err = q.limit(); err != nil {
 		return r, err
 	}
-	r.Deleted, err = q.boolean("deleted")
+	r.Deleted, err = q.boolean("deleted", false)
 	return r, err
-}
-
-// partOfKey returns a text that keeps the rules of a key, or is empty.
-func (q query) partOfKey(name string) (string, error) {
-	text := q.Text(name)
-	if text == "" {
-		return "", nil
-	}
-	var wrong *kv.Error
-	if errors.As(kv.CheckKey(text), &wrong) {
-		return "", invalid(name, wrong.Detail)
-	}
-	return text, nil
 }
 
 func newKeysAnswer(page kv.KeysPage) keysAnswer {

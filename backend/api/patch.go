@@ -1,10 +1,12 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"mime"
 	"net/http"
+	"runtime"
 
 	"github.com/gin-gonic/gin"
 
@@ -56,12 +58,12 @@ func (a *API) patchEntry(c *gin.Context, q query) error {
 	if change.TTL, err = q.ttl(); err != nil {
 		return err
 	}
-	patch, err := readPatch(c, a.store.MaxValueBytes())
+	patch, err := readPatch(c, a.Store.MaxValueBytes())
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	written, err := a.store.Update(ctx, change, func(e kv.Entry) ([]byte, string, error) {
+	written, err := a.Store.Update(ctx, change, func(e kv.Entry) ([]byte, string, error) {
 		if e.ContentType != "" {
 			return nil, "", notJSON(e)
 		}
@@ -79,7 +81,7 @@ func (a *API) patchEntry(c *gin.Context, q query) error {
 	return writeWritten(c, written)
 }
 
-// A patch is the body of a request, read and checked.
+// A patch is one that was read from a request and checked.
 type patch struct {
 	size  int // of the body in bytes
 	apply func(document []byte) ([]byte, error)
@@ -114,11 +116,11 @@ func invalidPatch(err error) error {
 	return withPlace(problem.New(http.StatusUnprocessableEntity, "invalid_patch", err.Error()), err)
 }
 
-// patchProblem is the problem of a patch that could not be applied.
+// patchProblem returns the problem of a patch that cannot be applied.
 func (a *API) patchProblem(err error) error {
 	switch {
 	case errors.Is(err, jsondoc.ErrTooLarge):
-		return kv.ValueTooLarge(a.store.MaxValueBytes())
+		return kv.ValueTooLarge(a.Store.MaxValueBytes())
 	case errors.Is(err, jsondoc.ErrConflict):
 		return withPlace(problem.New(http.StatusConflict, "patch_conflict", err.Error()), err)
 	default:
@@ -140,8 +142,112 @@ func withPlace(p *problem.Problem, err error) error {
 	return p
 }
 
-// notJSON is the problem of a value that is bytes, where JSON is needed.
+// patchOperation documents one operation of a JSON patch.
+type patchOperation struct { //nolint:unused // for the annotations
+	Op    string `json:"op" enums:"add,remove,replace" example:"replace"`
+	Path  string `json:"path" example:"/limits/cpu"`
+	Value any    `json:"value,omitempty" swaggertype:"string" extensions:"x-any" example:"2"`
+} //	@name	PatchOperation
+
+// getDiff compares two versions of a key.
+//
+//	@Summary		Compare two versions
+//	@Description	Returns the JSON patch (RFC 6902) that makes version `to` of version `from`, `[]` when they are the same value.
+//	@Description	It names each member and element that changed; elements have the index that they have in `from`.
+//	@Description	Numbers differ when their texts do; the order of members does not count. It has at most 1000 operations. Where the
+//	@Description	versions differ in more, or are not both objects or both arrays, it replaces the whole value.
+//	@ID				getDiff
+//	@Tags			versions
+//	@Produce		application/json-patch+json
+//	@Param			from	query		int	false	"The version to start from; without, the one before `to`"					minimum(1)	example(1)
+//	@Param			to		query		int	false	"The version to arrive at, which may be the older one; without, the latest"	minimum(1)	example(2)
+//	@Success		200		{array}		patchOperation
+//	@Failure		404		{object}	problem.Problem	"There is no such key or version, or it is a tombstone (code key_not_found, key_deleted, version_not_found)"
+//	@Failure		409		{object}	problem.Problem	"One of the values is not JSON (code not_json)"
+//	@Failure		410		{object}	problem.Problem	"One of the versions was removed (code version_gone)"
+//	@Failure		422		{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to)"
+//	@Router			/diff/{key} [get]
+func (a *API) getDiff(c *gin.Context, q query) error {
+	key := keyOf(c)
+	from, err := q.positive("from")
+	if err != nil {
+		return err
+	}
+	to, err := q.positive("to")
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	after, err := a.versionOf(ctx, key, to)
+	if err != nil {
+		return err
+	}
+	if from == 0 {
+		if from = after.Version - 1; from == 0 {
+			return invalid("from", "must be given, since version 1 has none before it")
+		}
+	}
+	before, err := a.versionOf(ctx, key, from)
+	if err != nil {
+		return err
+	}
+	patch, err := a.diff(ctx, before, after)
+	if err != nil {
+		return err
+	}
+	writeAnswer(c, jsonPatchType, append(patch, '\n'), 0)
+	return nil
+}
+
+// versionOf returns a version of a key, the latest for 0.
+func (a *API) versionOf(ctx context.Context, key string, version int64) (kv.Entry, error) {
+	if version == 0 {
+		entry, _, err := a.Store.Get(ctx, key)
+		return entry, err
+	}
+	entry, _, err := a.Store.GetVersion(ctx, key, version)
+	return entry, err
+}
+
+func (a *API) diff(ctx context.Context, from, to kv.Entry) ([]byte, error) {
+	for _, e := range []kv.Entry{from, to} {
+		if e.ContentType != "" {
+			return nil, notJSON(e)
+		}
+	}
+	end, err := a.workers.begin(ctx, len(from.Value)+len(to.Value))
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return jsondoc.Diff(from.Value, to.Value)
+}
+
+// notJSON is the problem of a raw value where JSON is needed.
 func notJSON(e kv.Entry) error {
 	return problem.New(http.StatusConflict, "not_json",
 		fmt.Sprintf("Key '%s' version %d is of the type %s and not JSON", e.Key, e.Version, e.ContentType))
+}
+
+// workers bound how many large texts are patched or compared at once. Each may take a
+// hundred times its size in memory, and more of them than processors finish no sooner.
+type workers chan struct{}
+
+func newWorkers() workers { return make(workers, runtime.GOMAXPROCS(0)) }
+
+// smallText is the size up to which texts do not wait.
+const smallText = 64 << 10
+
+// begin waits until work on texts of that size in bytes may begin, or ctx ends. The caller
+// must call end after the work.
+func (w workers) begin(ctx context.Context, size int) (end func(), err error) {
+	if size <= smallText {
+		return func() {}, nil
+	}
+	select {
+	case w <- struct{}{}:
+		return func() { <-w }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

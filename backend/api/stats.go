@@ -34,7 +34,7 @@ type cacheStatsAnswer struct {
 //	@Success	200	{object}	cacheStatsAnswer
 //	@Router		/cache/stats [get]
 func (a *API) cacheStats(c *gin.Context, _ query) error {
-	stats := a.store.CacheStats()
+	stats := a.Store.CacheStats()
 	return writeJSON(c, cacheStatsAnswer{
 		CurrentSize: stats.Keys,
 		MaxSize:     stats.MaxKeys,
@@ -77,7 +77,7 @@ type databaseStatsAnswer struct {
 //	@Success		200	{object}	databaseStatsAnswer
 //	@Router			/db/stats [get]
 func (a *API) databaseStats(c *gin.Context, _ query) error {
-	stats, err := a.store.DatabaseStats(c.Request.Context())
+	stats, err := a.Store.DatabaseStats(c.Request.Context())
 	if err != nil {
 		return err
 	}

@@ -222,15 +222,18 @@ func appendEvent(t []byte, e *kv.Entry, value bool) []byte {
 	switch {
 	case e.Destroyed:
 		t = append(t, `,"destroyed":true`...)
-	case e.Operation.Tombstone():
-	case !value:
+	case !e.Operation.Tombstone():
+		if value {
+			t = append(t, `,"value":`...)
+			if e.ContentType == "" {
+				t = appendLines(t, e.Value)
+			} else {
+				t = appendValue(t, *e)
+			}
+		}
 		if e.ContentType != "" {
 			t = appendString(append(t, `,"content_type":`...), e.ContentType)
 		}
-	case e.ContentType == "":
-		t = appendLines(append(t, `,"value":`...), e.Value)
-	default:
-		t = appendValue(append(t, `,"value":`...), *e)
 	}
 	if e.Expires != 0 {
 		t = append(t, `,"expires_at":`...)

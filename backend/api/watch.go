@@ -18,22 +18,15 @@ import (
 )
 
 const (
-	// heartbeatInterval is how long a stream is silent before a heartbeat.
-	heartbeatInterval = 15 * time.Second
-	// stallTimeout is how long a client may take nothing of what is sent; it has a
-	// second more for every slowestStream bytes. It is longer than heartbeatInterval,
-	// so that the server's own last bytes behind a stream are in time.
-	stallTimeout  = 20 * time.Second
+	// slowestStream is how many bytes of a stream a client must take in a second, besides
+	// the stall timeout.
 	slowestStream = 64 << 10
-	// probeInterval takes the place of heartbeatInterval when the client has closed its
-	// sending side: only a write tells whether it still reads.
+	// probeInterval takes the place of the heartbeat when the client has closed its sending
+	// side: only a write tells whether it still reads.
 	probeInterval = time.Second
-	// endTimeout is how long it may do so once the server stops.
+	// endTimeout is how long a client may take what is being sent once the server stops.
 	endTimeout = 2 * time.Second
 )
-
-// An Option changes what New makes.
-type Option func(*API)
 
 // eventData documents the data of an event.
 type eventData struct { //nolint:unused // for the annotations
@@ -105,11 +98,11 @@ func (a *API) watch(c *gin.Context, q query) error {
 	if err != nil {
 		return err
 	}
-	values, err := q.booleanOr("values", true)
+	values, err := q.boolean("values", true)
 	if err != nil {
 		return err
 	}
-	w, err := a.store.Watch(store.WatchRequest{Keys: keys, Since: since, Values: values})
+	w, err := a.Store.Watch(store.WatchRequest{Keys: keys, Since: since, Values: values})
 	if err != nil {
 		return err
 	}
@@ -123,15 +116,15 @@ func (a *API) watch(c *gin.Context, q query) error {
 		return nil
 	}
 	c.Writer.WriteHeaderNow()
-	s := newStream(c.Writer, a.stall, values)
+	s := newStream(c.Writer, a.StallTimeout, values)
 	defer s.finish()
 	err = a.stream(ctx, s, w)
 	switch ctx := c.Request.Context(); { // it is too late for an answer
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		a.logger.WarnContext(ctx, "a watcher takes nothing and is let go", "remote", c.Request.RemoteAddr)
+		a.Logger.WarnContext(ctx, "a watcher takes nothing and is let go", "remote", c.Request.RemoteAddr)
 	case ctx.Err() == nil: // with an error of the connection the context ends
-		a.logger.ErrorContext(ctx, "a watch has failed", "error", err)
+		a.Logger.ErrorContext(ctx, "a watch has failed", "error", err)
 	}
 	return nil
 }
@@ -175,13 +168,13 @@ func (a *API) stream(ctx context.Context, s *stream, w *store.Watch) error {
 	}
 	half, release := telemetry.HalfClosed(ctx)
 	defer release()
-	waiting, idle := half, a.heartbeat
+	waiting, idle := half, a.Heartbeat
 	for {
 		position := w.Position()
 		delivery, err := w.Next(waiting, idle)
 		switch {
 		case err != nil && half.Err() != nil && waiting == half && ctx.Err() == nil:
-			waiting, idle = ctx, min(a.heartbeat, probeInterval)
+			waiting, idle = ctx, min(a.Heartbeat, probeInterval)
 			continue
 		case errors.Is(err, kv.ErrSlowWatcher):
 			return s.send(func(b *batch) error { return b.cut(w.Position()) })

@@ -34,7 +34,7 @@ func serveWatched(b *testing.B, url string) (s *store.Store, address string, sto
 	if err != nil {
 		b.Fatal(err)
 	}
-	h := httptest.NewServer(api.New(s, quiet))
+	h := httptest.NewServer(api.New(api.Config{Store: s, Logger: quiet}))
 	return s, h.Listener.Addr().String(), func() {
 		s.EndWatches()
 		h.Close()

@@ -31,7 +31,12 @@ type watched struct {
 	log   *telemetrytest.Journal
 }
 
-func startWatched(t *testing.T, cfg store.Config, options ...api.Option) *watched {
+func startWatched(t *testing.T, cfg store.Config) *watched {
+	t.Helper()
+	return startWatchedWith(t, cfg, api.Config{})
+}
+
+func startWatchedWith(t *testing.T, cfg store.Config, apiCfg api.Config) *watched {
 	t.Helper()
 	if cfg.Database == nil {
 		cfg.Database = databasetest.Open(t, databasetest.URL(t))
@@ -48,7 +53,8 @@ func startWatched(t *testing.T, cfg store.Config, options ...api.Option) *watche
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(api.New(s, cfg.Logger, options...))
+	apiCfg.Store, apiCfg.Logger = s, cfg.Logger
+	h := httptest.NewServer(api.New(apiCfg))
 	t.Cleanup(func() {
 		s.EndWatches()
 		h.Close()
@@ -326,7 +332,7 @@ func (s *watched) waitForRoom(t *testing.T) {
 
 // TestWatchHeartbeat: an idle stream has heartbeats, which tell what was passed over.
 func TestWatchHeartbeat(t *testing.T) {
-	s := startWatched(t, store.Config{}, api.StreamTimes(time.Millisecond, time.Minute))
+	s := startWatchedWith(t, store.Config{}, api.Config{Heartbeat: time.Millisecond, StallTimeout: time.Minute})
 	f := s.watch(t, "?prefix=quiet")
 	for i, want := range []string{": heartbeat\nid: 0\n", ": heartbeat\nid: 1\n", ": heartbeat\nid: 2\n"} {
 		for block := ""; block != want; {

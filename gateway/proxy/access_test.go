@@ -42,7 +42,7 @@ func newRealBackend(t *testing.T) string {
 		s.Close()
 		entries.Close()
 	})
-	return newBackend(t, "s", api.New(s, logger).ServeHTTP).URL
+	return newBackend(t, "s", api.New(api.Config{Store: s, Logger: logger}).ServeHTTP).URL
 }
 
 // A guarded gateway has tokens, by their names.

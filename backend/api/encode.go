@@ -13,7 +13,10 @@ import (
 	"kvstore/backend/store"
 )
 
-// putAnswer is the answer to a write.
+// jsonType is the content type of most answers, and of values that have no other.
+const jsonType = "application/json"
+
+// putAnswer is the answer to a write of one key.
 type putAnswer struct {
 	Operation       string       `json:"operation" enums:"create,update,delete,revert,patch" example:"update"`
 	Key             string       `json:"key" example:"app/db/host"`
@@ -51,7 +54,7 @@ func newPutAnswer(w kv.Written) putAnswer {
 	return answer
 }
 
-// operationOf is the name of a write in an answer: a put has one of two.
+// operationOf returns the name of a write in an answer: a put is a create or an update.
 func operationOf(w kv.Written) string {
 	switch {
 	case w.Entry.Operation != kv.OpPut:
@@ -64,9 +67,11 @@ func operationOf(w kv.Written) string {
 }
 
 // writeWritten answers 200 with what a write did and the entity tag of the version
-// that it made.
+// that it made. A tombstone has none, since no condition would accept it.
 func writeWritten(c *gin.Context, w kv.Written) error {
-	setETag(c, w.Entry.Version)
+	if !w.Entry.Operation.Tombstone() {
+		setETag(c, w.Entry.Version)
+	}
 	return writeJSON(c, newPutAnswer(w))
 }
 
@@ -93,25 +98,32 @@ type entryAnswer struct { //nolint:unused // for the annotations
 	Source    string       `json:"source" enums:"cache,database" example:"cache"`
 } //	@name	Entry
 
-// writeEntry answers 200 with an entry. It writes the JSON by hand, since an encoder
-// would rewrite the value, which must come back as it went in.
+// writeEntry answers 200 with an entry. It does not use an encoder, which would rewrite
+// the value.
 func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
-	b := make([]byte, 0, valueLength(e)+2*len(e.Key)+200)
+	length := len(e.Value)
+	if e.ContentType != "" {
+		length = base64.StdEncoding.EncodedLen(length) + 2*len(e.ContentType)
+	}
+	b := make([]byte, 0, length+2*len(e.Key)+250)
 	b = append(b, '{')
 	b = appendEntry(b, e)
 	b = append(b, `,"source":"`...)
 	b = append(b, source...)
 	b = append(b, "\"}\n"...)
-	writeTagged(c, "application/json", b, e.Version)
+	writeAnswer(c, jsonType, b, e.Version)
 	return nil
 }
 
-// appendEntry appends the members that tell an entry, as every answer has them.
+// appendEntry appends the members of an entry that every answer has.
 func appendEntry(b []byte, e kv.Entry) []byte {
 	b = append(b, `"key":`...)
 	b = appendString(b, e.Key)
 	b = append(b, `,"value":`...)
 	b = appendValue(b, e)
+	if e.ContentType != "" {
+		b = appendString(append(b, `,"content_type":`...), e.ContentType)
+	}
 	b = append(b, `,"version":`...)
 	b = strconv.AppendInt(b, e.Version, 10)
 	b = append(b, `,"timestamp":`...)
@@ -125,25 +137,15 @@ func appendEntry(b []byte, e kv.Entry) []byte {
 	return b
 }
 
-// appendValue appends a value as it stands in an answer: a JSON text as it is, the
-// bytes of a raw value in base64 and after them the members that say so.
+// appendValue appends a value as every answer has it: a JSON text as it is, the bytes of
+// a raw value in base64 and a member that says so.
 func appendValue(b []byte, e kv.Entry) []byte {
 	if e.ContentType == "" {
 		return append(b, e.Value...)
 	}
 	b = append(b, '"')
 	b = base64.StdEncoding.AppendEncode(b, e.Value)
-	b = append(b, `","encoding":"base64","content_type":`...)
-	return appendString(b, e.ContentType)
-}
-
-// valueLength is at least the length of what appendValue appends, unless the type
-// has more than a few characters to escape.
-func valueLength(e kv.Entry) int {
-	if e.ContentType == "" {
-		return len(e.Value)
-	}
-	return base64.StdEncoding.EncodedLen(len(e.Value)) + len(e.ContentType) + len(`"","encoding":"base64","content_type":""`)
+	return append(b, `","encoding":"base64"`...)
 }
 
 // appendString appends s, a key or a content type, as a JSON string. Both are UTF-8
@@ -159,35 +161,65 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// writeJSON answers 200 with value, without escaping <, > and &, which keys may hold.
+// contentTypeOf returns the content type of a value, null for a tombstone.
+func contentTypeOf(e kv.Entry) *string {
+	kind := e.ContentType
+	switch {
+	case e.Operation.Tombstone():
+		return nil
+	case kind == "":
+		kind = jsonType
+	}
+	return &kind
+}
+
+// writeJSON answers 200 with value.
 func writeJSON(c *gin.Context, value any) error {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	body, err := appendJSON(nil, value)
+	if err != nil {
 		return err
 	}
-	writeBody(c, body.Bytes())
+	writeAnswer(c, jsonType, append(body, '\n'), 0)
 	return nil
 }
 
-func writeBody(c *gin.Context, body []byte) { writeTagged(c, "application/json", body, 0) }
+// appendJSON appends value without escaping <, > and &, which keys may contain.
+func appendJSON(b []byte, value any) ([]byte, error) {
+	text := bytes.NewBuffer(b)
+	encoder := json.NewEncoder(text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}
 
-// writeTagged answers 200 with body and the entity tag of a version, 0 for none.
-func writeTagged(c *gin.Context, contentType string, body []byte, version int64) {
+// writeAnswer answers 200 with body and the entity tag of a version, 0 for none.
+func writeAnswer(c *gin.Context, contentType string, body []byte, version int64) {
 	header := c.Writer.Header()
-	// One allocation for both numbers and one for all the headers.
+	// Two allocations: one for both numbers, one for the headers.
 	numbers := make([]byte, 0, 48)
 	numbers = strconv.AppendInt(numbers, int64(len(body)), 10)
 	length := len(numbers)
 	text := string(appendETag(numbers, version))
 	values := [...]string{contentType, "no-cache", text[:length], text[length:]}
 	header["Content-Type"] = values[0:1:1]
-	header["Cache-Control"] = values[1:2:2] // a cache on the way must ask again
+	header["Cache-Control"] = values[1:2:2] // a cache must revalidate
 	header["Content-Length"] = values[2:3:3]
 	if version != 0 {
 		header["Etag"] = values[3:4:4]
 	}
 	c.Writer.WriteHeader(http.StatusOK)
 	_, _ = c.Writer.Write(body) // the client is gone; there is nobody to tell
+}
+
+// setETag sets the entity tag of the version that an answer is about.
+func setETag(c *gin.Context, version int64) { c.Writer.Header()["Etag"] = []string{etag(version)} }
+
+// etag returns the entity tag of a version. It is the same for the JSON and the raw
+// answer, so a tag from one is a condition for the other.
+func etag(version int64) string { return string(appendETag(nil, version)) }
+
+func appendETag(b []byte, version int64) []byte {
+	return append(strconv.AppendInt(append(b, '"'), version, 10), '"')
 }

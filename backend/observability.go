@@ -129,10 +129,10 @@ func startObservability(
 	return o, err
 }
 
-// options registers the metrics of the store, and returns the options of the handler.
-func (o *observability) options(st *store.Store, logger *slog.Logger) []api.Option {
+// register adds the metrics of the store, and returns those of requests.
+func (o *observability) register(st *store.Store, logger *slog.Logger) *telemetry.RequestMetrics {
 	o.metrics.Register(telemetry.Statistics(storeStatistics{st, logger}.collect))
-	return []api.Option{api.Observed(o.metrics.Requests("kv_http", api.Routes()), o.tracing.Tracer())}
+	return o.metrics.Requests("kv_http", api.Routes())
 }
 
 // close sends the last spans and stops serving metrics.

@@ -10,37 +10,78 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/trace"
 
 	"kvstore/backend/kv"
+	"kvstore/internal/problem"
 	"kvstore/internal/telemetry"
 )
 
-const (
-	defaultMaxRequests  = 8192
-	defaultMaxBodyBytes = 128 << 20
-	// smallBody is how much of a body costs nothing of the bytes that all bodies
-	// share, so that who sends large ones slowly is not in the way of small writes. An
-	// answer of that size costs nothing either.
-	smallBody = 64 << 10
-)
+// observe counts and traces every request of router, also those that no route takes.
+func (a *API) observe(router *gin.Engine) {
+	if a.Metrics == nil && a.Tracer == nil {
+		return
+	}
+	labels := map[string]string{"": telemetry.OtherRoute}
+	counts := map[string]*telemetry.RouteMetrics{}
+	for _, route := range a.routes() {
+		labels[route.path] = labelOf(route.path)
+	}
+	if a.Metrics != nil {
+		for path, label := range labels {
+			counts[path] = a.Metrics.Route(label)
+		}
+	}
+	router.Use(func(c *gin.Context) {
+		start, path := time.Now(), c.FullPath()
+		if a.Metrics != nil {
+			a.Metrics.Begin()
+		}
+		panicked := true
+		defer func() {
+			status := statusOf(c, panicked)
+			if a.Metrics != nil {
+				counts[path].Count(c.Request.Method, status, time.Since(start), path == watchRoute)
+				a.Metrics.End()
+			}
+			if a.Tracer != nil {
+				ctx := c.Request.Context()
+				telemetry.DescribeRequest(trace.SpanFromContext(ctx), c.Request.Method, labels[path], telemetry.RequestID(ctx), status)
+			}
+		}()
+		c.Next()
+		panicked = false
+	})
+}
 
-// Limits bounds what is under way at once: requests, watches and those for health
-// excepted, and the bytes of large bodies on their way in and, apart, of large answers
-// on their way out. More is refused with kv.ErrOverloaded. A zero means 8,192 requests
-// and 128 MiB.
-func Limits(requests int, bodyBytes int64) Option {
-	return func(a *API) {
-		if requests > 0 {
-			a.admission.maxRequests = int64(requests)
+// statusOf returns the status of the answer. A panic is answered outside of the router.
+func statusOf(c *gin.Context, panicked bool) int {
+	if panicked && !c.Writer.Written() {
+		return http.StatusInternalServerError
+	}
+	return c.Writer.Status()
+}
+
+// sameOrigin refuses writes from the pages of other sites in the browser of somebody who
+// can reach the service: a form can send what a bare curl -d does. Other clients than
+// browsers send neither Origin nor Sec-Fetch-Site, and pass.
+func (a *API) sameOrigin(protection *http.CrossOriginProtection) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if protection.Check(c.Request) == nil {
+			return
 		}
-		if bodyBytes > 0 {
-			a.admission.maxBodyBytes = bodyBytes
-		}
+		a.writeError(c, problem.New(http.StatusForbidden, "cross_origin",
+			"The request comes from a page of another origin, which may not change anything here"))
+		c.Abort()
 	}
 }
 
-// admission refuses work before it is begun. A request counts from its head on, but not
-// while its body is waited for: clients who send theirs slowly take no place from others.
+// smallBody is how much of a body, or of an answer, does not count. So a client that sends
+// a large body slowly is not in the way of small writes.
+const smallBody = 64 << 10
+
+// admission refuses work before it begins. A request counts from its header on, except
+// while its body is awaited: clients that send theirs slowly block nobody.
 type admission struct {
 	maxRequests, maxBodyBytes int64
 
@@ -54,7 +95,8 @@ func (a *API) admit(c *gin.Context) {
 		return
 	}
 	if !a.admission.begin() {
-		a.refuse(c)
+		a.writeError(c, kv.TooManyRequests(a.MaxRequests))
+		c.Abort()
 		return
 	}
 	body := admittedBody{ReadCloser: c.Request.Body, admission: &a.admission, begun: true}
@@ -72,11 +114,6 @@ func (a *API) admit(c *gin.Context) {
 	c.Next()
 }
 
-func (a *API) refuse(c *gin.Context) {
-	a.writeError(c, kv.TooManyRequests(int(a.admission.maxRequests)))
-	c.Abort()
-}
-
 func (a *admission) begin() bool {
 	if a.requests.Add(1) > a.maxRequests {
 		a.requests.Add(-1)
@@ -92,9 +129,9 @@ func (a *admission) hasRoom(length int64) bool {
 	return held == 0 || held+length-smallBody <= a.maxBodyBytes
 }
 
-// An admittedBody is the body of a request, and counts the request. It fails with
-// kv.ErrOverloaded in the place of its end, when too many requests are under way, and
-// when too much of large bodies is held.
+// An admittedBody is the body of a request, and counts the request. Read fails with
+// kv.ErrOverloaded when large bodies hold too many bytes, and in place of io.EOF when too
+// many requests are under way.
 type admittedBody struct {
 	io.ReadCloser
 
@@ -135,8 +172,8 @@ func (b *admittedBody) release() {
 	b.end()
 }
 
-// An admittedAnswer refuses an answer that is too much beside those that wait for their
-// clients, before anything of it is sent.
+// An admittedAnswer refuses an answer, before any of it is sent, when those that wait for
+// their clients hold too many bytes.
 type admittedAnswer struct {
 	gin.ResponseWriter
 
@@ -159,8 +196,8 @@ func (w *admittedAnswer) Write(b []byte) (int, error) {
 // WriteString is Write, for io.WriteString.
 func (w *admittedAnswer) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
 
-// admit counts an answer that is whole in memory. One of unknown length is sent piece by
-// piece, and so is a backup.
+// admit counts an answer that is whole in memory. One of unknown length is sent in pieces,
+// and so is a backup.
 func (w *admittedAnswer) admit() {
 	length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
 	if err != nil || length <= smallBody || w.context.FullPath() == "/db/backup" {
@@ -183,7 +220,7 @@ func (w *admittedAnswer) admit() {
 	w.context.Writer = w
 }
 
-// release must be called when the answer was sent, or was not.
+// release must be called after the answer, sent or not.
 func (w *admittedAnswer) release() {
 	w.api.admission.answerBytes.Add(-w.held)
 	w.held = 0
@@ -192,7 +229,7 @@ func (w *admittedAnswer) release() {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *admittedAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// overloads tell the log of requests that were refused, once a second.
+// overloads logs, once a second, how many requests were refused.
 type overloads struct {
 	last  atomic.Int64 // Unix seconds of the last line
 	count atomic.Int64 // since then

@@ -89,7 +89,7 @@ func TestTooManyRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer metrics.Close()
-	s := startWatched(t, store.Config{}, api.Limits(1, 0), api.Observed(metrics.Requests("kv_http", api.Routes()), nil))
+	s := startWatchedWith(t, store.Config{}, api.Config{MaxRequests: 1, Metrics: metrics.Requests("kv_http", api.Routes())})
 	s.halfAPut(t, `{"value"`, 11)
 	if got := s.do(t, "PUT", "/put/k", `{"value":1}`); got.status != http.StatusOK {
 		t.Fatalf("beside a slow client: %d %s", got.status, got.body)
@@ -127,7 +127,7 @@ var refused = regexp.MustCompile(`(?m)^kv_http_requests_refused_total [1-9]`)
 
 // A request counts from its head on, though nobody reads its body.
 func TestRequestsWithUnreadBodiesCount(t *testing.T) {
-	s := startWatched(t, store.Config{}, api.Limits(1, 0))
+	s := startWatchedWith(t, store.Config{}, api.Config{MaxRequests: 1})
 	release := s.stuck(t)
 	waiting := s.wait(t, "DELETE", "/delete/k", "x")
 	for range 16 {
@@ -158,7 +158,7 @@ func TestTooManyQueuedWrites(t *testing.T) {
 
 // Large bodies share a number of bytes; small ones cost nothing of it.
 func TestTooManyBodyBytes(t *testing.T) {
-	s := startWatched(t, store.Config{}, api.Limits(0, 200<<10))
+	s := startWatchedWith(t, store.Config{}, api.Config{MaxBodyBytes: 200 << 10})
 	large := `{"value":"` + strings.Repeat("x", 180<<10) + `"}`
 	var refused answer
 	until(t, "a large body is refused", func() bool {

@@ -15,26 +15,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-const (
-	// backupPiece is how much of a backup is sent with one deadline.
-	backupPiece = 256 << 10
-	// In every backupWindow a client must take backupLeast bytes, 256 KiB a second: one
-	// that takes a little now and then would keep others from their backup for days.
-	backupWindow = time.Minute
-	backupLeast  = 15 << 20
-)
-
-// A pace is the slowest that a client may take a backup at.
-type pace struct {
-	window time.Duration
-	least  int64
-}
-
-// BackupPace sets how many bytes a client of a backup must take in every window before
-// it is let go. They are 15 MiB in a minute.
-func BackupPace(window time.Duration, least int64) Option {
-	return func(a *API) { a.backupPace = pace{window, least} }
-}
+// backupPiece is how much of a backup is sent with one deadline.
+const backupPiece = 256 << 10
 
 // backup sends a copy of the whole database.
 //
@@ -63,14 +45,14 @@ func BackupPace(window time.Duration, least int64) Option {
 //	@Router			/db/backup [get]
 func (a *API) backup(c *gin.Context, _ query) error {
 	if c.Request.Method == http.MethodHead {
-		stats, err := a.store.DatabaseStats(c.Request.Context())
+		stats, err := a.Store.DatabaseStats(c.Request.Context())
 		if err == nil {
 			a.backupHead(c, stats.Totals)
 			c.Writer.WriteHeaderNow()
 		}
 		return err
 	}
-	made, err := a.store.Backup(c.Request.Context())
+	made, err := a.Store.Backup(c.Request.Context())
 	if err != nil {
 		return err
 	}
@@ -78,7 +60,7 @@ func (a *API) backup(c *gin.Context, _ query) error {
 	c.Header("Content-Length", strconv.FormatInt(made.Bytes, 10))
 	c.Header("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(made.SHA256[:])+":")
 	if err := errors.Join(a.sendFile(c, made.File), made.Close()); err != nil {
-		a.logger.WarnContext(c.Request.Context(), "a backup was not sent to its end", "revision", made.Revision, "error", err)
+		a.Logger.WarnContext(c.Request.Context(), "a backup was not sent to its end", "revision", made.Revision, "error", err)
 	}
 	return nil
 }
@@ -89,39 +71,66 @@ func (a *API) backupHead(c *gin.Context, totals kv.Totals) {
 	c.Header("Content-Disposition", `attachment; filename="`+name+`"`)
 	c.Header("Cache-Control", "no-store")
 	c.Header("X-Content-Type-Options", "nosniff")
-	c.Header("X-KV-Store", a.store.ID())
+	c.Header("X-KV-Store", a.Store.ID())
 	c.Header("X-KV-Revision", strconv.FormatInt(totals.Revision, 10))
 	c.Header("X-KV-Keys", strconv.FormatInt(totals.Keys, 10))
 	c.Header("X-KV-Versions", strconv.FormatInt(totals.Versions, 10))
 }
 
-// errSlow is the end of a client that does not keep the pace.
-var errSlow = errors.New("the client takes it too slowly")
-
-// sendFile sends a file to a client that takes some of it within every stall, and keeps
-// the pace: else its space, and the one place there is, would be taken for as long as the client likes.
+// sendFile sends a file as long as the client takes some of it within every stall timeout
+// and keeps the pace. There is one backup at a time, so a slow client would keep others
+// from theirs.
 func (a *API) sendFile(c *gin.Context, file io.Reader) error {
 	control := http.NewResponseController(innermost(c.Writer))
 	var end time.Time // of the window
 	for left := int64(0); ; left -= backupPiece {
 		now := time.Now()
 		if left <= 0 {
-			end, left = now.Add(a.backupPace.window), a.backupPace.least
+			end, left = now.Add(a.BackupWindow), a.BackupBytes
 		}
-		deadline := now.Add(a.stall)
+		deadline := now.Add(a.StallTimeout)
 		if deadline.After(end) {
 			deadline = end
 		}
 		_ = control.SetWriteDeadline(deadline) // a connection without deadlines has none to keep
 		switch _, err := io.CopyN(c.Writer, file, backupPiece); {
 		case errors.Is(err, io.EOF):
-			// What net/http still holds is sent behind this, and is small; then the connection is used again.
+			// What net/http still buffers is small. The connection may serve another request.
 			return control.SetWriteDeadline(time.Time{})
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("%w: it must take some of it every %s, and %d bytes every %s: %w",
-				errSlow, a.stall, a.backupPace.least, a.backupPace.window, err)
+			return fmt.Errorf("the client is too slow: it must take some of it every %s, and %d bytes every %s: %w",
+				a.StallTimeout, a.BackupBytes, a.BackupWindow, err)
 		case err != nil:
 			return err
 		}
 	}
+}
+
+type compactAnswer struct {
+	// bytes that this call gave back to the disk, 1 MiB at most
+	FreedBytes int64 `json:"freed_bytes" example:"1048576"`
+	// bytes that further calls can give back
+	FreeBytes int64 `json:"free_bytes" example:"0"`
+	// size of the database file
+	DatabaseSizeBytes int64 `json:"database_size_bytes" example:"40960"`
+} //	@name	Compaction
+
+// compact makes one step of compaction. The command "compact" calls it until nothing is
+// free.
+//
+//	@Summary		Give free space back to the disk
+//	@Description	Makes the database file smaller by up to 1 MiB of its free space. `free_bytes` says whether to call again.
+//	@Description	For the operator, at the address of the backend itself; the gateway does not forward it.
+//	@ID				compactDatabase
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	compactAnswer
+//	@Failure		404	{object}	problem.Problem	"Asked through the gateway (code not_found)"
+//	@Router			/db/compact [post]
+func (a *API) compact(c *gin.Context, _ query) error {
+	done, err := a.Store.Compact(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, compactAnswer{FreedBytes: done.Freed, FreeBytes: done.Free, DatabaseSizeBytes: done.Bytes})
 }
