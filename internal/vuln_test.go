@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestVulnTask tries the task vuln on one small package with databases made by hand:
-// what it calls must make the task fail, and what it does not call, or a database that
-// cannot be had, must not.
+// TestVulnTask runs the task vuln on a small package with handmade databases. It must fail
+// if the package calls a vulnerable function, but not if it does not call it, and not if
+// the database is not reachable.
 func TestVulnTask(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds govulncheck")
@@ -41,10 +41,10 @@ func TestVulnTask(t *testing.T) {
 	}{
 		{"called", database("AppendInt"), "GO-2026-0001", true},
 		{"not called", database("NoSuchFunction"), "affected by 0 vulnerabilities", false},
-		{"no database", filepath.Join(t.TempDir(), "none"), "cannot be had here, so nothing was looked up", false},
+		{"no database", filepath.Join(t.TempDir(), "none"), "is not reachable, so nothing was looked up", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// kv calls strconv and needs nothing but the standard library.
+			// kv calls strconv and imports only the standard library.
 			cmd := exec.CommandContext(t.Context(), "go", "tool", "task", "vuln", "VULNDB=file://"+c.database, "MODULES=backend/kv")
 			cmd.Dir = ".."
 			output, err := cmd.CombinedOutput()

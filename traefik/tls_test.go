@@ -238,7 +238,7 @@ func TestHalfOfTLSIsNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := startStack(t, half)
 			eventually(t, "the log tells", func() error {
-				if len(s.traefik.log.lines("KV_TLS_CERT and KV_TLS_KEY belong together")) == 0 {
+				if len(s.traefik.log.lines("KV_TLS_CERT and KV_TLS_KEY must be set together")) == 0 {
 					return errors.New("it does not")
 				}
 				return nil

@@ -11,8 +11,8 @@ import (
 // these members.
 func TracingConfig(static []byte, endpoint string, ratio float64) []byte {
 	return fmt.Appendf(append([]byte(nil), static...), `
-# Each request is a trace that the gateway and the backend go on with. Traefik's spans have the path, and so the key, in
-# url.path; those of the other two never do.
+# Each request is a trace, which the gateway and the backend continue. Traefik's spans contain the path, and so the key, in
+# url.path. Those of the other programs never do.
 tracing:
   serviceName: traefik
   sampleRate: %s
