@@ -76,7 +76,6 @@ func (a *API) health(c *gin.Context, _ query) error {
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	part
-//	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/healthz [get]
 func (a *API) alive(c *gin.Context, _ query) error {
 	return writeJSON(c, part{Status: "ok"})
@@ -90,7 +89,6 @@ func (a *API) alive(c *gin.Context, _ query) error {
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	part
-//	@Failure		404	{object}	problem.Problem	"Asked through Traefik (code not_found)"
 //	@Router			/readyz [get]
 func (a *API) ready(c *gin.Context, _ query) error {
 	if err := a.ping(c); err != nil {

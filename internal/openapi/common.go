@@ -11,17 +11,21 @@ import (
 	"kvstore/internal/problem"
 )
 
-// An endpoint is an operation and where it stands.
+// An endpoint is an operation with its path and method.
 type endpoint struct {
 	path, method string
 	*openapi3.Operation
 }
 
-// open are the paths that need no access token, and one that none opens.
+// open are the paths that need no access token, and one that no token opens.
 var open = []string{"/health", "/healthz", "/readyz", "/docs", "/docs/{file}", "/openapi.json", "/db/compact"}
 
-// inside are the paths for supervisors next to the programs.
-var inside = []string{"/healthz", "/readyz", "/db/compact"}
+// inside are the paths for supervisors next to the programs, and operator those that only
+// the backend itself serves.
+var (
+	inside   = []string{"/healthz", "/readyz", "/db/compact"}
+	operator = []string{"/db/compact", "/db/backup"}
+)
 
 func (e endpoint) guarded() bool { return !slices.Contains(open, e.path) }
 func (e endpoint) outside() bool { return !slices.Contains(inside, e.path) }
@@ -32,8 +36,8 @@ func (e endpoint) conditional() bool {
 	return e.Parameters.GetByInAndName(openapi3.ParameterInHeader, "If-Match") != nil
 }
 
-// A failure is an answer that operations have in common, whether they tell of one with
-// the same status themselves or not. It is in the components under its name.
+// A failure is an answer that operations have in common. It is one of the components, by
+// its name.
 type failure struct {
 	status int
 	name   string
@@ -41,7 +45,8 @@ type failure struct {
 	text   string
 }
 
-// failures: an operation has the first of each status that is one of it.
+// failures are those that annotations leave out. An operation has, of each status, the first
+// that is one of it.
 var failures = []failure{
 	{400, "InvalidCondition", func(e endpoint) bool { return e.conditional() && e.keyed() }, "The key, the query or a condition is invalid, or a condition is of a kind that is not evaluated (code invalid_key, malformed_query, malformed_condition, unsupported_condition)"},
 	{400, "InvalidKey", endpoint.keyed, "The key or the query is invalid, or there is a condition, which is not evaluated (code invalid_key, malformed_query, unsupported_condition)"},
@@ -49,6 +54,8 @@ var failures = []failure{
 	{401, "Unauthorized", endpoint.guarded, "There is no access token, or one that is unknown, was revoked or has expired (code unauthorized, invalid_token)"},
 	{403, "WriteForbidden", func(e endpoint) bool { return e.guarded() && e.writes() }, "The access token lacks a right, which detail and the member right name (code forbidden), or a web page of another origin sent the write (code cross_origin)"},
 	{403, "Forbidden", endpoint.guarded, "The access token lacks a right, which detail and the member right name (code forbidden)"},
+	{404, "NotForwarded", func(e endpoint) bool { return slices.Contains(operator, e.path) }, "Asked through the gateway (code not_found)"},
+	{404, "NotOutside", func(e endpoint) bool { return !e.outside() }, "Asked through Traefik (code not_found)"},
 	{412, "PreconditionFailed", func(e endpoint) bool { return e.conditional() && e.writes() }, "The condition does not hold; nothing was written. `current_version` is the latest version, 0 if the key does not exist (code precondition_failed)"},
 	{415, "EncodedBody", endpoint.writes, "The body is encoded: Content-Encoding is not identity (code unsupported_media_type)"},
 	{422, "UnknownParameter", func(endpoint) bool { return true }, "The operation does not know a parameter of the query, or a parameter is given more than once (code unknown_parameter, repeated_parameter)"},
@@ -61,12 +68,13 @@ var failures = []failure{
 	{507, "StorageFull", endpoint.writes, "The disk is full; nothing was written (code storage_full)"},
 }
 
-// readsDisk: all but the statistics of the cache, and what the program has in itself.
+// readsDisk reports whether the operation reads the database: all do except the statistics
+// of the cache and what the program contains.
 func (e endpoint) readsDisk() bool {
 	return e.guarded() && e.path != "/cache/stats" || e.path == "/readyz"
 }
 
-// headers are those of every answer, status 0, or of all with a status.
+// headers are those of every answer, or of all with one of the statuses.
 var headers = []struct {
 	name     string
 	statuses []int
@@ -78,14 +86,14 @@ var headers = []struct {
 	{"WWW-Authenticate", []int{401, 403}, "string", "What to bring: a Bearer token, and the error (RFC 6750)"},
 }
 
-// addCommon adds to every operation what is the same for all of its kind, and so not
-// in the annotations: failures, headers, the key parameter, and the operations that need a token.
+// addCommon adds to every operation what is the same for all of its kind and therefore not in
+// the annotations: failures, headers, the key parameter and the access token.
 func addCommon(document *openapi3.T) {
 	document.Components.SecuritySchemes = openapi3.SecuritySchemes{"token": {Value: &openapi3.SecurityScheme{
 		Type: "http", Scheme: "bearer",
 		Description: "An access token. It is needed only where the operator has set KV_TOKENS_FILE.",
 	}}}
-	document.Security = openapi3.SecurityRequirements{{}, {"token": {}}} // either none or it
+	document.Security = openapi3.SecurityRequirements{{}, {"token": {}}} // either none or a token
 	document.Components.Responses = openapi3.ResponseBodies{}
 	document.Components.Headers = headerComponents()
 	for path, item := range document.Paths.Map() {
@@ -109,8 +117,8 @@ func addCommon(document *openapi3.T) {
 	}
 }
 
-// addFailures refers to those that the operation does not tell of, and completes those
-// that it does.
+// addFailures adds references to common failures. If the annotations have one of the same
+// status, it appends the common text to theirs.
 func (e endpoint) addFailures(document *openapi3.T) {
 	done := map[int]bool{}
 	for _, f := range failures {
@@ -163,7 +171,7 @@ func addHeaders(document *openapi3.T, status string, response *openapi3.Response
 	}
 }
 
-// keyParameter refers to the key, which is the same for every operation about one.
+// keyParameter returns a reference to the parameter key.
 func keyParameter(document *openapi3.T) *openapi3.ParameterRef {
 	if document.Components.Parameters == nil {
 		key := openapi3.NewPathParameter("key").WithSchema(openapi3.NewStringSchema().WithMinLength(1)).

@@ -16,10 +16,10 @@ import (
 	"kvstore/internal/problem"
 )
 
-// convert turns the Swagger 2 document that swag generates into OpenAPI 3. It adds
-// what Swagger 2 has no words for: that errors are of another media type than
-// answers, that a member may be null (x-nullable), that one may be any JSON value
-// (x-any), and the examples of parameters; and what all operations have in common.
+// convert converts the Swagger 2 document that swag generates to OpenAPI 3. It adds what
+// Swagger 2 cannot express: that errors have another media type than answers, that a member
+// may be null (x-nullable) or any JSON value (x-any), and the examples of parameters. It
+// also adds what operations have in common.
 func convert(in io.Reader, out io.Writer) error {
 	text, err := io.ReadAll(in)
 	if err != nil {
@@ -69,15 +69,15 @@ func write(out io.Writer, document *openapi3.T) error {
 	return err
 }
 
-// nameSecond gives the POST that does what a PUT does an id of its own.
+// nameSecond gives a POST that does the same as a PUT its own id.
 func nameSecond(item *openapi3.PathItem, method string, operation *openapi3.Operation) {
 	if method == http.MethodPost && item.Put != nil {
 		operation.OperationID = "post" + strings.TrimPrefix(operation.OperationID, "put")
 	}
 }
 
-// parse reads the document. The example of a parameter is none of Swagger 2, and is
-// kept as an extension.
+// parse parses the document. Swagger 2 does not have examples of parameters; parse keeps
+// them as extensions.
 func parse(text []byte) (*openapi2.T, error) {
 	var raw struct {
 		Paths map[string]map[string]struct{ Parameters []struct{ Example any } }
@@ -102,16 +102,16 @@ func parse(text []byte) (*openapi2.T, error) {
 	return &swagger, nil
 }
 
-// The extensions in which examples pass through Swagger 2: that of a parameter, and
-// those of a body by their media types.
+// The extensions that carry examples through Swagger 2: that of a parameter, and those of a
+// body by their media types.
 const (
 	exampleExtension = "x-example"
 	bodiesExtension  = "x-body-examples"
 )
 
-// giveExamples makes the extensions examples again, for parameters that must be
-// there. A page that tries operations would send those of the others too, all at
-// once; they go into the descriptions.
+// giveExamples turns the extensions of required parameters into examples. Those of optional
+// ones go into the descriptions, since a page that tries an operation would send them all
+// at once.
 func giveExamples(operation *openapi3.Operation) {
 	for _, ref := range operation.Parameters {
 		parameter := ref.Value
@@ -128,8 +128,8 @@ func giveExamples(operation *openapi3.Operation) {
 	}
 }
 
-// giveBodies gives a body the example of each of its types, and the shape that goes
-// with it: Swagger 2 has one for all types.
+// giveBodies gives each media type of a body its own example and schema: Swagger 2 has one
+// for all types.
 func giveBodies(operation *openapi3.Operation) {
 	if operation.RequestBody == nil {
 		return
@@ -147,7 +147,7 @@ func giveBodies(operation *openapi3.Operation) {
 	}
 }
 
-// typeProblems gives every answer that is a problem the media type of problems.
+// typeProblems sets the media type of answers that are problems.
 func typeProblems(operation *openapi3.Operation) {
 	for _, response := range operation.Responses.Map() {
 		for _, media := range response.Value.Content {

@@ -21,8 +21,8 @@ func document(t *testing.T) *openapi3.T {
 	return document
 }
 
-// TestDocumentForGenerators: what a generator of clients needs of the document, and
-// what redocly asks for (task check:openapi), where there is no npm.
+// TestDocumentForGenerators tests what generators of clients need, and what redocly asks for
+// (task check:openapi), also where there is no npm.
 func TestDocumentForGenerators(t *testing.T) {
 	d := document(t)
 	if d.Info.License.URL == "" {
@@ -63,7 +63,7 @@ func TestDocumentForGenerators(t *testing.T) {
 	}
 }
 
-// checkTyped: numbers of 64 bits, and null only beside a type.
+// checkTyped checks that numbers have 64 bits, and that only what has a type may be null.
 func checkTyped(t *testing.T, name string, ref *openapi3.SchemaRef) {
 	t.Helper()
 	if ref == nil || ref.Ref != "" {
@@ -82,8 +82,8 @@ func checkTyped(t *testing.T, name string, ref *openapi3.SchemaRef) {
 	}
 }
 
-// TestDocumentOrder: a reader meets the write before the read, both before the rest,
-// and no HEAD beside each GET.
+// TestDocumentOrder tests that the document has the write before the read, both before the
+// rest, and no HEAD besides each GET.
 func TestDocumentOrder(t *testing.T) {
 	text, err := os.ReadFile(documentFile)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// The order in which people meet things. Pages and generators show it as it stands.
+// The order in which pages and generators show the document.
 var (
 	topOrder  = []string{"openapi", "info", "servers", "security", "tags", "paths", "components"}
 	pathOrder = []string{
@@ -50,7 +50,7 @@ func membersOf(text []byte) (members map[string]json.RawMessage, err error) {
 	return members, json.Unmarshal(text, &members)
 }
 
-// object returns an object with members in order, and an error when that lacks one.
+// object returns an object with the members in order. A member that order lacks is an error.
 func object(members map[string]json.RawMessage, order []string) ([]byte, error) {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if !slices.Contains(order, name) {

@@ -4,8 +4,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// giveTypes gives every number in the document a format, so that generators do not
-// take less than it needs, and follows the extensions of the members of schemas.
+// giveTypes gives every number in the document a format, so that generators do not choose a
+// smaller one, and replaces the extensions of schemas by what they mean.
 func giveTypes(document *openapi3.T) {
 	extendProblem(document.Components.Schemas)
 	for _, schema := range document.Components.Schemas {
@@ -52,8 +52,8 @@ func giveType(ref *openapi3.SchemaRef) {
 		schema.WithAnyAdditionalProperties() // else TypeScript takes it for one without members
 	}
 	if _, found := schema.Extensions["x-any"]; found {
-		// No type is any type, null too. Go clients that oapi-codegen makes keep the
-		// text, and so every digit.
+		// No type is any type, null included. Go clients of oapi-codegen keep the text and
+		// so every digit.
 		schema.Type = nil
 		schema.Extensions = map[string]any{"x-go-type": "json.RawMessage"}
 	}
@@ -67,7 +67,7 @@ func giveType(ref *openapi3.SchemaRef) {
 	}
 }
 
-// extendProblem adds the members that some problems have beside those of all.
+// extendProblem adds the members that only some problems have.
 func extendProblem(schemas openapi3.Schemas) {
 	problem := schemas["Problem"].Value
 	for name, text := range map[string]string{

@@ -50,16 +50,16 @@ func New(document []byte) (*Contract, error) {
 	return &Contract{parsed}, nil
 }
 
-// forbidUnknown makes a member that the document does not name a violation, unless it
-// says that there may be any.
+// forbidUnknown makes a member that the document does not name a violation, unless the
+// document says that there may be any.
 func forbidUnknown(schema *openapi3.Schema) {
 	if others := schema.AdditionalProperties; others.Has == nil && others.Schema == nil && len(schema.Properties) > 0 {
 		schema.AdditionalProperties.Has = new(bool)
 	}
 }
 
-// allowNull lets what has no type be null, as OpenAPI says: the validator wants it
-// to be nullable, which only what has a type can be.
+// allowNull lets a schema without a type be null, as OpenAPI says. The validator asks for
+// nullable, which OpenAPI allows only beside a type.
 func allowNull(ref *openapi3.SchemaRef) {
 	if ref == nil || ref.Ref != "" {
 		return
@@ -71,9 +71,9 @@ func allowNull(ref *openapi3.SchemaRef) {
 	}
 }
 
-// Check returns what of the answer the document does not say: the status, the media
-// type, a header that must be there, or the shape of the body. An answer to a path
-// or a method that the document does not have must be the problem that says so.
+// Check returns an error if the document does not allow the status, the media type, the
+// headers or the body of the answer. An answer to a path or a method that the document does
+// not have must be the problem that says so.
 func (c *Contract) Check(e Exchange) error {
 	if err := c.check(e); err != nil {
 		return fmt.Errorf("%s %s = %d %s: %w", e.Method, e.Target, e.Status, e.Header.Get("Content-Type"), err)
@@ -87,7 +87,7 @@ func (c *Contract) check(e Exchange) error {
 		return unknown(e, http.StatusNotFound)
 	}
 	method := e.Method
-	if method == http.MethodHead { // which the document has in words
+	if method == http.MethodHead { // which the document only describes in words
 		method = http.MethodGet
 	}
 	operation := item.Operations()[method]
@@ -115,8 +115,8 @@ func (c *Contract) check(e Exchange) error {
 	return openapi3filter.ValidateResponse(context.Background(), input)
 }
 
-// find returns the path of the document that a target belongs to: the same, or one
-// whose parameter is the rest, slashes included.
+// find returns the path of the document that a target belongs to: the same, or one whose
+// parameter is the rest of the target, slashes included.
 func (c *Contract) find(target string) (string, *openapi3.PathItem) {
 	path, _, _ := strings.Cut(target, "?")
 	if item := c.document.Paths.Value(path); item != nil {
@@ -131,7 +131,7 @@ func (c *Contract) find(target string) (string, *openapi3.PathItem) {
 	return "", nil
 }
 
-// unknown accepts the problem that an unknown path or method gets.
+// unknown accepts only the problem of an unknown path or method.
 func unknown(e Exchange, status int) error {
 	refused := []int{status, http.StatusNotFound, http.StatusBadRequest, http.StatusUnauthorized, http.StatusRequestHeaderFieldsTooLarge, http.StatusServiceUnavailable}
 	if !slices.Contains(refused, e.Status) || mediaType(e) != problem.ContentType && e.Method != http.MethodHead {
@@ -140,9 +140,9 @@ func unknown(e Exchange, status int) error {
 	return nil
 }
 
-// checkType: a value that stands alone has any type, and headers that tell which
-// version it is and forbid a browser to guess. An answer without content in the
-// document is one of those, or a file.
+// checkType checks the media type. A raw value has any type, and headers that tell its
+// version and forbid browsers to guess the type. An answer without content in the document
+// is a raw value or a file.
 func checkType(e Exchange, response *openapi3.Response) error {
 	switch {
 	case isRaw(e):
@@ -155,7 +155,7 @@ func checkType(e Exchange, response *openapi3.Response) error {
 	return nil
 }
 
-// isRaw reports whether the answer is a value that stands alone.
+// isRaw reports whether the answer is a raw value.
 func isRaw(e Exchange) bool {
 	return strings.HasPrefix(e.Target, "/get/") && strings.Contains(e.Target, "raw=true") &&
 		(e.Status == http.StatusOK || e.Status == http.StatusPartialContent)
@@ -169,14 +169,14 @@ func mediaType(e Exchange) string {
 	return kind
 }
 
-// hasJSON reports whether there is a body whose shape can be checked.
+// hasJSON reports whether there is a JSON body to check.
 func hasJSON(e Exchange) bool {
 	kind := mediaType(e)
 	return len(e.Body) > 0 && !isRaw(e) && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
-// moderate replaces numbers that JSON allows and float64 does not, such as 1e400,
-// which the validator refuses to look at.
+// moderate replaces numbers that JSON allows and float64 does not, such as 1e400, which the
+// validator refuses.
 func moderate(body []byte) []byte {
 	var value any
 	decoder := json.NewDecoder(bytes.NewReader(body))
