@@ -28,7 +28,7 @@ import (
 
 const maxValueBytes = 1000
 
-// server is the backend over a real database, and the log that it writes.
+// A server is the backend over a real database, and the log that it writes.
 type server struct {
 	*httptest.Server
 	db    *database.DB
@@ -41,7 +41,7 @@ func start(t *testing.T) *server {
 	return startWith(t, maxValueBytes, func() time.Time { return time.UnixMicro(1764000000123456) })
 }
 
-// startWith is start with a limit and a clock of its own.
+// startWith is start with another limit and clock.
 func startWith(t *testing.T, maxValue int64, now func() time.Time) *server {
 	t.Helper()
 	db := databasetest.Open(t, databasetest.URL(t))
@@ -72,7 +72,7 @@ type answer struct {
 	body   string
 }
 
-// do sends a request whose target is target to the byte.
+// do sends a request with exactly that target.
 func (s *server) do(t *testing.T, method, target, body string, header ...string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.URL, strings.NewReader(body))
@@ -101,7 +101,7 @@ func (s *server) do(t *testing.T, method, target, body string, header ...string)
 	return answer{response.StatusCode, response.Header, string(data)}
 }
 
-// theContract is that of the document which the server serves.
+// theContract is that of the document that the server serves.
 var theContract = sync.OnceValue(func() *contract.Contract {
 	c, err := contract.New(docs.OpenAPI)
 	if err != nil {
@@ -201,7 +201,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// untyped ends the detail of a body that is no JSON and has no type.
+// untyped ends the detail of a body that is not JSON and has no type.
 const untyped = "; a body without a Content-Type, as curl -T sends it, is taken for JSON: name its type to keep it as it is"
 
 func TestProblems(t *testing.T) {
@@ -324,7 +324,8 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
-// TestDatabaseDown: a 503 that hides the cause, the cause in the log with the id.
+// TestDatabaseDown expects a 503 that hides the cause, and the cause in the log with the id
+// of the request.
 func TestDatabaseDown(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/cached", `{"value":1}`)

@@ -18,7 +18,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// startLarge has more in its database than the connection of a client holds.
+// startLarge starts a server whose database is larger than what a connection buffers.
 func startLarge(t *testing.T, cfg api.Config) *watched {
 	t.Helper()
 	s := startWatchedWith(t, store.Config{}, cfg)
@@ -34,8 +34,8 @@ func startLarge(t *testing.T, cfg api.Config) *watched {
 	return s
 }
 
-// askSlowly asks for a backup and returns when its head is there. The connection
-// holds little.
+// askSlowly asks for a backup, on a connection with small buffers, and returns once the
+// status line is there.
 func (s *watched) askSlowly(t *testing.T) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
@@ -56,8 +56,8 @@ func (s *watched) askSlowly(t *testing.T) net.Conn {
 	return conn
 }
 
-// expectPlace waits until another backup may be made. It makes it without a client, which
-// might be too slow itself.
+// expectPlace waits until another backup can be made. It makes one without a client, which
+// could itself be too slow.
 func (s *watched) expectPlace(t *testing.T) {
 	t.Helper()
 	until(t, "there is a place for the next backup", func() bool {
@@ -69,10 +69,10 @@ func (s *watched) expectPlace(t *testing.T) {
 	})
 }
 
-// openCopies returns how many copies take space on the disk, though they have no name.
+// openCopies returns how many copies take space on the disk. They have no name.
 func openCopies(t *testing.T) (n int) {
 	t.Helper()
-	files, _ := filepath.Glob("/proc/self/fd/*") // none where the system has no such thing
+	files, _ := filepath.Glob("/proc/self/fd/*") // none on systems without /proc
 	for _, name := range files {
 		if file, err := os.Readlink(name); err == nil && strings.Contains(file, ".db.copy") {
 			n++
@@ -81,8 +81,8 @@ func openCopies(t *testing.T) (n int) {
 	return n
 }
 
-// TestBackupSlowClient: who takes nothing, who takes a few bytes now and then, and who has gone
-// keeps no other from a backup.
+// TestBackupSlowClient tests that a client that reads nothing, reads a few bytes now and then,
+// or has gone does not keep others from a backup.
 func TestBackupSlowClient(t *testing.T) {
 	const never = time.Hour
 	for name, c := range map[string]struct {
@@ -104,7 +104,7 @@ func TestBackupSlowClient(t *testing.T) {
 			case c.drip:
 				go func() {
 					defer close(dripped)
-					for one := make([]byte, 1); ; time.Sleep(time.Millisecond) { // slow, and never still
+					for one := make([]byte, 1); ; time.Sleep(time.Millisecond) { // slow but steady
 						if _, err := conn.Read(one); err != nil {
 							return
 						}
@@ -123,7 +123,8 @@ func TestBackupSlowClient(t *testing.T) {
 	}
 }
 
-// TestBackupSlowClientHoldsItsPlace: while it keeps the pace, the second is told to come back.
+// TestBackupSlowClientHoldsItsPlace tests that a second client is told to come back while the
+// first keeps the pace.
 func TestBackupSlowClientHoldsItsPlace(t *testing.T) {
 	s := startLarge(t, api.Config{})
 	conn := s.askSlowly(t)

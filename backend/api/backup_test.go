@@ -14,7 +14,7 @@ import (
 	"kvstore/backend/database"
 )
 
-// TestBackup: what is sent is a whole database, and the headers say what is in it.
+// TestBackup tests that a backup is a whole database, as its headers describe it.
 func TestBackup(t *testing.T) {
 	s := start(t)
 	for _, request := range [][3]string{
@@ -53,7 +53,7 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// TestBackupOneAtATime: the place is free again when the client that had it has gone.
+// TestBackupOneAtATime tests that a second backup is refused until the first client has gone.
 func TestBackupOneAtATime(t *testing.T) {
 	s := start(t)
 	held, err := s.db.Copy(t.Context())

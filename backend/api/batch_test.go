@@ -152,8 +152,8 @@ func TestBatchProblems(t *testing.T) {
 	}
 }
 
-// TestLargeBatches: a batch holds four values of the largest size in base64, and more of
-// them as JSON; its bound is told, and is the same without a length.
+// TestLargeBatches tests that a batch may have four of the largest values in base64, more of
+// them as JSON, and that the limit is the same for a body without a length.
 func TestLargeBatches(t *testing.T) {
 	s := startWith(t, mebibyte, newTestClock().now)
 	raw := strings.Repeat("\xff", mebibyte)
@@ -206,7 +206,7 @@ func TestLargeBatches(t *testing.T) {
 	}
 }
 
-// fuzzHandler is a backend for as long as the fuzz test runs.
+// fuzzHandler returns a backend that runs until the fuzz test ends.
 func fuzzHandler(f *testing.F) http.Handler {
 	f.Helper()
 	db := databasetest.Open(f, databasetest.URL(f))
@@ -239,8 +239,8 @@ func revision(t *testing.T, handler http.Handler) (stats struct{ Revision int64 
 	return stats
 }
 
-// FuzzBatch sends any body: no 5xx, no panic, a result for each operation of one that
-// was accepted, and nothing written by one that was not.
+// FuzzBatch sends any body. It expects no 5xx and no panic, a result for each operation of a
+// batch that was accepted, and nothing written by one that was not.
 func FuzzBatch(f *testing.F) {
 	for _, body := range []string{
 		`{"operations":[{"op":"put","key":"a","value":1,"ttl":"90s"},{"op":"get","key":"a"}]}`,

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// authors returns who wrote the versions of a key, the newest first.
+// authors returns the authors of the versions of a key, the newest first.
 func (s *server) authors(t *testing.T, key string) (authors []string) {
 	t.Helper()
 	var page struct{ Versions []struct{ Author *string } }

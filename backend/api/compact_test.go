@@ -9,7 +9,7 @@ import (
 	"kvstore/backend/database"
 )
 
-// TestCompact: steps of at most a megabyte, until nothing is free.
+// TestCompact tests that each step frees at most a mebibyte, until nothing is free.
 func TestCompact(t *testing.T) {
 	s := start(t)
 	for range 2_000 {

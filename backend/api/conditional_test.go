@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// send is do with a header whose names may have several fields.
+// send is do with a header that may have several fields of one name.
 func (s *server) send(t *testing.T, method, target, body string, header http.Header) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.URL+target, strings.NewReader(body))
@@ -29,8 +29,8 @@ func (s *server) send(t *testing.T, method, target, body string, header http.Hea
 	return answer{response.StatusCode, response.Header, string(data)}
 }
 
-// conditionCases are fields and what comes of them for a key whose latest version is
-// 3 (read and write), and for one that does not exist (write).
+// conditionCases are conditions and the statuses for a key whose latest version is 3 (read
+// and write) and for one that does not exist (write).
 var conditionCases = []struct {
 	match, none         []string
 	read, write, absent int
@@ -48,7 +48,7 @@ var conditionCases = []struct {
 	{[]string{`W/"2", "3"`}, nil, 200, 200, 412},
 	{[]string{`"03"`}, nil, 412, 412, 412},
 	{[]string{`"+3"`}, nil, 412, 412, 412},
-	{[]string{`"3 "`}, nil, 400, 400, 400}, // a space is in no tag
+	{[]string{`"3 "`}, nil, 400, 400, 400}, // a tag has no space
 	{[]string{`""`}, nil, 412, 412, 412},
 	{[]string{`"abc", "99999999999999999999"`}, nil, 412, 412, 412},
 	{[]string{`"0"`}, nil, 412, 412, 412},
@@ -78,7 +78,7 @@ var conditionCases = []struct {
 	{[]string{`"1" "3"`}, nil, 400, 400, 400},
 	{[]string{`*, "3"`}, nil, 400, 400, 400},
 	{[]string{`**`}, nil, 400, 400, 400},
-	{[]string{`w/"3"`}, nil, 400, 400, 400}, // W is in upper case
+	{[]string{`w/"3"`}, nil, 400, 400, 400}, // W must be upper case
 	{[]string{`W/ "3"`}, nil, 400, 400, 400},
 	{nil, []string{``}, 400, 400, 400},
 	{nil, []string{`3`}, 400, 400, 400},
@@ -117,7 +117,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestConditionsOfWrites: each kind of write evaluates them alike.
+// TestConditionsOfWrites tests that each kind of write evaluates conditions.
 func TestConditionsOfWrites(t *testing.T) {
 	s := start(t)
 	for i, test := range conditionCases {
@@ -197,8 +197,9 @@ func checkMalformed(t *testing.T, what string, got answer) {
 	}
 }
 
-// TestConditionsOfNothing: what is not there is 404 whatever the condition of a read.
-func TestConditionsOfNothing(t *testing.T) {
+// TestConditionsOfMissingKey tests that a read of a missing key is 404, whatever its
+// condition.
+func TestConditionsOfMissingKey(t *testing.T) {
 	s := start(t)
 	for _, header := range [][]string{{"If-Match", "*"}, {"If-None-Match", "*"}, {"If-None-Match", `"1"`}} {
 		s.run(t, []step{

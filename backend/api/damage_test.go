@@ -28,7 +28,7 @@ import (
 
 const damagePage = 4096
 
-// openAt serves the database in that file. It returns nil when the file is refused.
+// openAt serves the database in that file. It returns nil if the file is refused.
 func openAt(t *testing.T, path string) (s *server, end func()) {
 	t.Helper()
 	var log bytes.Buffer
@@ -55,11 +55,11 @@ func openAt(t *testing.T, path string) (s *server, end func()) {
 		h.Close()
 		st.Close()
 		entries.Close()
-		db.Close() // what it says of a damaged file is of no interest
+		db.Close() // its error does not matter
 	}
 }
 
-// damageKeys are long, so that the indexes have several levels.
+// damageKeys are long so that the indexes have several levels.
 func damageKeys(random *rand.Rand) []string {
 	var keys []string
 	for i := range 44 {
@@ -68,7 +68,7 @@ func damageKeys(random *rand.Rand) []string {
 	return keys
 }
 
-// stockForDamage makes a closed store that has everything which can be read.
+// stockForDamage makes a store that has everything that can be read, and closes it.
 func stockForDamage(t *testing.T, path string, keys []string, random *rand.Rand) {
 	t.Helper()
 	s, end := openAt(t, path)
@@ -103,7 +103,7 @@ func stockForDamage(t *testing.T, path string, keys []string, random *rand.Rand)
 	end()
 }
 
-// damageReads are what is asked of each damaged store.
+// damageReads are the reads of each damaged store.
 func damageReads(keys []string, random *rand.Rand) []string {
 	var reads []string
 	for i, key := range keys {
@@ -126,7 +126,7 @@ func damageReads(keys []string, random *rand.Rand) []string {
 
 var sourceOf = regexp.MustCompile(`"source":"(cache|database)"`)
 
-// read asks once; the place where the answer was read does not count.
+// read sends one request and removes the source from the answer.
 func (s *server) read(t *testing.T, target string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
@@ -146,7 +146,7 @@ func (s *server) read(t *testing.T, target string) answer {
 	return answer{response.StatusCode, response.Header, sourceOf.ReplaceAllString(string(body), "")}
 }
 
-// events returns the whole blocks that a watch from the beginning delivers.
+// events returns the complete blocks of a watch from the beginning.
 func (s *server) events(t *testing.T, query string, last int64) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/watch?"+query, http.NoBody)
@@ -164,14 +164,14 @@ func (s *server) events(t *testing.T, query string, last int64) string {
 		n, err := response.Body.Read(chunk)
 		got = append(got, chunk[:n]...)
 		if at := bytes.LastIndex(got, end); err != nil || at >= 0 && bytes.Contains(got[at:], []byte("\n\n")) {
-			_, rest, _ := bytes.Cut(got, []byte("\n\n")) // the first tells the time to come back
+			_, rest, _ := bytes.Cut(got, []byte("\n\n")) // the first has the time to reconnect, which is random
 			whole := bytes.LastIndex(rest, []byte("\n\n")) + 1
 			return string(rest[:whole])
 		}
 	}
 }
 
-// A damage is a bit that flipped.
+// A damage is a flipped bit.
 type damage struct {
 	kind   string
 	offset int64
@@ -180,7 +180,7 @@ type damage struct {
 
 func (d damage) String() string { return fmt.Sprintf("%s, byte %d bit %d", d.kind, d.offset, d.bit) }
 
-// pagesOf sorts the pages of a file by what they are.
+// pagesOf returns the pages of a file by their kind.
 func pagesOf(data []byte) map[string][]int64 {
 	pages := map[string][]int64{}
 	kinds := map[byte]string{0x0d: "rows", 0x05: "table tree", 0x0a: "index", 0x02: "index tree"}
@@ -218,10 +218,10 @@ func (d damage) do(t *testing.T, path string) {
 	}
 }
 
-// TestFlippedBits flips one bit of a store, each time another, before it is opened or
-// while it runs, and reads everything. Each answer is what it was, or 500 store_damaged. When
-// an index is damaged it may also lack something: a key, a version, items of a list. What it
-// has is right. The check finds whatever a read has found.
+// TestFlippedBits flips one bit of a store, each time a different one, before it is opened or
+// while it runs, and reads everything. Each answer must be what it was, or 500 store_damaged.
+// With a damaged index it may also lack a key, a version or items of a list, but what it has
+// is right. The check must find whatever a read has found.
 func TestFlippedBits(t *testing.T) {
 	trials := 60
 	seed := uint64(1)
@@ -283,7 +283,7 @@ func TestFlippedBits(t *testing.T) {
 	t.Log(counts)
 }
 
-// readDamaged reads everything, and says what came of it.
+// readDamaged reads everything and checks the answers.
 func readDamaged(t *testing.T, s *server, d damage, path string, want map[string]answer, feeds map[string]string, stats database.Summary) string {
 	t.Helper()
 	if s == nil {
@@ -297,7 +297,7 @@ func readDamaged(t *testing.T, s *server, d damage, path string, want map[string
 		case got.status == http.StatusInternalServerError && strings.Contains(got.body, `"store_damaged"`):
 			damaged++
 			if damaged == 1 {
-				s.do(t, "GET", target, "") // compares it with the document
+				s.do(t, "GET", target, "") // do compares it with the document
 			}
 		case strings.HasPrefix(d.kind, "index") && lacks(got, wholeList(target, want)):
 			short++
@@ -334,7 +334,7 @@ func readDamaged(t *testing.T, s *server, d damage, path string, want map[string
 	}
 }
 
-// wholeList returns the answer that has all items which the answer of target may have.
+// wholeList returns the answer with all items that the answer to target may have.
 func wholeList(target string, want map[string]answer) string {
 	path, _, _ := strings.Cut(target, "?")
 	switch {
@@ -342,15 +342,15 @@ func wholeList(target string, want map[string]answer) string {
 		return want["/keys?deleted=true"].body
 	case strings.HasPrefix(path, "/history/"):
 		return want[path+"?values=true"].body
-	default: // one item, of which there is no part
+	default: // one item, which has no parts
 		return ""
 	}
 }
 
 var listed = regexp.MustCompile(`"version":\d+,"revision":\d+`)
 
-// lacks reports whether an answer tells that something is not there, or is a list that has
-// nothing else than all: what a damaged index does.
+// lacks reports whether an answer says that something is not there, or is a list with a part
+// of the items of all, as with a damaged index.
 func lacks(got answer, all string) bool {
 	switch got.status {
 	case http.StatusNotFound, http.StatusGone:

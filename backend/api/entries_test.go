@@ -21,12 +21,12 @@ func newTestClock() *testClock {
 func (c *testClock) now() time.Time           { return time.UnixMicro(c.micros.Load()) }
 func (c *testClock) advance(by time.Duration) { c.micros.Add(by.Microseconds()) }
 
-// A step is a request and what must come of it.
+// A step is a request and the answer that it must have.
 type step struct {
 	request string // method and target
 	body    string
 	status  int
-	want    string // the whole body; of a problem its code and detail
+	want    string // the whole body; of a problem, its code and detail
 	etag    string
 	header  []string
 }
@@ -137,7 +137,7 @@ func TestTimeToLive(t *testing.T) {
 		t.Errorf("X-KV-Expires-At = %q", got)
 	}
 	clock.advance(90 * time.Second)
-	for _, method := range []string{"GET /get/k", "DELETE /delete/k"} { // before its tombstone, or just after it
+	for _, method := range []string{"GET /get/k", "DELETE /delete/k"} { // with its tombstone or just before
 		verb, path, _ := strings.Cut(method, " ")
 		got := s.do(t, verb, path, "")
 		detail := got.problem(t)["detail"]
@@ -172,7 +172,7 @@ func TestAllowOfWrites(t *testing.T) {
 	}
 }
 
-// TestOneWriterWins: of many writers with the same condition exactly one writes.
+// TestOneWriterWins tests that of many writers with the same condition exactly one writes.
 func TestOneWriterWins(t *testing.T) {
 	s := start(t)
 	const rounds, writers = 10, 24

@@ -127,21 +127,25 @@ func (a *API) readEntry(ctx context.Context, key string, q query) (kv.Entry, sto
 	if err != nil {
 		return kv.Entry{}, "", err
 	}
-	switch {
-	case q.Has("at"):
-		at, err := q.time("at")
-		if err != nil {
-			return kv.Entry{}, "", err
-		}
-		if version != 0 {
-			return kv.Entry{}, "", invalid("at", "cannot be given together with version")
-		}
-		return a.Store.GetAt(ctx, key, at)
-	case version != 0:
-		return a.Store.GetVersion(ctx, key, version)
-	default:
+	if !q.Has("at") {
+		return a.readVersion(ctx, key, version)
+	}
+	at, err := q.time("at")
+	if err == nil && version != 0 {
+		err = invalid("at", "cannot be given together with version")
+	}
+	if err != nil {
+		return kv.Entry{}, "", err
+	}
+	return a.Store.GetAt(ctx, key, at)
+}
+
+// readVersion reads a version of a key, the latest for 0.
+func (a *API) readVersion(ctx context.Context, key string, version int64) (kv.Entry, store.Source, error) {
+	if version == 0 {
 		return a.Store.Get(ctx, key)
 	}
+	return a.Store.GetVersion(ctx, key, version)
 }
 
 // unmodified evaluates If-Match and If-None-Match of a read that found e. If the client

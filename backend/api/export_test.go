@@ -6,8 +6,8 @@ import (
 	"kvstore/internal/parameters"
 )
 
-// KnownParameters are those of each route, by its method and path as the OpenAPI
-// document has them.
+// KnownParameters returns the parameters of each route, by its method and its path in the
+// OpenAPI document.
 func KnownParameters() map[string][]string {
 	known := map[string][]string{}
 	for _, r := range (&API{}).routes() {

@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzKey: whatever follows the verb in a request line, the key is what it decodes to,
-// or the request is refused; and the same path reads what it wrote.
+// FuzzKey sends any path behind a verb. The key must be what it decodes to, or the request is
+// refused; and the same path must read what it wrote.
 func FuzzKey(f *testing.F) {
 	for _, path := range []string{"k", "a//b", "a/../b", "%2E%2E/x", "a%2Fb", "100%25", "%zz", "%00", "%ff", "日本?ttl=1h", ""} {
 		f.Add(path)
@@ -37,7 +37,7 @@ func FuzzKey(f *testing.F) {
 		writes++
 		put := ask("PUT", "put", fmt.Sprintf(`{"value":%d}`, writes))
 		if put == nil {
-			return // no request line
+			return // not a request line
 		}
 		raw, query, _ := strings.Cut(path, "?")
 		key, err := url.PathUnescape(raw)
@@ -68,14 +68,14 @@ var (
 	tagListPattern = regexp.MustCompile(`^[ \t,]*` + tagPattern + `(?:[ \t]*,[ \t,]*` + tagPattern + `)*[ \t,]*$`)
 )
 
-// holds tells by that grammar what a condition says of a version: whether it is one at
-// all, and whether a tag of the list (a strong one, when so asked) is that version's.
+// holds evaluates a condition by that grammar. It reports whether the field is valid, and
+// whether a tag of the list (a strong one, if so asked) is that of the version.
 func holds(field string, version int64, strong bool) (matches, well bool) {
 	field = strings.Trim(field, " \t")
 	if field == "*" {
 		return true, true
 	}
-	latin := latin1(field) // regexp reads UTF-8, the grammar means bytes
+	latin := latin1(field) // regexp reads UTF-8, but the grammar is about bytes
 	if !tagListPattern.MatchString(latin) {
 		return false, false
 	}
@@ -93,8 +93,8 @@ func latin1(text string) string {
 	return b.String()
 }
 
-// FuzzConditions: a write with conditions is done, refused or malformed as the grammar
-// of the headers says, and only what is done changes anything.
+// FuzzConditions sends writes with any conditions. Each must be done, refused or malformed as
+// the grammar of the headers says, and only what is done may change anything.
 func FuzzConditions(f *testing.F) {
 	for _, field := range []string{`"1"`, `*`, `W/"1"`, `"2", "1"`, `,, "1" ,`, `"1`, `1`, `"01"`, `"", "é"`, `"1""2"`, `"9223372036854775808"`} {
 		f.Add(field, true, false)
@@ -107,7 +107,7 @@ func FuzzConditions(f *testing.F) {
 		if strings.ContainsFunc(field, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 			return // cannot be in a header
 		}
-		// "N" stands for the latest version, so that it can be met.
+		// "N" stands for the latest version, so that a condition can hold.
 		field = strings.ReplaceAll(field, `"1"`, fmt.Sprintf(`"%d"`, latest))
 		request := httptest.NewRequest(http.MethodPut, "/put/k", strings.NewReader(`{"value":1}`))
 		want := http.StatusOK
@@ -140,8 +140,8 @@ func FuzzConditions(f *testing.F) {
 	})
 }
 
-// FuzzBearer: whatever the headers say of the bearer, a key is read only when one of
-// the prefixes in them begins it, and the author that is stored is the one in them.
+// FuzzBearer sends any headers of the gateway. A key may be read only if one of the prefixes
+// in them begins it, and the author that is stored must be the one in them.
 func FuzzBearer(f *testing.F) {
 	for _, prefixes := range []string{"", "a", "a%2C,b", "%61%2F", ",", "%", "a,%ff", "%00", strings.Repeat("a,", 70)} {
 		f.Add("ann", prefixes, "a/b")
@@ -179,7 +179,7 @@ func FuzzBearer(f *testing.F) {
 	})
 }
 
-// FuzzPut sends any body: no 5xx, no panic, and what is accepted comes back.
+// FuzzPut sends any body. It expects no 5xx and no panic, and reads what was accepted.
 func FuzzPut(f *testing.F) {
 	for _, body := range []string{`{"value":1}`, `{"value":null}`, `{"value":"\ud800"}`, `{`, ``, `[]`, `{"value":[{"a":1e400}]}`, "\xff", `{"value":1,"value":2}`} {
 		f.Add([]byte(body))

@@ -14,8 +14,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// wantBodies sends GETs and compares the answers to the byte, and that HEAD answers
-// alike.
+// wantBodies sends GETs, compares the bodies, and checks that HEAD has the same header.
 func wantBodies(t *testing.T, s *server, want [][2]string) {
 	t.Helper()
 	for _, step := range want {
@@ -30,7 +29,7 @@ func wantBodies(t *testing.T, s *server, want [][2]string) {
 	}
 }
 
-// wantProblems sends GETs and compares status and code, and that the detail has words.
+// wantProblems sends GETs and compares the status, the code and a part of the detail.
 func wantProblems(t *testing.T, s *server, want [][4]string) {
 	t.Helper()
 	for _, step := range want {
@@ -174,7 +173,7 @@ func TestWalkKeys(t *testing.T) {
 }
 
 func TestGetAt(t *testing.T) {
-	s := start(t) // its time is 1764000000.123456, that is 2025-11-24T16:00:00.123456Z
+	s := start(t) // its clock is at 1764000000.123456, which is 2025-11-24T16:00:00.123456Z
 	s.do(t, "PUT", "/put/k", `{"value":1}`)
 	s.do(t, "PUT", "/put/k", `{"value":2}`)
 	const two = `{"key":"k","value":2,"version":2,"timestamp":1764000000.123456,"revision":2,"source":"cache"}`
@@ -201,7 +200,7 @@ func TestGetAt(t *testing.T) {
 	} {
 		wantProblems(t, s, [][4]string{{"/get/k?at=" + at, "422", "invalid_at", "at: must be a time of RFC 3339"}})
 	}
-	wantProblems(t, s, [][4]string{ // what is finer is cut off towards the past
+	wantProblems(t, s, [][4]string{ // finer fractions are cut off
 		{"/get/k?at=-1.5000005", "404", "version_not_found", "Key 'k' had no version at -1.500001"},
 		{"/get/k?at=-1.5", "404", "version_not_found", "Key 'k' had no version at -1.500000"},
 		{"/get/k?at=1969-12-31T23:59:59.9999995Z", "404", "version_not_found", "Key 'k' had no version at -0.000001"},

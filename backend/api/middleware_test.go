@@ -20,7 +20,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// wantOverloaded fails the test unless the answer is the one of a full server.
+// wantOverloaded fails the test unless the answer is that of an overloaded server.
 func wantOverloaded(t *testing.T, got answer, option string) {
 	t.Helper()
 	fields := got.problem(t)
@@ -43,8 +43,8 @@ func (s *watched) stuck(t *testing.T) (release func()) {
 	return func() { close(goOn); holding.Wait() }
 }
 
-// wait begins a write that is stuck, and returns where its answer comes. The write is
-// queued then, and keeps its place.
+// wait begins a write that is stuck, waits until it is queued, and returns a channel that
+// gets its answer.
 func (s *watched) wait(t *testing.T, method, target, body string) <-chan answer {
 	t.Helper()
 	waiting := make(chan answer, 1)
@@ -53,9 +53,9 @@ func (s *watched) wait(t *testing.T, method, target, body string) <-chan answer 
 	return waiting
 }
 
-// halfAPut sends a part of a body and leaves the connection open. The body is being read
-// then, so that the request has no place any more, or it was refused.
-func (s *watched) halfAPut(t *testing.T, body string, length int) {
+// partOfPut sends a part of a body and leaves the connection open. It returns once the server
+// reads the body, so that the request does not count any more, or has refused it.
+func (s *watched) partOfPut(t *testing.T, body string, length int) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *watched) halfAPut(t *testing.T, body string, length int) {
 	}
 }
 
-// until asks until ok, and fails the test when that takes too long.
+// until repeats a request until ok, and fails the test after too long.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); {
@@ -80,8 +80,8 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// A write that waits takes the only place; what comes then is refused, health and
-// watches are not. Clients that are slow with their bodies take no place.
+// TestTooManyRequests tests that requests over the limit are refused, health and watches
+// excepted, and that clients that send their bodies slowly do not count.
 func TestTooManyRequests(t *testing.T) {
 	journal := &telemetrytest.Journal{}
 	metrics, err := telemetry.ServeMetrics(t.Context(), "test", "127.0.0.1:0", slog.New(slog.NewTextHandler(journal, nil)))
@@ -90,7 +90,7 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	defer metrics.Close()
 	s := startWatchedWith(t, store.Config{}, api.Config{MaxRequests: 1, Metrics: metrics.Requests("kv_http", api.Routes())})
-	s.halfAPut(t, `{"value"`, 11)
+	s.partOfPut(t, `{"value"`, 11)
 	if got := s.do(t, "PUT", "/put/k", `{"value":1}`); got.status != http.StatusOK {
 		t.Fatalf("beside a slow client: %d %s", got.status, got.body)
 	}
@@ -125,7 +125,8 @@ func TestTooManyRequests(t *testing.T) {
 
 var refused = regexp.MustCompile(`(?m)^kv_http_requests_refused_total [1-9]`)
 
-// A request counts from its head on, though nobody reads its body.
+// TestRequestsWithUnreadBodiesCount tests that a request counts from its header on, even if
+// nobody reads its body.
 func TestRequestsWithUnreadBodiesCount(t *testing.T) {
 	s := startWatchedWith(t, store.Config{}, api.Config{MaxRequests: 1})
 	release := s.stuck(t)
@@ -156,13 +157,14 @@ func TestTooManyQueuedWrites(t *testing.T) {
 	}
 }
 
-// Large bodies share a number of bytes; small ones cost nothing of it.
+// TestTooManyBodyBytes tests that large bodies are bounded together, and small ones do not
+// count.
 func TestTooManyBodyBytes(t *testing.T) {
 	s := startWatchedWith(t, store.Config{}, api.Config{MaxBodyBytes: 200 << 10})
 	large := `{"value":"` + strings.Repeat("x", 180<<10) + `"}`
 	var refused answer
 	until(t, "a large body is refused", func() bool {
-		s.halfAPut(t, large, len(large)+1) // unless it came behind the last one, and was refused itself
+		s.partOfPut(t, large, len(large)+1) // unless it arrived after the last one and was itself refused
 		refused = s.do(t, "PUT", "/put/k", large)
 		return refused.status != http.StatusOK
 	})
@@ -172,7 +174,7 @@ func TestTooManyBodyBytes(t *testing.T) {
 	}
 }
 
-// However many are refused, the log has few lines of it.
+// TestRefusalsAreLoggedInSum tests that many refusals make few lines in the log.
 func TestRefusalsAreLoggedInSum(t *testing.T) {
 	s := startWatched(t, store.Config{MaxQueuedWrites: 1})
 	release := s.stuck(t)
@@ -186,5 +188,33 @@ func TestRefusalsAreLoggedInSum(t *testing.T) {
 	<-waiting
 	if lines := strings.Count(s.log.String(), "\n"); lines == 0 || lines > most {
 		t.Errorf("%d lines, want 1 to %d:\n%.2000s", lines, most, s.log)
+	}
+}
+
+// TestOrigins tests that a page of another site cannot write through the browser of somebody
+// who can reach the service, while our own pages and other clients than browsers can.
+func TestOrigins(t *testing.T) {
+	s := start(t)
+	for _, test := range []struct {
+		method, target string
+		status         int
+		header         []string
+	}{
+		{"PUT", "/put/k", 200, nil},
+		{"POST", "/put/k", 403, []string{"Origin", "https://evil.example"}},
+		{"POST", "/put/k", 403, []string{"Origin", "null"}},
+		{"POST", "/put/k", 403, []string{"Sec-Fetch-Site", "cross-site"}},
+		{"DELETE", "/delete/k", 403, []string{"Sec-Fetch-Site", "same-site"}},
+		{"POST", "/put/k", 200, []string{"Sec-Fetch-Site", "same-origin"}},
+		{"POST", "/put/k", 200, []string{"Origin", s.URL}},
+		{"GET", "/get/k", 200, []string{"Origin", "https://evil.example"}},
+	} {
+		got := s.do(t, test.method, test.target, `{"value":1}`, test.header...)
+		if got.status != test.status {
+			t.Errorf("%s %s %v = %d %s, want %d", test.method, test.target, test.header, got.status, got.body, test.status)
+		}
+		if got.status == 403 && got.problem(t)["code"] != "cross_origin" {
+			t.Errorf("%v: %s", test.header, got.body)
+		}
 	}
 }

@@ -178,7 +178,7 @@ func (a *API) getDiff(c *gin.Context, q query) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	after, err := a.versionOf(ctx, key, to)
+	after, _, err := a.readVersion(ctx, key, to)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (a *API) getDiff(c *gin.Context, q query) error {
 			return invalid("from", "must be given, since version 1 has none before it")
 		}
 	}
-	before, err := a.versionOf(ctx, key, from)
+	before, _, err := a.readVersion(ctx, key, from)
 	if err != nil {
 		return err
 	}
@@ -197,16 +197,6 @@ func (a *API) getDiff(c *gin.Context, q query) error {
 	}
 	writeAnswer(c, jsonPatchType, append(patch, '\n'), 0)
 	return nil
-}
-
-// versionOf returns a version of a key, the latest for 0.
-func (a *API) versionOf(ctx context.Context, key string, version int64) (kv.Entry, error) {
-	if version == 0 {
-		entry, _, err := a.Store.Get(ctx, key)
-		return entry, err
-	}
-	entry, _, err := a.Store.GetVersion(ctx, key, version)
-	return entry, err
 }
 
 func (a *API) diff(ctx context.Context, from, to kv.Entry) ([]byte, error) {

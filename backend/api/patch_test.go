@@ -112,8 +112,8 @@ func TestPatchProblems(t *testing.T) {
 	}
 }
 
-// TestConcurrentPatches: of many patches of one key at once none is lost. Half of the
-// clients count in one member with test and replace, and each sets members of its own.
+// TestConcurrentPatches tests that of many concurrent patches of one key none is lost. Half of
+// the clients count in one member with test and replace, and each sets its own members.
 func TestConcurrentPatches(t *testing.T) {
 	const clients, each = 8, 10
 	s := start(t)
@@ -189,15 +189,15 @@ func TestDiff(t *testing.T) {
 			t.Errorf("%s = %d %s, want %s", target, got.status, got.body, want)
 		}
 	}
-	// What diff gives, patch takes: the way back.
+	// A patch takes what diff returns: here the way back.
 	back := s.do(t, "GET", "/diff/two?from=2&to=1", "").body
 	if got := s.do(t, "PATCH", "/patch/two", back, "Content-Type", jsonPatch); got.status != 200 || s.value(t, "/get/two") != "1" {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }
 
-// FuzzPatchRequest sends any patch of both types: no 5xx, no panic, and after one that
-// was accepted the key can be read.
+// FuzzPatchRequest sends any patch of both types. It expects no 5xx and no panic, and that
+// the key can be read afterwards.
 func FuzzPatchRequest(f *testing.F) {
 	for _, patch := range []string{
 		`{"a":1,"b":{"c":null}}`, `[{"op":"add","path":"/a","value":[]},{"op":"copy","from":"","path":"/a/-"}]`, `[{"op":"test","path":"/n","value":1.0}]`,

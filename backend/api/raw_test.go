@@ -14,7 +14,7 @@ import (
 
 const mebibyte = 1 << 20
 
-// rawAnswer is the JSON answer of a raw value.
+// A rawAnswer is the JSON answer of a raw value.
 type rawAnswer struct {
 	Value       *string
 	Encoding    string
@@ -22,7 +22,7 @@ type rawAnswer struct {
 	Source      string
 }
 
-// checkRaw reads key raw and in JSON, and compares with what was written.
+// checkRaw reads a key raw and as JSON, and compares both with what was written.
 func checkRaw(t *testing.T, s *server, target, value, kind string) {
 	t.Helper()
 	separator := "?"
@@ -106,7 +106,8 @@ func TestRawValues(t *testing.T) {
 	})
 }
 
-// TestRawWritesSaySo: whoever meant JSON and sent text sees it in the answer.
+// TestRawWritesSaySo tests that the answer tells a client that its body was kept as a raw
+// value.
 func TestRawWritesSaySo(t *testing.T) {
 	s := start(t)
 	const (
@@ -144,7 +145,7 @@ func TestRawRefusals(t *testing.T) {
 		{"GET /get/k", "", 404, "key_not_found: Key 'k' not found", "", nil},
 		{"PUT /put/k", strings.Repeat("x", maxValueBytes), 200, `{"operation":"create","key":"k","version":1,"new_version":null,"previous_version":null,"total_versions":1,"timestamp":1764000000.123456,"revision":1,"content_type":"a/b","size":1000}`, `"1"`, binary("Content-Encoding", "identity")},
 	})
-	// Without a length the limit is found while reading.
+	// Without a length, the limit is found while reading.
 	for _, test := range []struct{ length, status int }{{maxValueBytes + 1, 413}, {maxValueBytes, 200}} {
 		body := struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", test.length))}
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/put/k", body)
@@ -175,7 +176,7 @@ func TestRawRanges(t *testing.T) {
 	for _, test := range []struct {
 		target, ranges, ifRange string
 		status                  int
-		body, contentRange      string // of an error its detail
+		body, contentRange      string // of an error, its detail
 	}{
 		{"k", "bytes=0-3", "", 206, "0123", "bytes 0-3/10"},
 		{"k", "bytes=-3", "", 206, "789", "bytes 7-9/10"},
@@ -239,14 +240,14 @@ func TestRawRanges(t *testing.T) {
 			}
 		}
 		head := s.do(t, "HEAD", "/get/"+test.target+"?raw=true", "", header...)
-		if head.status != 200 { // a range is of GET alone
+		if head.status != 200 { // ranges are for GET only
 			t.Errorf("HEAD %+v: %d", test, head.status)
 		}
 		if json := s.do(t, "GET", "/get/"+test.target, "", header...); json.status != 200 || json.header.Get("Accept-Ranges") != "" {
 			t.Errorf("JSON %+v: %d %s", test, json.status, json.body)
 		}
 	}
-	// Two lines are one list, and with a unit in it none.
+	// Two fields are one list, which is malformed with a second unit in it.
 	for status, header := range map[int]http.Header{416: {"Range": {"bytes=0-1", "bytes=2-3"}}, 206: {"Range": {"bytes=0-1", "10-11"}}, 200: {"Range": {"bytes=0-1"}, "If-Range": {`"1"`, `"1"`}}} {
 		if got := s.send(t, "GET", "/get/k?raw=true", "", header); got.status != status {
 			t.Errorf("%v: %d %q, want %d", header, got.status, got.body, status)
@@ -256,7 +257,7 @@ func TestRawRanges(t *testing.T) {
 	if several.status != 206 || !strings.HasPrefix(several.header.Get("Content-Type"), "multipart/byteranges; boundary=") || !strings.Contains(several.body, "Content-Type: a/b\r\n\r\n45\r\n") {
 		t.Errorf("two ranges: %d %v %q", several.status, several.header, several.body)
 	}
-	// Conditions come before ranges, and each name's fields are one list.
+	// Conditions are evaluated before ranges, and the fields of a name are one list.
 	if got := s.send(t, "GET", "/get/k?raw=true", "", http.Header{"Range": {"bytes=0-1"}, "If-None-Match": {`"9"`, `"1"`}}); got.status != 304 {
 		t.Errorf("a range of a known version: %d", got.status)
 	}
@@ -265,8 +266,8 @@ func TestRawRanges(t *testing.T) {
 	}
 }
 
-// TestRawRandom: any bytes of any length come back, from the cache and from the
-// database.
+// TestRawRandom writes random bytes of random lengths, and reads them from the cache and from
+// the database.
 func TestRawRandom(t *testing.T) {
 	s := startWith(t, 300_000, newTestClock().now)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -288,8 +289,8 @@ func TestRawRandom(t *testing.T) {
 	}
 }
 
-// FuzzPutTyped sends any body as any type: no 5xx, no panic, and what is accepted
-// comes back with its type.
+// FuzzPutTyped sends any body as any type. It expects no 5xx and no panic, and reads what was
+// accepted with its type.
 func FuzzPutTyped(f *testing.F) {
 	for _, kind := range []string{"", "application/json", "application/x-www-form-urlencoded", "image/png", "application/ld+json", "text/html; charset=utf-8", "x", "a/b;", "\x00", "ä/b", "APPLICATION/JSON ;x", "a/b\r\nX: y"} {
 		for _, body := range []string{`{"value":1}`, "", "\x00\xff", "<b>"} {

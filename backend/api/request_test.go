@@ -14,20 +14,20 @@ import (
 	"kvstore/backend/docs"
 )
 
-// revisionNow tells whether anything was written.
+// revisionNow returns the revision of the store, which changes with every write.
 func (s *server) revisionNow(t *testing.T) string {
 	t.Helper()
 	return s.do(t, "GET", "/db/stats", "").body
 }
 
-// targetOf is a request to the route of a label: GET /get/{key}.
+// targetOf returns the method and a target for the label of a route, as GET /get/{key}.
 func targetOf(label string) (method, target string) {
 	method, target, _ = strings.Cut(label, " ")
 	return method, strings.NewReplacer("{key}", "k", "{file}", "index.html").Replace(target)
 }
 
-// TestParametersOfEveryRoute: what a route does not know is refused, and so is what it
-// knows when it is given twice; nothing is done then.
+// TestParametersOfEveryRoute tests that a parameter that the route does not know, or that is
+// given twice, is refused and nothing is done.
 func TestParametersOfEveryRoute(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", `{"value":1}`)
@@ -76,8 +76,8 @@ func TestParametersOfEveryRoute(t *testing.T) {
 	}
 }
 
-// TestParametersOfTheDocument: the annotations tell the parameters that the table of
-// routes has.
+// TestParametersOfTheDocument tests that the annotations have the parameters that the table
+// of routes has.
 func TestParametersOfTheDocument(t *testing.T) {
 	var document struct {
 		Paths map[string]map[string]struct {
@@ -179,9 +179,9 @@ func TestByteOrderMarks(t *testing.T) {
 	})
 }
 
-// TestConditionsThatNobodyEvaluates: they are refused, and nothing is done; a read may
-// ignore a date.
-func TestConditionsThatNobodyEvaluates(t *testing.T) {
+// TestUnsupportedConditions tests that a condition that the route does not evaluate is refused
+// and nothing is done, except that a read may ignore a date.
+func TestUnsupportedConditions(t *testing.T) {
 	s := start(t)
 	for range 2 {
 		s.do(t, "PUT", "/put/k", `{"value":1}`)
@@ -218,7 +218,7 @@ func TestConditionsThatNobodyEvaluates(t *testing.T) {
 	})
 }
 
-// TestEncodedBodies: every write refuses a body that is encoded, or a part.
+// TestEncodedBodies tests that every write refuses a body that is encoded, or a part of one.
 func TestEncodedBodies(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", `{"value":1}`)
@@ -261,7 +261,7 @@ func TestEncodedBodies(t *testing.T) {
 	}
 }
 
-// TestWeakTags: an If-Match that cannot hold says why.
+// TestWeakTags tests that the answer says why an If-Match with a weak tag cannot hold.
 func TestWeakTags(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/k", `{"value":1}`)

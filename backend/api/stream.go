@@ -20,18 +20,17 @@ type stream struct {
 	stall   time.Duration
 	values  bool // are sent
 
-	mu      sync.Mutex // guards all below and the order of deadlines
+	mu      sync.Mutex // guards the fields below and the order of deadlines
 	hurried bool
 	over    bool // the connection is the server's again
 }
 
-// newStream returns a stream on w, whose head must have been written.
+// newStream returns a stream on w, whose header must have been written.
 func newStream(w http.ResponseWriter, stall time.Duration, values bool) *stream {
 	return &stream{writer: w, control: http.NewResponseController(innermost(w)), stall: stall, values: values}
 }
 
-// innermost returns the writer of the server: those around it hide the errors of a
-// flush.
+// innermost returns the server's own writer. Those around it hide the errors of a flush.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -80,125 +79,125 @@ func (s *stream) allow(n int) {
 	}
 }
 
-// send flushes once what fill writes. It fails with the connection.
-func (s *stream) send(fill func(*batch) error) error {
-	b := batches.Get().(*batch)
-	defer b.release()
-	b.stream = s
-	if err := fill(b); err != nil {
+// send writes what fill adds and flushes it. Its errors are those of the connection.
+func (s *stream) send(fill func(*chunk) error) error {
+	c := chunks.Get().(*chunk)
+	defer c.release()
+	c.stream = s
+	if err := fill(c); err != nil {
 		return err
 	}
-	if err := b.drain(0); err != nil {
+	if err := c.drain(0); err != nil {
 		return err
 	}
 	return s.control.Flush()
 }
 
 const (
-	// batchBytes is how much is encoded before it is written.
-	batchBytes = 64 << 10
-	// keptBytes is the largest buffer that is kept for others.
+	// chunkBytes is how much of a chunk is encoded before it is written.
+	chunkBytes = 64 << 10
+	// keptBytes is the largest buffer that is used again.
 	keptBytes = 256 << 10
 )
 
-// A batch is what goes out in one flush, as far as it is not written yet.
-type batch struct {
+// A chunk is what goes out in one flush, as far as it is not written yet.
+type chunk struct {
 	stream *stream
 	text   []byte
 }
 
-var batches = sync.Pool{New: func() any { return new(batch) }}
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
-func (b *batch) release() {
-	b.stream, b.text = nil, b.text[:0]
-	if cap(b.text) <= keptBytes {
-		batches.Put(b)
+func (c *chunk) release() {
+	c.stream, c.text = nil, c.text[:0]
+	if cap(c.text) <= keptBytes {
+		chunks.Put(c)
 	}
 }
 
-// drain writes the text when it has more than most bytes.
-func (b *batch) drain(most int) error {
-	if len(b.text) <= most {
+// drain writes the text if it has more than most bytes.
+func (c *chunk) drain(most int) error {
+	if len(c.text) <= most {
 		return nil
 	}
-	b.stream.allow(len(b.text))
-	_, err := b.stream.writer.Write(b.text)
-	b.text = b.text[:0]
+	c.stream.allow(len(c.text))
+	_, err := c.stream.writer.Write(c.text)
+	c.text = c.text[:0]
 	return err
 }
 
-// start says that there is a stream, where it begins, and when to come back after it
-// has ended. The times differ, so that not all clients come back at once.
-func (b *batch) start(position int64) error {
+// start says where the stream begins, and when to reconnect after it has ended. That time is
+// random, so that clients do not reconnect all at once.
+func (c *chunk) start(position int64) error {
 	const soonest, spread = 1000, 2000 // milliseconds
-	b.text = fmt.Appendf(b.text, ": watching from revision %d\nretry: %d\n",
+	c.text = fmt.Appendf(c.text, ": watching from revision %d\nretry: %d\n",
 		position, soonest+rand.IntN(spread)) //nolint:gosec // nobody gains from guessing it
-	b.id(position)
+	c.id(position)
 	return nil
 }
 
-// id tells the client where to resume; without data it makes no event.
-func (b *batch) id(position int64) { b.text = fmt.Appendf(b.text, "id: %d\n\n", position) }
+// id tells the client where to resume. Without data it is not an event.
+func (c *chunk) id(position int64) { c.text = fmt.Appendf(c.text, "id: %d\n\n", position) }
 
 // cut tells a slow client where to resume.
-func (b *batch) cut(position int64) error {
-	b.text = fmt.Appendf(b.text, "id: %d\nevent: cut\ndata: {\"resume\":%d}\n\n", position, position)
+func (c *chunk) cut(position int64) error {
+	c.text = fmt.Appendf(c.text, "id: %d\nevent: cut\ndata: {\"resume\":%d}\n\n", position, position)
 	return nil
 }
 
-// compacted tells what history may lack behind a revision, in front of the events of a
-// delivery. The client still resumes there.
-func (b *batch) compacted(requested int64, d store.Delivery) {
-	b.text = fmt.Appendf(b.text, "id: %d\nevent: compacted\ndata: {\"requested\":%d,\"compacted\":%d,\"oldest\":%d",
+// compacted tells, before the events of a delivery, what history may lack after the
+// requested revision, from which the client would still resume.
+func (c *chunk) compacted(requested int64, d store.Delivery) {
+	c.text = fmt.Appendf(c.text, "id: %d\nevent: compacted\ndata: {\"requested\":%d,\"compacted\":%d,\"oldest\":%d",
 		requested, requested, d.Compacted, d.Compacted+1)
 	if d.Reset {
-		b.text = append(b.text, `,"reset":true`...)
+		c.text = append(c.text, `,"reset":true`...)
 	}
-	b.text = append(b.text, "}\n\n"...)
+	c.text = append(c.text, "}\n\n"...)
 }
 
-// events writes a delivery; one without entries is a heartbeat.
-func (b *batch) events(d store.Delivery) error {
+// events adds a delivery. One without entries is a heartbeat.
+func (c *chunk) events(d store.Delivery) error {
 	if len(d.Entries) == 0 {
-		b.text = append(b.text, ": heartbeat\n"...)
-		b.id(d.Position)
+		c.text = append(c.text, ": heartbeat\n"...)
+		c.id(d.Position)
 		return nil
 	}
 	encode := encodeBare
-	if b.stream.values {
+	if c.stream.values {
 		encode = encodeWhole
 	}
 	for _, event := range d.Entries {
-		if err := b.add(event.Text(encode)); err != nil {
+		if err := c.add(event.Text(encode)); err != nil {
 			return err
 		}
 	}
 	if last := d.Entries[len(d.Entries)-1].Revision; last < d.Position {
-		b.id(d.Position)
+		c.id(d.Position)
 	}
 	return nil
 }
 
-// add adds the text of an event. What was gathered goes out when it would have more than
-// batchBytes with it, and a text of that size goes out by itself.
-func (b *batch) add(text []byte) error {
-	if len(b.text)+len(text) <= batchBytes {
-		b.text = append(b.text, text...)
+// add adds the text of an event. It first writes the chunk if that would grow beyond
+// chunkBytes, and writes a larger text directly.
+func (c *chunk) add(text []byte) error {
+	if len(c.text)+len(text) <= chunkBytes {
+		c.text = append(c.text, text...)
 		return nil
 	}
-	if err := b.drain(0); err != nil {
+	if err := c.drain(0); err != nil {
 		return err
 	}
-	if len(text) <= batchBytes {
-		b.text = append(b.text, text...)
+	if len(text) <= chunkBytes {
+		c.text = append(c.text, text...)
 		return nil
 	}
-	b.stream.allow(len(text))
-	_, err := b.stream.writer.Write(text)
+	c.stream.allow(len(text))
+	_, err := c.stream.writer.Write(text)
 	return err
 }
 
-// encodeWhole and encodeBare append one event, with its value and without.
+// encodeWhole and encodeBare append one event, with its value or without.
 func encodeWhole(t []byte, e *kv.Entry) []byte { return appendEvent(t, e, true) }
 func encodeBare(t []byte, e *kv.Entry) []byte  { return appendEvent(t, e, false) }
 
@@ -246,10 +245,10 @@ func appendEvent(t []byte, e *kv.Entry, value bool) []byte {
 	return append(t, "}\n\n"...)
 }
 
-// appendLines appends a JSON text. Between its tokens it may have line ends, which
-// end a line of data too: the reader of the stream puts one, \n, between two lines
-// of data. So the text comes back as it was, but for a carriage return, which the
-// format has no way to carry and JSON allows as white space alone.
+// appendLines appends a JSON text, which may have line ends between its tokens. Each
+// begins a new line of data, and the reader of the stream joins lines of data by \n. So the
+// text comes back as it was, except for carriage returns: the format cannot carry them, and
+// in JSON they are only white space.
 func appendLines(t, value []byte) []byte {
 	for i, c := range value {
 		switch {

@@ -129,8 +129,8 @@ func (a *API) watch(c *gin.Context, q query) error {
 	return nil
 }
 
-// sinceOf returns the revision behind which a stream begins. The header goes first:
-// a client that resumes repeats the query of its first request.
+// sinceOf returns the revision after which a stream begins. The header wins: a client that
+// resumes repeats the query of its first request.
 func sinceOf(c *gin.Context, q query) (int64, error) {
 	name, text := "Last-Event-ID", c.GetHeader("Last-Event-ID")
 	if text == "" {
@@ -146,7 +146,7 @@ func sinceOf(c *gin.Context, q query) (int64, error) {
 	return int64(revision), nil
 }
 
-// limited returns a context that ends when the parameter for says so.
+// limited returns a context that ends after the time that the parameter for names.
 func limited(ctx context.Context, q query) (context.Context, context.CancelFunc, error) {
 	if !q.Has("for") {
 		return ctx, func() {}, nil
@@ -159,11 +159,11 @@ func limited(ctx context.Context, q query) (context.Context, context.CancelFunc,
 	return ctx, cancel, nil
 }
 
-// stream sends what w delivers until ctx ends or the stream must end.
+// stream sends what w delivers until ctx or the watch ends.
 func (a *API) stream(ctx context.Context, s *stream, w *store.Watch) error {
 	defer w.OnEnd(s.hurry)()
 	w.OnSlow(s.abandon)
-	if err := s.send(func(b *batch) error { return b.start(w.Position()) }); err != nil {
+	if err := s.send(func(c *chunk) error { return c.start(w.Position()) }); err != nil {
 		return err
 	}
 	half, release := telemetry.HalfClosed(ctx)
@@ -177,21 +177,21 @@ func (a *API) stream(ctx context.Context, s *stream, w *store.Watch) error {
 			waiting, idle = ctx, min(a.Heartbeat, probeInterval)
 			continue
 		case errors.Is(err, kv.ErrSlowWatcher):
-			return s.send(func(b *batch) error { return b.cut(w.Position()) })
+			return s.send(func(c *chunk) error { return c.cut(w.Position()) })
 		case errors.Is(err, kv.ErrWatchEnded), ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err
 		}
-		err = s.send(func(b *batch) error {
+		err = s.send(func(c *chunk) error {
 			if delivery.Compacted > 0 {
-				b.compacted(position, delivery)
+				c.compacted(position, delivery)
 				if len(delivery.Entries) == 0 {
-					b.id(delivery.Position)
+					c.id(delivery.Position)
 					return nil
 				}
 			}
-			return b.events(delivery)
+			return c.events(delivery)
 		})
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// serveWatched serves a store, and returns the server and what ends it.
+// serveWatched serves a store until stop is called.
 func serveWatched(b *testing.B, url string) (s *store.Store, address string, stop func()) {
 	b.Helper()
 	db := databasetest.Open(b, url)
@@ -46,8 +46,8 @@ func serveWatched(b *testing.B, url string) (s *store.Store, address string, sto
 	}
 }
 
-// streamOf opens a stream, calls opened when it is there and took with what comes, and
-// returns when the server has ended the stream or took has returned false.
+// streamOf opens a stream, calls opened once it is there and took with what arrives. It
+// returns once the server has ended the stream or took has returned false.
 func streamOf(b *testing.B, address, query string, opened func(), took func([]byte) bool) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -71,8 +71,8 @@ func streamOf(b *testing.B, address, query string, opened func(), took func([]by
 	}
 }
 
-// BenchmarkWriteBesideStreams is a PUT over HTTP, beside streams of everything whose
-// clients take what they get.
+// BenchmarkWriteBesideStreams measures a PUT over HTTP while clients read streams of
+// everything.
 func BenchmarkWriteBesideStreams(b *testing.B) {
 	const writers = 16
 	body := `{"value":"` + strings.Repeat("v", 98) + `"}`
@@ -118,8 +118,8 @@ func BenchmarkWriteBesideStreams(b *testing.B) {
 	}
 }
 
-// BenchmarkStreamsComeBack is streams that come back after a restart, all of them as many
-// revisions behind, until each has everything; and what /readyz takes meanwhile.
+// BenchmarkStreamsComeBack measures how long streams that reconnect after a restart, all
+// equally far behind, take until each has everything, and how long /readyz takes meanwhile.
 func BenchmarkStreamsComeBack(b *testing.B) {
 	const streams, behind = 4_000, 4_096
 	url := databasetest.URL(b)

@@ -13,13 +13,13 @@ import (
 	"kvstore/backend/store"
 )
 
-// TestWatchSlow: a client that reads too late gets what was on its way, and then
+// TestWatchSlow tests that a client that reads too slowly gets what was on its way, and then
 // where to resume.
 func TestWatchSlow(t *testing.T) {
 	s := startWatchedWith(t, store.Config{}, api.Config{Heartbeat: time.Minute, StallTimeout: time.Minute})
 	f := s.watch(t, "?prefix=k")
 	large := `"` + strings.Repeat("x", 1<<20-2) + `"`
-	const writes = 30 // more than the connection and the queue hold
+	const writes = 30 // more than the connection and the log hold
 	for range writes {
 		s.write(t, putOf("k", large))
 	}
@@ -46,7 +46,7 @@ func TestWatchSlow(t *testing.T) {
 	}
 }
 
-// TestWatchStalled: a client that takes nothing at all is let go, at once when the
+// TestWatchStalled tests that a client that reads nothing is disconnected, at once when the
 // server stops.
 func TestWatchStalled(t *testing.T) {
 	for name, stall := range map[string]time.Duration{"timeout": 50 * time.Millisecond, "stop": time.Hour} {
@@ -64,7 +64,7 @@ func TestWatchStalled(t *testing.T) {
 				t.Fatal(err)
 			}
 			var batch []store.Change
-			for range 200 { // more than the connection holds, less than the queue
+			for range 200 { // more than the connection holds, less than the log
 				batch = append(batch, putOf("k", `"`+strings.Repeat("x", 60_000)+`"`))
 			}
 			if _, err := s.store.Batch(t.Context(), nil, batch); err != nil {

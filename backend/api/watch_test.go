@@ -24,7 +24,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// watched is a server together with its store.
+// A watched is a server together with its store.
 type watched struct {
 	*server
 	store *store.Store
@@ -84,7 +84,7 @@ type feed struct {
 	close func()
 }
 
-// watch returns once the head of the answer and the first block have come.
+// watch opens a stream and returns once its header and first block have arrived.
 func (s *watched) watch(t *testing.T, query string, header ...string) *feed {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -127,7 +127,7 @@ func (f *feed) block(t *testing.T) string {
 	}
 }
 
-// fields reads a block as the standard of server-sent events says.
+// fields parses a block as the standard of server-sent events says.
 func fields(t *testing.T, block string) (id, event, data string) {
 	t.Helper()
 	var lines []string
@@ -185,7 +185,7 @@ func TestWatchEvents(t *testing.T) {
 	}
 }
 
-// TestWatchValues: a value comes as it was written, whatever its lines are.
+// TestWatchValues tests that values arrive as they were written, whatever their lines are.
 func TestWatchValues(t *testing.T) {
 	s := startWatched(t, store.Config{})
 	f := s.watch(t, "")
@@ -203,7 +203,7 @@ func TestWatchValues(t *testing.T) {
 	}
 }
 
-// TestWatchWithoutValues: what one has no room for is not sent.
+// TestWatchWithoutValues tests that values=false leaves the values out.
 func TestWatchWithoutValues(t *testing.T) {
 	s := startWatched(t, store.Config{})
 	f := s.watch(t, "?values=false")
@@ -231,7 +231,7 @@ func TestWatchWithoutValues(t *testing.T) {
 func TestWatchBegins(t *testing.T) {
 	s := startWatched(t, store.Config{})
 	s.write(t, putOf("a", "1"), putOf("b", "2"), putOf("a/x", "3"))
-	for _, test := range []struct{ query, last, want string }{ // want: which of the three writes come
+	for _, test := range []struct{ query, last, want string }{ // want: which of the three writes are delivered
 		{"", "", ""}, {"?since=0", "", "123"}, {"?since=2", "", "3"}, {"?since=3", "", ""},
 		{"", "2", "3"}, {"?since=0", "3", ""}, {"?since=3", "0", "123"}, {"?since=x", "3", ""},
 		{"?since=0&prefix=a", "", "13"}, {"?since=0&prefix=a%2F", "", "3"}, {"?prefix=", "", ""},
@@ -315,7 +315,7 @@ func TestWatchProblems(t *testing.T) {
 	}
 }
 
-// waitForRoom returns once the only watcher that there may be is gone.
+// waitForRoom returns once the only watcher allowed has gone.
 func (s *watched) waitForRoom(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
@@ -330,7 +330,8 @@ func (s *watched) waitForRoom(t *testing.T) {
 	}
 }
 
-// TestWatchHeartbeat: an idle stream has heartbeats, which tell what was passed over.
+// TestWatchHeartbeat tests that an idle stream has heartbeats, which say up to which revision
+// events of other keys were passed over.
 func TestWatchHeartbeat(t *testing.T) {
 	s := startWatchedWith(t, store.Config{}, api.Config{Heartbeat: time.Millisecond, StallTimeout: time.Minute})
 	f := s.watch(t, "?prefix=quiet")
@@ -344,7 +345,7 @@ func TestWatchHeartbeat(t *testing.T) {
 	}
 }
 
-// TestWatchEnds: when the server stops, a stream ends behind what it has.
+// TestWatchEnds tests that a stream ends after a whole event when the server stops.
 func TestWatchEnds(t *testing.T) {
 	s := startWatched(t, store.Config{})
 	f := s.watch(t, "")
@@ -359,7 +360,7 @@ func TestWatchEnds(t *testing.T) {
 	}
 }
 
-// A client that polls gets what there is, and an answer that ends.
+// TestWatchFor tests that a client can poll: the answer has what there is, and ends.
 func TestWatchFor(t *testing.T) {
 	s := startWatched(t, store.Config{})
 	s.write(t, putOf("k", "1"))

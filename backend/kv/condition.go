@@ -5,22 +5,21 @@ import (
 	"slices"
 )
 
-// A Condition is what must hold of a key for a write to be made. The zero Condition
-// holds always; of several demands all must hold.
+// A Condition must hold for a write to be made. The zero Condition always holds. If several
+// fields are set, all must hold.
 type Condition struct {
-	// Exists: the key must exist.
+	// Exists requires that the key exists.
 	Exists bool
-	// Absent: the key must not exist, or be deleted.
+	// Absent requires that the key does not exist.
 	Absent bool
-	// OneOf, when not nil, demands that the key exists and its latest version is
-	// one of these.
+	// OneOf, if not nil, requires that the key exists and its latest version is one of these.
 	OneOf []int64
-	// NoneOf demands that the latest version is none of these, if the key exists.
+	// NoneOf requires that the latest version, if the key exists, is none of these.
 	NoneOf []int64
 }
 
-// Holds reports whether the condition holds for a key whose latest version is
-// current, 0 for a key that does not exist or is deleted.
+// Holds reports whether the condition holds for a key whose latest version is current, 0 for
+// a key that does not exist.
 func (c Condition) Holds(current int64) bool {
 	switch exists := current != 0; {
 	case c.Exists && !exists, c.Absent && exists:
@@ -32,7 +31,7 @@ func (c Condition) Holds(current int64) bool {
 	}
 }
 
-// Check returns nil when the condition holds, else a *PreconditionError.
+// Check returns nil if the condition holds, else a *PreconditionError.
 func (c Condition) Check(key string, current int64) error {
 	if c.Holds(current) {
 		return nil
@@ -43,13 +42,13 @@ func (c Condition) Check(key string, current int64) error {
 // A PreconditionError is ErrPreconditionFailed. It says which condition does not hold,
 // and what was found.
 type PreconditionError struct {
-	// Index is that of the condition in a batch, -1 outside of one.
+	// Index is that of the condition in a batch, -1 without one.
 	Index int
 	Key   string
-	// Current is the key's latest version, 0 when the key does not exist.
+	// Current is the key's latest version, 0 if the key does not exist.
 	Current int64
-	// Meanwhile: an operation of the same batch, which is not made either, would have
-	// written the key before.
+	// Meanwhile means that an earlier operation of the same batch, which is not made either,
+	// would have written the key.
 	Meanwhile bool
 }
 

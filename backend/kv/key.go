@@ -41,9 +41,9 @@ func check(field, text string) error {
 	return nil
 }
 
-// Prefixes is a set of keys: those that begin with one of them. No one begins with
-// another, and they are in the order of their bytes. The empty set has no keys; the one
-// that has all is AllKeys.
+// Prefixes are a set of keys: those that begin with one of the prefixes. None of them begins
+// with another, and they are in the order of their bytes. AllKeys has every key, and an empty
+// set none.
 type Prefixes []string
 
 // AllKeys has every key.
@@ -66,8 +66,8 @@ func (p Prefixes) Has(key string) bool {
 	if len(p) == 1 {
 		return strings.HasPrefix(key, p[0])
 	}
-	// Of the prefixes up to key, the last one is the only candidate: another that key
-	// begins with would begin that one too.
+	// Only the last prefix up to key can match: any other that key begins with would also be
+	// a prefix of that one.
 	i := sort.Search(len(p), func(i int) bool { return p[i] > key })
 	return i > 0 && strings.HasPrefix(key, p[i-1])
 }
@@ -91,7 +91,7 @@ func (p Prefixes) Common() string {
 	if len(p) == 0 {
 		return ""
 	}
-	first, last := p[0], p[len(p)-1] // those between them have it too
+	first, last := p[0], p[len(p)-1] // those in between share what these share
 	n := 0
 	for n < len(first) && n < len(last) && first[n] == last[n] {
 		n++
@@ -99,8 +99,8 @@ func (p Prefixes) Common() string {
 	return strings.ToValidUTF8(first[:n], "")
 }
 
-// PrefixEnd returns the least text that is greater than every text with that prefix,
-// in the order of bytes, and whether there is one. Prefix and end are UTF-8.
+// PrefixEnd returns the least text after every text with that prefix, in the order of bytes,
+// and whether there is one. Both are UTF-8.
 func PrefixEnd(prefix string) (end string, ok bool) {
 	for prefix != "" {
 		last, size := utf8.DecodeLastRuneInString(prefix)

@@ -2,40 +2,39 @@ package kv
 
 import "strings"
 
-// A HistoryRequest says which part of a key's history is wanted. Its zero value is
-// the newest versions.
+// A HistoryRequest asks for a page of a key's history. The zero value asks for the newest
+// versions.
 type HistoryRequest struct {
 	// Before and After bound the versions, both exclusively; 0 is no bound.
 	Before, After int64
-	// Oldest takes the oldest versions within the bounds in place of the newest.
+	// Oldest asks for the oldest versions within the bounds instead of the newest.
 	Oldest bool
-	// Limit is how many versions a page has at most.
+	// Limit bounds the versions of a page.
 	Limit int
-	// MaxBytes ends a page early, when the values and texts in it have as many bytes.
-	// A page has at least one version if there is one.
+	// MaxBytes bounds the bytes of the values and texts of a page, which has at least one
+	// version if there is one.
 	MaxBytes int64
 	// Values asks for the values too.
 	Values bool
 }
 
-// A HistoryItem is one version in a history. It may be a tombstone or destroyed; its
-// Value is nil unless it was asked for.
+// A HistoryItem is one version in a history, perhaps a tombstone or destroyed. Its Value is
+// nil unless it was asked for.
 type HistoryItem struct {
 	Entry
 	// Bytes is the size of the value.
 	Bytes int64
 }
 
-// A History is a page of the versions of a key, as they were at one moment.
+// A History is a page of the versions of a key, from one snapshot.
 type History struct {
 	Key string
 	// Versions are the newest first.
 	Versions []HistoryItem
-	// NextBefore is the Before of the page with the next older versions within the
-	// bounds, 0 when there is none.
+	// NextBefore is the Before of the next page, of older versions, 0 if there is none.
 	NextBefore int64
-	// PreviousAfter is the After of the page (with Oldest) that has the next newer
-	// versions, nil when there is none.
+	// PreviousAfter is the After of the previous page, of newer versions, to be asked for with
+	// Oldest; nil if there is none.
 	PreviousAfter *int64
 	// TotalVersions counts the versions in the whole history that are not destroyed.
 	TotalVersions int64
@@ -45,40 +44,40 @@ type History struct {
 type KeysRequest struct {
 	// Prefix is that of every listed key.
 	Prefix string
-	// Within, when not nil, leaves all other keys out, from the folded prefixes too.
+	// Within, if not nil, leaves all other keys out, also from the folded prefixes.
 	Within Prefixes
-	// Delimiter, when not empty, folds the keys that have it behind Prefix: in place
-	// of them the text up to its first occurrence is listed, once.
+	// Delimiter, if not empty, folds the keys that have it after Prefix: the text up to and
+	// with its first occurrence is listed once in their place.
 	Delimiter string
-	// After is where the page begins: behind this key. When it is a folded prefix,
-	// behind all keys that have it.
+	// After is the key after which the page begins. If it is a folded prefix, the page begins
+	// after all keys that have it.
 	After string
-	// Limit is how many keys and folded prefixes together a page has at most.
+	// Limit bounds the keys and folded prefixes of a page together.
 	Limit int
-	// Deleted lists keys that are deleted or have expired too.
+	// Deleted asks for keys that are deleted or have expired too.
 	Deleted bool
 }
 
-// A KeyItem is a key and what its latest version is.
+// A KeyItem is a key with its latest version.
 type KeyItem struct {
-	// Latest is without its value.
+	// Latest has no value.
 	Latest Entry
 	// Bytes is the size of the value.
 	Bytes int64
-	// Deleted: the key does not exist; it was deleted or has expired.
+	// Deleted means that the key was deleted or has expired.
 	Deleted bool
 }
 
-// A KeysPage is a part of the list of keys, as it was at one moment.
+// A KeysPage is a page of the list of keys, from one snapshot.
 type KeysPage struct {
 	// Keys are in the order of their bytes.
 	Keys []KeyItem
-	// Prefixes are those that stand for folded keys, in the order of their bytes.
+	// Prefixes stand for folded keys, in the order of their bytes.
 	Prefixes []string
-	// NextAfter is the After of the next page, "" when this is the last.
+	// NextAfter is the After of the next page, "" if this is the last.
 	NextAfter string
-	// Revision is that of the last write which the page shows. A change feed from
-	// there on has every write that it does not.
+	// Revision is that of the last write that the page shows. A change feed from there on has
+	// every later one.
 	Revision int64
 }
 

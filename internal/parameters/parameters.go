@@ -1,5 +1,5 @@
-// Package parameters reads the query of a request by the one rule of every hop: what
-// the client says is known to the route and stands there once, or it is refused.
+// Package parameters parses the query of a request by the rule of every hop: a parameter that
+// the route does not know or that is given twice is refused.
 package parameters
 
 import (
@@ -13,11 +13,11 @@ import (
 	"kvstore/internal/problem"
 )
 
-// List marks a name in the known ones of Parse: the parameter may stand there more than
-// once, and all of it counts.
+// List marks a name in the known ones of Parse: the parameter may be given more than once, as
+// parts of one list.
 const List = "..."
 
-// maxNameShown is how much of an unknown name the answer repeats, in bytes.
+// maxNameShown is how many bytes of an unknown name the answer repeats.
 const maxNameShown = 100
 
 // A Set has the parameters of a request.
@@ -26,10 +26,9 @@ type Set struct{ given []parameter }
 type parameter struct{ name, value string }
 
 // Parse parses the query of a URL for a route that knows these parameters. Names are
-// compared after percent-decoding, case and all; one that begins with _ is ignored. The
-// error is a *problem.Problem: a parameter that is not known or is given twice, or an
-// escape that is none. A semicolon is a character like any other, as it is behind
-// Traefik, which escapes it.
+// case-sensitive, and compared after percent-decoding; one that begins with _ is ignored.
+// Errors are a *problem.Problem: for a parameter that is unknown or given twice, or a
+// malformed escape. A semicolon is an ordinary character, since Traefik escapes it.
 func Parse(query string, known ...string) (Set, error) {
 	var s Set
 	for query != "" {
@@ -75,13 +74,13 @@ func unknown(name string, known []string) error {
 		With("parameter", name).With("known", names)
 }
 
-// Has reports whether a parameter is there, be it empty.
+// Has reports whether a parameter is given, even if it is empty.
 func (s Set) Has(name string) bool {
 	return slices.ContainsFunc(s.given, func(p parameter) bool { return p.name == name })
 }
 
-// Text returns the value of a parameter, "" when it is not there. Several are one list,
-// separated by commas.
+// Text returns the value of a parameter, "" if it is not given. Those of a List are joined
+// by commas.
 func (s Set) Text(name string) string {
 	var texts []string
 	for _, p := range s.given {

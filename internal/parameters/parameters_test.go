@@ -56,7 +56,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is accepted says what net/url reads in it.
+// FuzzParse tests that what Parse accepts means the same to net/url.
 func FuzzParse(f *testing.F) {
 	for _, query := range []string{"a=1&b=2", "a=1&a=2", "list=1&list=2&_=3", "%61=%zz", "a;b", "=&&=", "a=+%2b"} {
 		f.Add(query)

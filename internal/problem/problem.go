@@ -1,6 +1,5 @@
-// Package problem writes errors as application/problem+json (RFC 9457). Both
-// programs answer every error through it, so that a client reads one shape
-// whichever hop made it.
+// Package problem writes errors as application/problem+json (RFC 9457). Both programs answer
+// every error with it, so an error looks the same whichever hop made it.
 package problem
 
 import (
@@ -64,8 +63,7 @@ func (p *Problem) With(name string, value any) *Problem {
 
 func (p *Problem) Error() string { return p.Detail }
 
-// MarshalJSON writes the members behind the standard fields, in the order of their
-// names.
+// MarshalJSON writes the members after the standard fields, in the order of their names.
 func (p *Problem) MarshalJSON() ([]byte, error) {
 	type standard Problem
 	fields, err := marshal((*standard)(p))
@@ -83,7 +81,7 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 // Encode returns the body of the answer.
 func (p *Problem) Encode() []byte {
 	body, err := marshal(p)
-	if err != nil { // a member that cannot be encoded: a mistake of the program
+	if err != nil { // a member that cannot be encoded is a bug
 		body, _ = marshal(New(p.Status, p.Code, p.Detail))
 	}
 	return body

@@ -24,7 +24,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// The registry has these names for the statuses that are answered.
+// The phrases are those of the IANA registry.
 func TestPhrase(t *testing.T) {
 	for status, want := range map[int]string{
 		200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large", 414: "URI Too Long",

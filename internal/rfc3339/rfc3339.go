@@ -1,5 +1,5 @@
-// Package rfc3339 reads times with more care than package time, which refuses a leap
-// second and takes an offset of 24 hours.
+// Package rfc3339 parses times more strictly than package time, which accepts an offset of
+// 24 hours, and with leap seconds, which it refuses.
 package rfc3339
 
 import (
@@ -10,9 +10,8 @@ import (
 
 var form = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// Parse parses a time of RFC 3339 from the year 0000 to 9999, both of UTC, and reports
-// whether it is one. A leap second, 23:59:60 of UTC, is the second after it, as in Unix
-// time; that any day may end in one is more than is known of it in advance.
+// Parse parses a time of RFC 3339 in the years 0000 to 9999 of UTC, and reports whether it is
+// valid. A leap second, 23:59:60 UTC on any day, is the second after it, as in Unix time.
 func Parse(text string) (time.Time, bool) {
 	const seconds, end = len("2006-01-02T15:04:"), len("2006-01-02T15:04:05")
 	text = strings.ToUpper(text)
