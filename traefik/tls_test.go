@@ -255,7 +255,7 @@ func TestHalfOfTLSIsNone(t *testing.T) {
 			}
 			launcher := newLauncher(t, half)
 			launcher.start(t)
-			if code := launcher.wait(t); code != 1 || len(launcher.log.lines(" is set and KV_TLS_")) != 1 {
+			if code := launcher.wait(t); code != 1 || len(launcher.log.lines(" is set, but KV_TLS_")) != 1 {
 				t.Errorf("exit code %d", code)
 			}
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,41 +13,34 @@ import (
 	"kvstore/internal/settings"
 )
 
-// addresses are where the parts listen.
+// addresses are the addresses of the programs.
 type addresses struct {
 	backend, gateway string
-	backends         string // KV_BACKENDS, empty if not set
-	gatewayURL       string // KV_GATEWAY_URL, empty if not set
-	// The backend serves its metrics on KV_METRICS_ADDR, and the gateway on the next
-	// port. Empty if not set.
+	backends         string // KV_BACKENDS, or ""
+	gatewayURL       string // KV_GATEWAY_URL, or ""
+	// The backend serves its metrics on KV_METRICS_ADDR, and the gateway on the next port.
 	metrics, gatewayMetrics string
 }
 
-// The static configuration traefik/traefik.yml fixes these two.
+// These two are fixed in traefik/traefik.yml.
 const (
 	webAddress  = ":8000"
 	pingAddress = "127.0.0.1:8002"
 )
 
 func addressesFrom(getenv func(string) string) addresses {
-	or := func(value, fallback string) string {
-		if value == "" {
-			return fallback
-		}
-		return value
-	}
 	metrics := getenv("KV_METRICS_ADDR")
 	return addresses{
 		metrics: metrics, gatewayMetrics: nextPort(metrics),
-		backend:    or(getenv("KV_BACKEND_ADDR"), "127.0.0.1:8080"),
-		gateway:    or(getenv("KV_GATEWAY_ADDR"), "127.0.0.1:8001"),
+		backend:    cmp.Or(getenv("KV_BACKEND_ADDR"), "127.0.0.1:8080"),
+		gateway:    cmp.Or(getenv("KV_GATEWAY_ADDR"), "127.0.0.1:8001"),
 		backends:   getenv("KV_BACKENDS"),
 		gatewayURL: getenv("KV_GATEWAY_URL"),
 	}
 }
 
-// checkFree returns an error that names every address that cannot be listened
-// on, since another program does or another part is to.
+// checkFree returns an error that names every address that is taken by another program or
+// used twice.
 func (a addresses) checkFree(ctx context.Context) error {
 	parts := []settings.Address{
 		{Setting: "traefik", Text: webAddress},
@@ -54,7 +48,7 @@ func (a addresses) checkFree(ctx context.Context) error {
 		{Setting: "gateway", Text: a.gateway},
 		{Setting: "backend", Text: a.backend},
 		{Setting: "backend metrics", Text: a.metrics},
-		{Setting: "gateway metrics", Text: a.gatewayMetrics}, // of the next port
+		{Setting: "gateway metrics", Text: a.gatewayMetrics},
 	}
 	errs := settings.Apart(parts...)
 	var config net.ListenConfig
@@ -75,8 +69,8 @@ func (a addresses) checkFree(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// nextPort returns address with the next port, or address itself when its port is 0
-// or none.
+// nextPort returns address with the next port, or address itself if its port is 0 or
+// missing.
 func nextPort(address string) string {
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
@@ -89,8 +83,8 @@ func nextPort(address string) string {
 	return net.JoinHostPort(host, strconv.FormatUint(port+1, 10))
 }
 
-// forGateway is the environment env with KV_BACKENDS, so that a KV_BACKEND_ADDR
-// alone is enough to move the backend, and with a KV_METRICS_ADDR of its own.
+// forGateway adds the gateway's KV_METRICS_ADDR and KV_BACKENDS to env. So setting
+// KV_BACKEND_ADDR is enough to move the backend.
 func (a addresses) forGateway(env []string) []string {
 	if a.gatewayMetrics != "" {
 		env = append(env, "KV_METRICS_ADDR="+a.gatewayMetrics)
@@ -101,11 +95,12 @@ func (a addresses) forGateway(env []string) []string {
 	return append(env, "KV_BACKENDS="+url(a.backend))
 }
 
-// stopAtOnce is env with a KV_DRAIN_DELAY for a gateway that has no other beside it to
-// take over: Traefik has ended before it, and nobody must be told.
+// stopAtOnce adds a default KV_DRAIN_DELAY to env: the gateway stops after Traefik, so no
+// load balancer has to notice.
 func stopAtOnce(env []string) []string { return append([]string{"KV_DRAIN_DELAY=1ms"}, env...) }
 
-// forTraefik does the same for KV_GATEWAY_ADDR.
+// forTraefik adds KV_GATEWAY_URL to env, so that setting KV_GATEWAY_ADDR is enough to move
+// the gateway.
 func (a addresses) forTraefik(env []string) []string {
 	if a.gatewayURL != "" {
 		return env
@@ -113,7 +108,7 @@ func (a addresses) forTraefik(env []string) []string {
 	return append(env, "KV_GATEWAY_URL="+url(a.gateway))
 }
 
-// url is where a server that listens on address is reached from this machine.
+// url returns the URL of a server on this machine that listens on address.
 func url(address string) string {
 	if strings.HasPrefix(address, ":") {
 		return "http://127.0.0.1" + address

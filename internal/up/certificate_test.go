@@ -16,7 +16,7 @@ import (
 	up "kvstore/internal/up"
 )
 
-// newPair writes a certificate that ends then, and its key, to dir/traefik/certs.
+// newPair writes a certificate that expires then, and its key, to dir/traefik/certs.
 func newPair(t *testing.T, dir, name string, then time.Time) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -54,22 +54,22 @@ func TestCheckCertificate(t *testing.T) {
 	}
 	const good, key = "traefik/certs/good.crt", "traefik/certs/good.key"
 	for _, c := range []struct {
-		name, cert, key   string
-		uid               string // set for containers
-		refused, unwisely string
+		name, cert, key  string
+		uid              string // set for containers
+		refused, warning string
 	}{
 		{name: "none"},
 		{name: "both", cert: good, key: key},
 		{name: "absolute", cert: filepath.Join(root, good), key: filepath.Join(root, key)},
-		{name: "no key", cert: good, refused: "KV_TLS_CERT is set and KV_TLS_KEY, the file of its key, is not"},
-		{name: "no certificate", key: key, refused: "KV_TLS_KEY is set and KV_TLS_CERT, the file of its certificate, is not"},
+		{name: "no key", cert: good, refused: "KV_TLS_CERT is set, but KV_TLS_KEY, the file of its key, is not"},
+		{name: "no certificate", key: key, refused: "KV_TLS_KEY is set, but KV_TLS_CERT, the file of its certificate, is not"},
 		{name: "missing", cert: "traefik/certs/none.crt", key: key, refused: "traefik/certs/none.crt: no such file or directory"},
 		{name: "of another", cert: good, key: "traefik/certs/old.key", refused: "private key does not match public key"},
 		{name: "swapped", cert: key, key: good, refused: "KV_TLS_CERT=" + key + " and KV_TLS_KEY=" + good + ": tls: "},
-		{name: "expired", cert: "traefik/certs/old.crt", key: "traefik/certs/old.key", unwisely: "has expired at "},
-		{name: "for all to read", cert: "traefik/certs/seen.crt", key: "traefik/certs/seen.key", unwisely: "may read the key traefik/certs/seen.key (mode 0604); chmod o-r it"},
-		{name: "elsewhere", cert: filepath.Join(root, good), key: filepath.Join(root, key), uid: "0", refused: "is not there in the container"},
-		{name: "another user", cert: "traefik/certs/seen.crt", key: key, uid: "4000000", refused: "cannot be read by the user 4000000"},
+		{name: "expired", cert: "traefik/certs/old.crt", key: "traefik/certs/old.key", warning: "expired at "},
+		{name: "readable by all", cert: "traefik/certs/seen.crt", key: "traefik/certs/seen.key", warning: "the key traefik/certs/seen.key is readable by all users (mode 0604); run chmod o-r on it"},
+		{name: "elsewhere", cert: filepath.Join(root, good), key: filepath.Join(root, key), uid: "0", refused: "is not visible in the container"},
+		{name: "another user", cert: "traefik/certs/seen.crt", key: key, uid: "4000000", refused: "is not readable by user 4000000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
@@ -77,8 +77,8 @@ func TestCheckCertificate(t *testing.T) {
 			if (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("%v, want %q", err, c.refused)
 			}
-			if (out.Len() == 0) != (c.unwisely == "") || !strings.Contains(out.String(), c.unwisely) {
-				t.Errorf("printed %q, want %q", out.String(), c.unwisely)
+			if (out.Len() == 0) != (c.warning == "") || !strings.Contains(out.String(), c.warning) {
+				t.Errorf("printed %q, want %q", out.String(), c.warning)
 			}
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What the tests, which are outside of the package, look at.
+// Exported for the tests.
 var (
 	Run         = run
 	WaitHealthy = waitHealthy
@@ -14,12 +14,12 @@ var (
 
 const HealthPeriod time.Duration = healthPeriod
 
-// CheckFree checks the addresses that the environment asks for.
+// CheckFree checks the addresses in the environment.
 func CheckFree(ctx context.Context, getenv func(string) string) error {
 	return addressesFrom(getenv).checkFree(ctx)
 }
 
-// CheckCertificate checks what the environment says of TLS.
+// CheckCertificate checks the TLS settings in the environment.
 func CheckCertificate(root string, getenv func(string) string, contained bool, out io.Writer) error {
 	c := certificateFrom(root, getenv)
 	if contained {

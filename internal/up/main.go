@@ -1,18 +1,17 @@
-// Command up builds and runs the whole service on this machine, without
-// containers: backend, gateway, and Traefik with the files in traefik/. Run it
-// in the root of the repository.
+// Command up builds and runs the whole service on this machine without containers:
+// backend, gateway, and Traefik with the files in traefik/. Run it in the root of the
+// repository.
 //
-// It ends with 0 after Ctrl-C, SIGTERM or SIGHUP, once all three have ended;
-// with 1 when one of them ended by itself or could not be built, started or
-// stopped; and with 2 when it was called wrongly. A second Ctrl-C ends
-// everything at once.
+// It exits with 0 after Ctrl-C, SIGTERM or SIGHUP, when all three have ended; with 1 if one
+// of them ended by itself or could not be built, started or stopped; and with 2 for wrong
+// usage. A second Ctrl-C kills everything at once.
 //
-// With OTEL_EXPORTER_OTLP_ENDPOINT all three send traces there; with KV_METRICS_ADDR
-// the backend serves its metrics on that address and the gateway on the next port.
+// With OTEL_EXPORTER_OTLP_ENDPOINT, all three send traces there. With KV_METRICS_ADDR, the
+// backend serves its metrics on that address and the gateway on the next port.
 //
-// KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to use as
-// they are; KV_VERSION and KV_COMMIT are what the programs report in place of what
-// git says. All other KV_ settings are passed on.
+// KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to use instead of building
+// them. KV_VERSION and KV_COMMIT override the version from git that the programs report.
+// All other KV_ settings are passed on.
 package main
 
 import (
@@ -32,8 +31,8 @@ import (
 	"kvstore/internal/up/supervise"
 )
 
-// How long a part may take to stop before it is killed. Backend and gateway
-// drain for up to 25 s, Traefik for up to 5 s.
+// How long a program may take to stop before it is killed. Backend and gateway drain for
+// up to 25 s, Traefik for up to 5 s.
 const (
 	drainTimeout   = 30 * time.Second
 	traefikTimeout = 10 * time.Second
@@ -41,7 +40,7 @@ const (
 
 func main() {
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, restore) // a second Ctrl-C acts as if nobody handled it
+	context.AfterFunc(ctx, restore) // a second Ctrl-C has its default effect
 	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
 	restore()
 	os.Exit(code)
@@ -51,9 +50,9 @@ func main() {
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) int {
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.SetOutput(out)
-	buildOnly := flags.Bool("build-only", false, "build all programs, print where they are, and exit")
-	traefikModule := flags.String("traefik-module", "", "write the module that Traefik is built in to this `directory`, and exit")
-	checkTLS := flags.Bool("check-tls", false, "check the certificate that Traefik's container is to use, and exit")
+	buildOnly := flags.Bool("build-only", false, "build all programs, print their paths, and exit")
+	traefikModule := flags.String("traefik-module", "", "write the module for building Traefik to this `directory`, and exit")
+	checkTLS := flags.Bool("check-tls", false, "check the certificate for Traefik's container, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -141,9 +140,9 @@ func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.
 
 const staticConfig = "traefik/traefik.yml"
 
-// traefikConfig returns the static configuration to start Traefik with: the one of the
-// repository or, when the environment asks for traces, a temporary one with them. The
-// function that it returns removes that.
+// traefikConfig returns the static configuration for Traefik: the one in the repository,
+// or a temporary one with traces if the environment asks for them. The caller must call
+// remove.
 func traefikConfig(root string, getenv func(string) string) (path string, remove func(), err error) {
 	endpoint := settings.TracesEndpoint(getenv)
 	if endpoint == "" {

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// legoModule is Traefik's ACME library. Its package providers/dns imports the SDKs of
-// a hundred providers of DNS: they serve nothing here, they are half of what would be
-// compiled, and not all of them can be had from a module proxy.
+// legoModule is Traefik's ACME library. Its package providers/dns imports the SDKs of a
+// hundred DNS providers. They are not used here, would be half of the build, and are not
+// all available from module proxies.
 const (
 	legoModule    = "github.com/go-acme/lego/v5"
 	legoProviders = "providers/dns"
 )
 
-// noProviders is that package with none of them.
-const noProviders = `// Package dns knows no provider of DNS.
+// noProviders replaces that package.
+const noProviders = `// Package dns has no DNS providers.
 package dns
 
 import (
@@ -36,9 +36,9 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 }
 `
 
-// TraefikModule writes to dir, which is made, the module that Traefik is built in: that
-// of the directory source, without its packages, where lego is replaced by a copy in dir
-// that has no providers of DNS. The copy is of the module that go.sum pins.
+// TraefikModule creates dir with the module for building Traefik. It is the module in
+// source without its packages, and with lego replaced by a copy in dir that has no DNS
+// providers. The copy is made from the version that go.sum pins.
 func TraefikModule(ctx context.Context, source, dir string) error {
 	if err := writeTraefikModule(ctx, source, dir); err != nil {
 		return fmt.Errorf("write Traefik's module: %w", err)
@@ -60,15 +60,15 @@ func writeTraefikModule(ctx context.Context, source, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600)
 }
 
-// copyLego makes the directory target.
+// copyLego copies lego into a new directory target.
 func copyLego(ctx context.Context, source, target string) error {
 	answer, err := goCommand(ctx, source, "mod", "download", "-json", legoModule).Output()
 	var module struct{ Dir, Error string }
 	if json.Unmarshal(answer, &module) == nil && module.Error != "" {
-		return fmt.Errorf("get lego: %s", module.Error)
+		return fmt.Errorf("download lego: %s", module.Error)
 	}
 	if err != nil {
-		return fmt.Errorf("get lego: %w\n%s", err, answer)
+		return fmt.Errorf("download lego: %w\n%s", err, answer)
 	}
 	lego := os.DirFS(module.Dir)
 	err = fs.WalkDir(lego, ".", func(path string, entry fs.DirEntry, err error) error {
@@ -96,8 +96,8 @@ func copyLego(ctx context.Context, source, target string) error {
 	return os.WriteFile(filepath.Join(providers, "dns.go"), []byte(noProviders), 0o600)
 }
 
-// replaceLego writes the go.mod of the directory source to target, with lego in the
-// directory lego beside it, and what source has beside its own where that is.
+// replaceLego writes the go.mod of source to target, with lego replaced by the directory
+// lego next to it, and other relative replacements made absolute.
 func replaceLego(source, target string) error {
 	content, err := os.ReadFile(filepath.Join(source, "go.mod"))
 	if err != nil {
@@ -111,11 +111,11 @@ func replaceLego(source, target string) error {
 		if !modfile.IsDirectoryPath(replace.New.Path) || filepath.IsAbs(replace.New.Path) {
 			continue
 		}
-		beside, err := filepath.Abs(filepath.Join(source, replace.New.Path))
+		absolute, err := filepath.Abs(filepath.Join(source, replace.New.Path))
 		if err != nil {
 			return err
 		}
-		if err := file.AddReplace(replace.Old.Path, replace.Old.Version, beside, ""); err != nil {
+		if err := file.AddReplace(replace.Old.Path, replace.Old.Version, absolute, ""); err != nil {
 			return err
 		}
 	}

@@ -1,9 +1,12 @@
 package programs_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -48,8 +51,8 @@ func TestTraefikVersion(t *testing.T) {
 	})
 }
 
-// repository is a directory that pins v3.7.13, with an empty PATH and a cache
-// that holds that version.
+// repository returns a directory that pins v3.7.13, and sets an empty PATH and a cache that
+// has this version.
 func repository(t *testing.T) (root, cached string) {
 	t.Helper()
 	root = t.TempDir()
@@ -98,7 +101,7 @@ func TestTraefik(t *testing.T) {
 	}
 }
 
-// What Traefik is built from is lego without what providers/dns has.
+// Traefik is built from lego without its DNS providers.
 func TestTraefikModule(t *testing.T) {
 	lego, source, target := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "new")
 	write(t, filepath.Join(lego, "go.mod"), "module github.com/go-acme/lego/v5\n", 0o444)
@@ -166,4 +169,72 @@ func write(t *testing.T, path, content string, mode os.FileMode) {
 	if err := os.WriteFile(path, []byte(content), mode); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestTracingFile checks that the configuration of containers with traces is TracingConfig
+// of the one without. UPDATE=1 writes it.
+func TestTracingFile(t *testing.T) {
+	const file = "../../../traefik/traefik-tracing.yml"
+	static, err := os.ReadFile("../../../traefik/traefik.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := programs.TracingConfig(static, "http://jaeger:4318/v1/traces", 1)
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is out of date: UPDATE=1 go test ./internal/up/programs", file)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("there is no git here")
+	}
+	// Ignore the user's settings and a repository around the test.
+	t.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	for _, name := range []string{"GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"} {
+		t.Setenv(name, "test")
+	}
+	root := t.TempDir()
+	file := filepath.Join(root, "file")
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "git", args...)
+		cmd.Dir = root
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, output)
+		}
+	}
+	const commit = "[0-9a-f]{40}"
+	expect := func(what string, environment map[string]string, wantVersion, wantCommit string) {
+		t.Helper()
+		version, commit := programs.Version(t.Context(), root, func(name string) string { return environment[name] })
+		if !regexp.MustCompile("^"+wantVersion+"$").MatchString(version) || !regexp.MustCompile("^"+wantCommit+"$").MatchString(commit) {
+			t.Errorf("%s: %q, %q, want %q, %q", what, version, commit, wantVersion, wantCommit)
+		}
+	}
+	expect("no checkout", nil, "dev", "")
+	git("init", "--quiet")
+	expect("no commit", nil, "dev", "")
+	write(t, file, "1", 0o644)
+	git("add", ".")
+	git("commit", "--quiet", "-m", "one")
+	expect("no tag", nil, "[0-9a-f]{12}", commit)
+	git("tag", "v1.2.0")
+	expect("a tag", nil, "v1[.]2[.]0", commit)
+	write(t, file, "2", 0o644)
+	expect("a tag and a change", nil, "v1[.]2[.]0-dirty", commit)
+	git("commit", "--quiet", "-am", "two")
+	expect("after a tag", nil, "v1[.]2[.]0-1-g[0-9a-f]{12}", commit)
+	expect("the environment", map[string]string{"KV_VERSION": "v7", "KV_COMMIT": "abc"}, "v7", "abc")
+	expect("the environment alone", map[string]string{"KV_VERSION": "v7"}, "v7", "")
 }

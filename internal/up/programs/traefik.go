@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"time"
 
 	"golang.org/x/mod/modfile"
@@ -20,8 +21,8 @@ const (
 	progressPeriod = 5 * time.Second
 )
 
-// TraefikVersion returns the version of Traefik, such as "v3.7.13", that the
-// go.mod file pins.
+// TraefikVersion returns the version of Traefik that the go.mod file pins, such as
+// "v3.7.13".
 func TraefikVersion(goMod string) (string, error) {
 	content, err := os.ReadFile(goMod)
 	if err != nil {
@@ -39,11 +40,10 @@ func TraefikVersion(goMod string) (string, error) {
 	return "", fmt.Errorf("%s does not require %s", goMod, traefikModule)
 }
 
-// Traefik returns the path of a Traefik program that understands the files in
-// the directory traefik/ of root: the one on PATH, if it is of the pinned
-// version or a later 3.x; otherwise the pinned one, from the cache of the user
-// or built into it from the source. A build takes minutes; how long it has
-// been at it is written to progress every few seconds.
+// Traefik returns the path of a Traefik program that suits the files in the directory
+// traefik of root: the one in PATH, if it has the pinned version or a later 3.x, and
+// otherwise the pinned one in the user's cache. If necessary, it builds that from source,
+// which takes minutes, and reports progress every few seconds.
 func Traefik(ctx context.Context, root string, progress io.Writer) (string, error) {
 	pinned, err := TraefikVersion(filepath.Join(root, "traefik", "go.mod"))
 	if err != nil {
@@ -66,16 +66,16 @@ func Traefik(ctx context.Context, root string, progress io.Writer) (string, erro
 	return cached, buildTraefik(ctx, filepath.Join(root, "traefik"), pinned, cached, progress)
 }
 
-// Suits tells whether the found version of Traefik can stand in for the pinned
-// one: it is of the same major version and not older.
+// Suits reports whether the found version of Traefik can replace the pinned one: it must
+// have the same major version and not be older.
 func Suits(found, pinned string) bool {
 	return semver.IsValid(found) && semver.Major(found) == semver.Major(pinned) && semver.Compare(found, pinned) >= 0
 }
 
 var versionLine = regexp.MustCompile(`(?m)^Version:\s+v?(\S+)`)
 
-// versionOf asks a Traefik program for its version. The answer is not a valid
-// version if it does not tell one.
+// versionOf returns the version of a Traefik program, or a text that is not a valid version
+// if it is unknown.
 func versionOf(ctx context.Context, path string) string {
 	answer, err := exec.CommandContext(ctx, path, "version").Output()
 	if err != nil {
@@ -101,8 +101,8 @@ func isExecutable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// buildTraefik builds the program that the module in dir pins. The target appears
-// complete or not at all.
+// buildTraefik builds the version that the module in dir pins. The target is complete or
+// does not exist.
 func buildTraefik(ctx context.Context, dir, version, target string, progress io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
 		return fmt.Errorf("build Traefik: %w", err)
@@ -127,22 +127,20 @@ func buildTraefik(ctx context.Context, dir, version, target string, progress io.
 	return nil
 }
 
-// compileTraefik builds the file target from the module in dir, by way of the
-// directory scratch.
+// compileTraefik builds target from the module in dir, using the directory scratch.
 func compileTraefik(ctx context.Context, dir, scratch, target, flags string) error {
 	if err := TraefikModule(ctx, dir, scratch); err != nil {
 		return err
 	}
 	cmd := goCommand(ctx, scratch, "build", "-trimpath", "-o", target, "-ldflags", flags, traefikModule+"/cmd/traefik")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as Traefik's own releases: it runs on any Linux
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // like Traefik's releases, to run on any Linux
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, output)
 	}
 	return nil
 }
 
-// reportProgress writes how long the build has been running until the function
-// that it returns is called.
+// reportProgress reports how long the build has been running, until stop is called.
 func reportProgress(w io.Writer, version string) (stop func()) {
 	started := time.Now()
 	fmt.Fprintf(w, "building Traefik %s, which takes several minutes the first time; later starts use the result\n", version)
@@ -162,4 +160,21 @@ func reportProgress(w io.Writer, version string) (stop func()) {
 		}
 	}()
 	return func() { close(done); <-ended }
+}
+
+// TracingConfig returns the static configuration of Traefik with tracing. It sends the given
+// ratio of traces (0 to 1) to endpoint as OTLP over HTTP. Traefik reads its static
+// configuration from only one source, and OpenTelemetry's variables do not replace these
+// settings.
+func TracingConfig(static []byte, endpoint string, ratio float64) []byte {
+	return fmt.Appendf(append([]byte(nil), static...), `
+# Each request is a trace, which the gateway and the backend continue. Traefik's spans contain the path, and so the key, in
+# url.path. Those of the other programs never do.
+tracing:
+  serviceName: traefik
+  sampleRate: %s
+  otlp:
+    http:
+      endpoint: %q
+`, strconv.FormatFloat(ratio, 'f', -1, 64), endpoint)
 }

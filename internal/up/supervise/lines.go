@@ -7,11 +7,10 @@ import (
 	"sync"
 )
 
-// maxLine bounds what is kept of a line that has not ended yet; a longer one is
-// cut in pieces.
+// maxLine bounds the bytes of an incomplete line; longer lines are split.
 const maxLine = 64 << 10
 
-// lines lets several writers share one, a whole line at a time.
+// lines is a writer that several programs share, one whole line at a time.
 type lines struct {
 	mu  sync.Mutex
 	out io.Writer
@@ -19,26 +18,26 @@ type lines struct {
 
 func newLines(out io.Writer) *lines { return &lines{out: out} }
 
-// printf writes one line of the supervisor itself.
+// printf writes a line of the supervisor itself.
 func (l *lines) printf(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fmt.Fprintf(l.out, format+"\n", args...)
 }
 
-// prefixed returns a writer that puts name, padded to width, before each line.
+// prefixed returns a writer that prefixes each line with name, padded to width.
 func (l *lines) prefixed(name string, width int) *prefixWriter {
 	return &prefixWriter{lines: l, prefix: fmt.Appendf(nil, "%-*s | ", width, name)}
 }
 
-// A prefixWriter is for one goroutine at a time.
+// A prefixWriter is not safe for concurrent use.
 type prefixWriter struct {
 	lines   *lines
 	prefix  []byte
-	partial []byte // the start of a line whose end has not been written yet
+	partial []byte // an incomplete line
 }
 
-// Write never fails: a child must not die because nobody reads what it writes.
+// Write never fails, because a child must not die if its output cannot be written.
 func (w *prefixWriter) Write(p []byte) (int, error) {
 	w.partial = append(w.partial, p...)
 	rest := w.partial
@@ -57,7 +56,7 @@ func (w *prefixWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush writes out a last line that has no end.
+// flush writes an incomplete last line.
 func (w *prefixWriter) flush() {
 	if len(w.partial) > 0 {
 		w.emit(w.partial)

@@ -1,5 +1,5 @@
-// Package supervise runs a few programs as one: they start together, and as
-// soon as one of them ends, or the caller asks for it, all of them end.
+// Package supervise runs several programs as one: they start together, and all of them are
+// stopped as soon as one ends or the caller asks for it.
 package supervise
 
 import (
@@ -14,40 +14,40 @@ import (
 	"time"
 )
 
-// outputDelay bounds how long a child that ended is waited for because a
-// process that it started still holds its output open.
+// outputDelay bounds the wait for the output of a child that has ended, if a process that
+// it started still has the output open.
 const outputDelay = 2 * time.Second
 
 // A Program is one child process.
 type Program struct {
-	// Name is what messages and the prefix of the program's output call it.
+	// Name is used in messages and as the prefix of the program's output.
 	Name string
-	// Path is the executable and Args are its arguments, without the name.
+	// Path is the executable. Args are its arguments, without the name.
 	Path string
 	Args []string
-	// Dir is its working directory; empty is that of the caller.
+	// Dir is its working directory, by default the caller's.
 	Dir string
-	// Env is its whole environment; nil is that of the caller.
+	// Env is its whole environment, by default the caller's.
 	Env []string
 	// StopTimeout is the time from SIGTERM to SIGKILL.
 	StopTimeout time.Duration
 }
 
-// A Group is what Run runs.
+// A Group describes the programs to run.
 type Group struct {
-	// Programs are started in this order and stopped in the reverse one.
+	// Programs are started in this order and stopped in reverse order.
 	Programs []Program
-	// Output gets what the programs write, line by line with their names in
-	// front, and a line about each program that ends when it should not.
+	// Output receives the output of the programs, line by line and prefixed with their
+	// names, and a line about each program that ends unexpectedly.
 	Output io.Writer
-	// Ready, if not nil, is called once after all were started, and the line
-	// that it returns is written to Output. Its context ends when the programs
-	// are to stop. An error of it stops them too.
+	// Ready, if not nil, is called once after all programs have started. The line that it
+	// returns is written to Output, and an error stops the programs. Its context ends when
+	// the programs have to stop.
 	Ready func(context.Context) (string, error)
 }
 
-// ErrNotStopped reports a program that had to be killed, since it had not ended
-// within its StopTimeout.
+// ErrNotStopped reports a program that was killed because it did not end within its
+// StopTimeout.
 var ErrNotStopped = errors.New("did not stop in time")
 
 // An ExitError reports a program that ended by itself.
@@ -58,17 +58,14 @@ type ExitError struct {
 
 func (e *ExitError) Error() string { return fmt.Sprintf("%s exited (%s)", e.Name, e.State) }
 
-// Run starts the programs and returns when all of them have ended: nil after
-// ctx ended and each of them stopped in time. Otherwise the error says what
-// came first: an *ExitError, the error of Ready, that of a program that could
-// not be started, or ErrNotStopped.
+// Run starts the programs and returns when all of them have ended. It returns nil if ctx
+// ended and all of them stopped in time. Otherwise the error is what happened first: an
+// *ExitError, the error of Ready, a program that could not be started, or ErrNotStopped.
 //
-// Each program is in a process group of its own, so that a Ctrl-C at the
-// terminal reaches the caller only. On Linux no program outlives the caller,
-// however that ends.
+// Each program has its own process group, so that Ctrl-C in the terminal reaches only the
+// caller. On Linux, no program outlives the caller, however it ends.
 func (g *Group) Run(ctx context.Context) error {
-	// Linux ties "kill the child when the parent dies" to the thread that
-	// started the child. This keeps that thread.
+	// Linux kills the child when the thread that started it ends, so keep the thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -86,8 +83,7 @@ func (g *Group) Run(ctx context.Context) error {
 	return errors.Join(cause, stop(children, output))
 }
 
-// watch returns when the children are to be stopped, and why: nil when ctx
-// ended.
+// watch returns when the children have to stop, with the reason, or nil if ctx ended.
 func (g *Group) watch(ctx context.Context, children []*child, exited <-chan *child, output *lines) error {
 	readyContext, cancel := context.WithCancel(ctx)
 	ready := make(chan error, 1)
@@ -97,11 +93,11 @@ func (g *Group) watch(ctx context.Context, children []*child, exited <-chan *chi
 	}()
 	defer func() {
 		cancel()
-		for range ready { // until it is closed
+		for range ready { // wait until it is closed
 		}
 	}()
 
-	pending := ready // nil after its one value
+	pending := ready // nil after it has sent its value
 	for {
 		var err error
 		select {
@@ -144,12 +140,13 @@ type child struct {
 	name        string
 	stopTimeout time.Duration
 	cmd         *exec.Cmd
-	done        chan struct{} // closed after it ended and its output was copied
+	done        chan struct{} // closed after it has ended and its output was copied
 }
 
-// start sends the child on exited once it has ended; exited must have room.
+// start starts a child, and sends it to exited when it has ended. The channel must have
+// room.
 func start(program Program, output *prefixWriter, exited chan<- *child) (*child, error) {
-	cmd := exec.Command(program.Path, program.Args...) //nolint:gosec,noctx // it runs what it is told to; a context would kill, not stop
+	cmd := exec.Command(program.Path, program.Args...) //nolint:gosec,noctx // the caller chooses the program; a context would kill it
 	cmd.Dir, cmd.Env = program.Dir, program.Env
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = processAttributes()
@@ -159,7 +156,7 @@ func start(program Program, output *prefixWriter, exited chan<- *child) (*child,
 	}
 	c := &child{name: program.Name, stopTimeout: program.StopTimeout, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // ProcessState tells how it ended
+		_ = cmd.Wait() // ProcessState has the result
 		output.flush()
 		close(c.done)
 		exited <- c
@@ -167,8 +164,8 @@ func start(program Program, output *prefixWriter, exited chan<- *child) (*child,
 	return c, nil
 }
 
-// stop stops the children one after the other, last started first, and returns
-// when all have ended.
+// stop stops the children one after the other, in reverse order, and returns when all have
+// ended.
 func stop(children []*child, output *lines) error {
 	var errs []error
 	for i := len(children) - 1; i >= 0; i-- {
@@ -184,7 +181,7 @@ func (c *child) stop() error {
 	if c.ended() {
 		return nil
 	}
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it fails only for a process that ended
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process has ended
 	timeout := time.NewTimer(c.stopTimeout)
 	defer timeout.Stop()
 	select {
@@ -206,7 +203,7 @@ func (c *child) ended() bool {
 	}
 }
 
-// stopping names the children that still run: "; stopping gateway and traefik".
+// stopping names the children that are still running: "; stopping gateway and traefik".
 func stopping(children []*child) string {
 	var names []string
 	for _, c := range children {

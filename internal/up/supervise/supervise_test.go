@@ -18,7 +18,7 @@ import (
 	"kvstore/internal/up/supervise"
 )
 
-// The test binary is also the child: behaviour comes from the environment.
+// The test binary is also the child. This variable selects its behaviour.
 const behaviour = "SUPERVISE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -57,7 +57,7 @@ func program(t *testing.T, name, how string) supervise.Program {
 	}
 }
 
-// output collects what a group writes and tells when it holds a text.
+// output collects the output of a group.
 type output struct {
 	mu      sync.Mutex
 	buffer  bytes.Buffer
@@ -80,7 +80,7 @@ func (o *output) lines() []string {
 	return strings.Split(strings.TrimSuffix(o.buffer.String(), "\n"), "\n")
 }
 
-// wait returns when every one of texts is in the output.
+// wait returns when all texts are in the output.
 func (o *output) wait(ctx context.Context, texts ...string) error {
 	for {
 		o.mu.Lock()

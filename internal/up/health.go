@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"time"
@@ -12,9 +13,8 @@ const (
 	healthPeriod  = 20 * time.Millisecond
 )
 
-// waitHealthy returns nil as soon as a GET of url is answered with 200. It
-// returns an error that tells the last answer when there was none within
-// timeout, and at once when ctx ends.
+// waitHealthy returns nil as soon as GET url is answered with 200. If that does not happen
+// within timeout, or before ctx ends, the error contains the last answer.
 func waitHealthy(ctx context.Context, url string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -49,3 +49,17 @@ func health(ctx context.Context, url string) (healthy bool, answer string) {
 	_ = response.Body.Close()
 	return response.StatusCode == http.StatusOK, response.Status
 }
+
+// scheme returns the scheme of the service's URL.
+func scheme(getenv func(string) string) string {
+	if getenv("KV_TLS_CERT") != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// healthClient does not verify certificates: it uses the loopback address and sends nothing
+// secret.
+var healthClient = &http.Client{Transport: &http.Transport{
+	TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as above
+}}
