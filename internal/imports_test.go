@@ -36,11 +36,12 @@ var allowed = map[string][]string{
 	},
 	"kvstore/gateway": {
 		"kvstore/gateway/", "kvstore/internal/", "github.com/prometheus/client_golang/", "go.opentelemetry.io/otel/",
+		"golang.org/x/sync/singleflight",
 	},
 	"kvstore/gateway/access": {
-		"kvstore/gateway/wire", "kvstore/internal/problem", "kvstore/internal/rfc3339", "go.yaml.in/yaml/",
+		"kvstore/gateway/h1", "kvstore/internal/problem", "kvstore/internal/rfc3339", "go.yaml.in/yaml/",
 	},
-	"kvstore/gateway/wire": {},
+	"kvstore/gateway/h1": {},
 	"kvstore/internal": {
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
 		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kvstore/gateway/access"
-	"kvstore/gateway/wire"
+	"kvstore/gateway/h1"
 )
 
 const patience = 10 * time.Second
@@ -21,16 +21,16 @@ const patience = 10 * time.Second
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fields are the headers of a request, as wire reads them.
-func fields(t *testing.T, lines ...string) []wire.Field {
+func fields(t *testing.T, lines ...string) []h1.Field {
 	t.Helper()
-	var r wire.Request
+	var r h1.Request
 	if err := r.Parse([]byte(strings.Join(append([]string{"GET / HTTP/1.1", "Host: h"}, lines...), "\r\n") + "\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	return r.Fields
 }
 
-func bearer(t *testing.T, secret string) []wire.Field {
+func bearer(t *testing.T, secret string) []h1.Field {
 	t.Helper()
 	return fields(t, "Authorization: Bearer "+secret)
 }
@@ -65,7 +65,7 @@ func (v *vault) add(t *testing.T, name string, expires time.Time, rules ...strin
 }
 
 // check returns the status that a request would get from the guard, 200 if it goes on.
-func check(g *access.Guard, path string, fields []wire.Field) int {
+func check(g *access.Guard, path string, fields []h1.Field) int {
 	_, denial := g.Check(access.Find([]byte(path)), fields)
 	if denial == nil {
 		return http.StatusOK
@@ -300,7 +300,7 @@ func BenchmarkCheck(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer g.Close()
-	var r wire.Request
+	var r h1.Request
 	_ = r.Parse([]byte("GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + secret + "\r\n\r\n"))
 	target := []byte("/get/app/k")
 	b.ReportAllocs()

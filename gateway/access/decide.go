@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/http"
 
-	"kvstore/gateway/wire"
+	"kvstore/gateway/h1"
 	"kvstore/internal/problem"
 )
 
 // Check decides about a request of that route with those headers. denial is nil when it may go
 // on.
-func (g *Guard) Check(m Match, fields []wire.Field) (grant Grant, denial *Denial) {
+func (g *Guard) Check(m Match, fields []h1.Field) (grant Grant, denial *Denial) {
 	if m.scope == open {
 		return Grant{}, nil
 	}
@@ -43,11 +43,11 @@ func (g *Guard) Check(m Match, fields []wire.Field) (grant Grant, denial *Denial
 }
 
 // bearer returns the token that the request brings.
-func (g *Guard) bearer(t *table, fields []wire.Field) (*Token, *Denial) {
+func (g *Guard) bearer(t *table, fields []h1.Field) (*Token, *Denial) {
 	var value []byte
 	found := false
 	for i := range fields {
-		if fields[i].Kind != wire.Authorization {
+		if !h1.EqualFold(fields[i].Name, "authorization") {
 			continue
 		}
 		if found {
@@ -79,7 +79,7 @@ func (g *Guard) bearer(t *table, fields []wire.Field) (*Token, *Denial) {
 // count, says RFC 9110.
 func cutBearer(value []byte) ([]byte, bool) {
 	const scheme = "bearer "
-	if len(value) < len(scheme) || !wire.EqualFold(value[:len(scheme)], scheme) {
+	if len(value) < len(scheme) || !h1.EqualFold(value[:len(scheme)], scheme) {
 		return nil, false
 	}
 	secret := bytes.TrimLeft(value[len(scheme):], " ")

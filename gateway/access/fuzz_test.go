@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"kvstore/gateway/access"
-	"kvstore/gateway/wire"
+	"kvstore/gateway/h1"
 )
 
 // A fuzzed is a guard with the tokens and rules that it has. The last one has expired.
@@ -116,7 +116,7 @@ func FuzzCheck(f *testing.F) {
 		if headers != "" {
 			head += headers + "\r\n"
 		}
-		var r wire.Request
+		var r h1.Request
 		if err := r.Parse([]byte(head + "\r\n")); err != nil || len(r.Target) == 0 {
 			return
 		}
@@ -145,7 +145,7 @@ func FuzzCheck(f *testing.F) {
 }
 
 // want returns the status that a request must get, and whose token it has.
-func (z *fuzzed) want(path string, fields []wire.Field) (status, bearer int) {
+func (z *fuzzed) want(path string, fields []h1.Field) (status, bearer int) {
 	if isOpen(path) {
 		return http.StatusOK, 0
 	}

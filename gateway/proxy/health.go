@@ -8,12 +8,16 @@ import (
 	"sync"
 	"time"
 
+	"kvstore/gateway/h1"
 	"kvstore/internal/problem"
 	"kvstore/internal/telemetry"
 )
 
 // reportAge is for how long a report of the backends serves.
 const reportAge = 250 * time.Millisecond
+
+// healthFlight is the name of the question for a report.
+const healthFlight = "health"
 
 // gatewayPart is the gateway in the answer of /health.
 type gatewayPart struct {
@@ -56,23 +60,32 @@ type report struct {
 // answerHealth tells how the gateway and its backends are. Everybody who asks gets the same
 // report, which is at most reportAge old. Otherwise anybody could keep the backends busy without
 // a token.
-func (c *conn) answerHealth() bool {
-	pool := c.p.pool
+func (h *handler) answerHealth(x *h1.Exchange) *h1.Answer {
+	all := h.p.backends
 	var reports []report
-	var err error
-	cause := c.await(func(ctx context.Context) {
-		reports, err = pool.reporting.get(ctx, &pool.asking, reportAge, pool.askHealth)
+	x.Wait(func(ctx context.Context) {
+		asked := all.flights.DoChan(healthFlight, func() (any, error) {
+			if time.Since(all.reported) >= reportAge {
+				all.reports, all.reported = all.askHealth(), time.Now()
+			}
+			return all.reports, nil
+		})
+		select {
+		case result := <-asked:
+			reports, _ = result.Val.([]report)
+		case <-ctx.Done():
+		}
 	})
-	if cause != nil || err != nil {
-		return false // the client has left, or the gateway stops
+	if reports == nil {
+		return &h1.Answer{} // for nobody: the client has left, or the gateway stops
 	}
-	return c.answer(pool.overall(reports))
+	return all.overall(reports)
 }
 
 // overall puts what the backends say of themselves together. The service is well when at least
 // one backend is, since then every request is answered; the counts tell the rest. The addresses
 // of the backends are not for the outside.
-func (p *pool) overall(reports []report) answer {
+func (all *backends) overall(reports []report) *h1.Answer {
 	best := bestOf(reports)
 	said := health{
 		Status:  "ok",
@@ -88,7 +101,7 @@ func (p *pool) overall(reports []report) answer {
 			said.Backend.Healthy++
 		}
 	}
-	if p.differ() != nil {
+	if all.differ() != nil {
 		best.well = false
 		said.Backend.Status, said.Backend.Store = "failed", ""
 		said.Backend.Detail = "the backends serve different stores"
@@ -115,11 +128,11 @@ func bestOf(reports []report) report {
 }
 
 // askHealth returns what each backend says of itself.
-func (p *pool) askHealth() []report {
-	reports := make([]report, len(p.backends))
+func (all *backends) askHealth() []report {
+	reports := make([]report, len(all.list))
 	var asking sync.WaitGroup
-	for i, b := range p.backends {
-		asking.Go(func() { reports[i] = p.askReport(b) })
+	for i, b := range all.list {
+		asking.Go(func() { reports[i] = all.askReport(b) })
 	}
 	asking.Wait()
 	return reports
@@ -127,14 +140,14 @@ func (p *pool) askHealth() []report {
 
 // askReport returns what b says of itself. A backend that does not answer has
 // failed, and of its database nothing is known.
-func (p *pool) askReport(b *backend) report {
+func (all *backends) askReport(b *backend) report {
 	var said report
-	status, body, err := p.ask(p.ctx, b, "/health")
+	status, body, err := all.ask(all.ctx, b, "/health")
 	if err == nil {
 		err = json.Unmarshal(body, &said)
 	}
 	if err != nil || said.Backend.Status == "" || said.Database == nil {
-		p.logger.Debug("backend tells no health", "backend", b.url.String(), "status", status, "cause", err)
+		all.logger.Debug("backend tells no health", "backend", b.url.String(), "status", status, "cause", err)
 		said = report{Database: json.RawMessage(`{"status":"unknown","detail":"no backend has told"}`)}
 		said.Backend.Status, said.Backend.Detail = "failed", "Backend service is unavailable"
 		if status == http.StatusLoopDetected {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 
+	"kvstore/gateway/h1"
 	"kvstore/internal/telemetry"
 )
 
@@ -25,7 +26,7 @@ func newProbeClient() *http.Client {
 		Transport: &http.Transport{
 			DisableCompression:     true,
 			MaxIdleConnsPerHost:    2,
-			IdleConnTimeout:        idleTimeout,
+			IdleConnTimeout:        h1.IdleUpstream,
 			MaxResponseHeaderBytes: maxReport,
 		},
 		// A backend does not redirect: what does is none.
@@ -39,19 +40,23 @@ var errNotReady = errors.New("is not ready")
 // probe asks b whether it can serve, notes the answer, and returns after that or when ctx ends.
 // Callers at the same time share one probe, which has the context run of the first. If run ends
 // first, nothing is noted.
-func (p *pool) probe(ctx, run context.Context, b *backend) {
-	_, _ = b.probing.get(ctx, &p.asking, 0, func() (none struct{}) { // the end of ctx is no news
-		store, err := p.askReady(run, b)
+func (all *backends) probe(ctx, run context.Context, b *backend) {
+	noted := all.flights.DoChan(b.url.Host, func() (any, error) {
+		store, err := all.askReady(run, b)
 		if run.Err() == nil {
-			p.note(b, store, err)
+			all.note(b, store, err)
 		}
-		return none
+		return nil, nil
 	})
+	select {
+	case <-noted:
+	case <-ctx.Done():
+	}
 }
 
 // askReady returns the id of the store that b serves.
-func (p *pool) askReady(ctx context.Context, b *backend) (string, error) {
-	status, body, err := p.ask(ctx, b, "/readyz")
+func (all *backends) askReady(ctx context.Context, b *backend) (string, error) {
+	status, body, err := all.ask(ctx, b, "/readyz")
 	switch {
 	case err != nil:
 		return "", err
@@ -71,16 +76,16 @@ func (p *pool) askReady(ctx context.Context, b *backend) (string, error) {
 }
 
 // ask gets path from b, in Config.ProbeTimeout at most.
-func (p *pool) ask(ctx context.Context, b *backend, path string) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+func (all *backends) ask(ctx context.Context, b *backend, path string) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, all.timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url.JoinPath(path).String(), http.NoBody)
 	if err != nil {
 		return 0, nil, err
 	}
 	request.Header.Set("User-Agent", "kvstore-gateway/"+telemetry.Version)
-	request.Header.Set("Via", "1.1 "+p.via)
-	response, err := p.client.Do(request)
+	request.Header.Set("Via", "1.1 "+all.via)
+	response, err := all.client.Do(request)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -3,16 +3,20 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
+	"math"
+	"net"
 	"net/url"
-	"sync"
-	"sync/atomic"
+	"strings"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"kvstore/gateway/access"
+	"kvstore/gateway/h1"
 	"kvstore/internal/telemetry"
 )
 
@@ -29,6 +33,8 @@ const (
 	defaultMaxConnections       = 16_384
 	defaultMaxRequestsPerClient = 4_000
 	defaultMaxWatchersPerClient = 1_000
+	// otherFiles is how many open files there may be beside the connections.
+	otherFiles = 128
 )
 
 // Config is what New needs.
@@ -84,30 +90,19 @@ type Config struct {
 // A Proxy is the gateway. It is made by New, serves with Serve and is ended by
 // Close.
 type Proxy struct {
-	cfg    Config // with its defaults
-	logger *slog.Logger
-	pool   *pool
-	name   string // in Via
-
-	retries  atomic.Uint64
-	streams  atomic.Int64
-	limit    int // of connections, from when it serves
+	cfg      Config // with its defaults
+	logger   *slog.Logger
+	server   *h1.Server
+	backends *backends
+	order    func() h1.Order // backends.next
+	name     string          // in Via
 	clients  *clients
 	checkers *checkers
-	refusing chan struct{} // has one for each client that is turned away
+	limit    int // of clients' connections
 
 	// base is the context of what belongs to no request; cancel ends it in Close.
 	base   context.Context //nolint:containedctx // it is no request's
 	cancel context.CancelFunc
-
-	leaving      atomic.Bool // answers end their connections
-	draining     atomic.Bool // and no request is waited for
-	streamsEnded atomic.Bool
-	serving      sync.WaitGroup // what Serve has started beside the clients
-	connected    sync.WaitGroup // clients' connections
-
-	mu    sync.Mutex // guards conns
-	conns map[*conn]struct{}
 }
 
 // New returns a proxy whose backends have been probed once, which takes
@@ -122,16 +117,31 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg:      cfg,
 		logger:   cfg.Logger,
-		name:     newName(),
+		name:     "kv-gateway-" + strings.ToLower(rand.Text()[:16]), // unique: a request that has it was here before
 		clients:  newClients(cfg),
 		checkers: newCheckers(),
-		refusing: make(chan struct{}, turnedAway),
-		conns:    map[*conn]struct{}{},
 	}
+	p.limit, _ = connectionLimit(cfg.MaxConnections)
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	p.pool = newPool(p.base, cfg, p.name)
-	p.pool.start(ctx, cfg.ProbeInterval)
-	if err := p.pool.differ(); err != nil {
+	p.backends = newBackends(p.base, cfg, p.name)
+	p.order = p.backends.next
+	p.server = h1.New(p.base, h1.Config{
+		NewHandler:     p.newHandler,
+		Replaced:       replaced,
+		MaxHeaderBytes: telemetry.MaxHeaderBytes,
+		MaxConnections: p.limit,
+		HeaderTimeout:  cfg.HeaderTimeout,
+		BodyTimeout:    cfg.BodyTimeout,
+		WriteTimeout:   cfg.WriteTimeout,
+		IdleTimeout:    telemetry.IdleTimeout,
+		BackendTimeout: cfg.BackendTimeout,
+		DrainTimeout:   cfg.DrainTimeout,
+		Leave:          p.leave,
+		Patrol:         p.patrol,
+		Logger:         cfg.Logger,
+	})
+	p.backends.start(ctx, cfg.ProbeInterval)
+	if err := p.backends.differ(); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -155,16 +165,71 @@ func withDefaults(cfg Config) Config {
 	return cfg
 }
 
-// EndStreams cuts every stream, now and from now on. A stream never ends by
-// itself, so a server that drains would wait for it in vain.
-func (p *Proxy) EndStreams() {
-	p.streamsEnded.Store(true)
-	p.each((*conn).endStream)
+// connectionLimit is how many clients' connections there may be: as many as the settings
+// say, and as there are files for. Each may need one more to a backend.
+func connectionLimit(most int) (limit int, files uint64) {
+	var open syscall.Rlimit
+	// The Go runtime has raised the soft limit to the hard one.
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &open); err != nil || open.Cur > math.MaxInt32 {
+		return most, open.Cur
+	}
+	return min(most, max((int(open.Cur)-otherFiles)/2, 1)), open.Cur
 }
+
+// Serve answers requests on listener until ctx ends. Then it lets load balancers know (see
+// leave), stops accepting, ends streams, waits up to Config.DrainTimeout for the requests in
+// flight and returns nil when all were answered. It closes listener in every case. It is
+// called once.
+func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
+	if _, files := connectionLimit(p.cfg.MaxConnections); p.limit < p.cfg.MaxConnections {
+		p.logger.Info("fewer connections than KV_MAX_CONNECTIONS, for want of open files (ulimit -n)",
+			"connections", p.limit, "KV_MAX_CONNECTIONS", p.cfg.MaxConnections, "files", files)
+	}
+	p.logger.Info("listening", "address", listener.Addr().String(), "version", telemetry.Version)
+	return p.server.Serve(ctx, listener)
+}
+
+// patrol lets go of what is not needed any more.
+func (p *Proxy) patrol(now time.Time) {
+	p.clients.forget(now)
+	for _, b := range p.backends.list {
+		b.pool.Shrink(now)
+	}
+}
+
+// EndStreams ends every stream, now and from now on.
+func (p *Proxy) EndStreams() { p.server.EndStreams() }
 
 // Close ends the probes and waits for them, and closes the idle connections to
 // the backends. Requests in flight are not waited for; Serve does that.
 func (p *Proxy) Close() {
 	p.cancel()
-	p.pool.close()
+	p.backends.close()
+}
+
+// Stats describe what a proxy does now and has done since New.
+type Stats struct {
+	// Backends in the order of Config.Backends.
+	Backends []BackendStats
+	// Clients is the number of their connections, Streams that of the streams that
+	// are forwarded.
+	Clients, Streams int
+	// Retries counts the requests that were sent anew on another connection.
+	Retries uint64
+}
+
+// BackendStats describe one backend.
+type BackendStats struct {
+	Address string // host:port
+	Healthy bool
+	h1.PoolStats
+}
+
+// Stats may be called at any time.
+func (p *Proxy) Stats() Stats {
+	stats := Stats{Clients: p.server.Connections(), Streams: p.clients.watching(), Retries: p.server.Retries()}
+	for _, b := range p.backends.list {
+		stats.Backends = append(stats.Backends, BackendStats{b.pool.Address, b.health.Load() == healthy, b.pool.Stats()})
+	}
+	return stats
 }

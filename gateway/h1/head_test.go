@@ -1,10 +1,10 @@
-package wire_test
+package h1_test
 
 import (
 	"strings"
 	"testing"
 
-	"kvstore/gateway/wire"
+	"kvstore/gateway/h1"
 )
 
 // A message and what becomes of it: the status of its refusal, or 0.
@@ -119,10 +119,10 @@ var responses = []message{
 }
 
 // check parses each of messages and compares the status of the refusal.
-func check(t *testing.T, messages []message, parse func([]byte) *wire.Error) {
+func check(t *testing.T, messages []message, parse func([]byte) *h1.Error) {
 	t.Helper()
 	for _, m := range messages {
-		n, err := wire.HeadLength([]byte(m.raw), 0)
+		n, err := h1.HeadLength([]byte(m.raw), 0)
 		if err == nil && n == 0 {
 			t.Errorf("%q: no end", m.raw)
 			continue
@@ -140,22 +140,22 @@ func check(t *testing.T, messages []message, parse func([]byte) *wire.Error) {
 }
 
 func TestRequests(t *testing.T) {
-	var r wire.Request // one for all: nothing of a former one may be left
+	var r h1.Request // one for all: nothing of a former one may be left
 	check(t, requests, r.Parse)
 }
 
 func TestResponses(t *testing.T) {
-	var r wire.Response
+	var r h1.Response
 	check(t, responses, r.Parse)
 }
 
 func TestHeadLength(t *testing.T) {
 	const head = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 	for i := range len(head) { // in every two pieces
-		if n, err := wire.HeadLength([]byte(head[:i]), 0); n != 0 || err != nil {
+		if n, err := h1.HeadLength([]byte(head[:i]), 0); n != 0 || err != nil {
 			t.Errorf("%q: %d, %v", head[:i], n, err)
 		}
-		if n, err := wire.HeadLength([]byte(head+"more"), i); n != len(head) || err != nil {
+		if n, err := h1.HeadLength([]byte(head+"more"), i); n != len(head) || err != nil {
 			t.Errorf("after %d bytes: %d, %v", i, n, err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestChunks(t *testing.T) {
 		"1000000000000000\r\n", "1;" + large + "\r\n", "0\r\nA : b\r\n\r\n", "0\r\nA: b\n\r\n", "0\r\n b\r\n\r\n", "0\r\nA\r\n\r\n", "0\r\nA: b\rc\r\n\r\n",
 		"0\r\nA: " + strings.Repeat("b", 9<<10) + "\r\n\r\n",
 	} {
-		var chunks wire.Chunks
+		var chunks h1.Chunks
 		for b := []byte(raw); ; {
 			if len(b) == 0 {
 				t.Errorf("%.40q is accepted", raw)
@@ -208,11 +208,11 @@ func TestConnectionOptions(t *testing.T) {
 		strings.Repeat(strings.Repeat("x", 300)+",", 200): 431,
 	} {
 		fields := "Connection: " + value + "\r\n" + strings.Repeat("X: y\r\n", 500)
-		var request wire.Request
+		var request h1.Request
 		err := request.Parse([]byte("GET / HTTP/1.1\r\nHost: h\r\n" + fields + "\r\n"))
-		var response wire.Response
+		var response h1.Response
 		answered := response.Parse([]byte("HTTP/1.1 200 OK\r\n" + fields + "\r\n"))
-		for _, err := range []*wire.Error{err, answered} {
+		for _, err := range []*h1.Error{err, answered} {
 			if got := statusOf(err); got != status {
 				t.Errorf("%.20q, %d bytes: %d, want %d", value, len(value), got, status)
 			}
@@ -222,14 +222,14 @@ func TestConnectionOptions(t *testing.T) {
 		}
 	}
 	// In several fields they are counted together.
-	var request wire.Request
+	var request h1.Request
 	err := request.Parse([]byte("GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("Connection: X\r\n", 33) + "\r\n"))
 	if got := statusOf(err); got != 431 {
 		t.Errorf("33 fields of one option: %d", got)
 	}
 }
 
-func statusOf(err *wire.Error) int {
+func statusOf(err *h1.Error) int {
 	if err == nil {
 		return 0
 	}

@@ -3,6 +3,8 @@ package proxy
 import (
 	"sync"
 	"time"
+
+	"kvstore/gateway/h1"
 )
 
 const (
@@ -61,7 +63,6 @@ func (s *checkers) state(since time.Time) (untold, told int) {
 // nobody who asks it returns at once.
 func (p *Proxy) leave() {
 	began := time.Now()
-	p.leaving.Store(true)
 	ticker := time.NewTicker(leaveInterval)
 	defer ticker.Stop()
 	for time.Since(began) < p.cfg.DrainDelay {
@@ -79,20 +80,15 @@ func (p *Proxy) leave() {
 	}
 }
 
-func (p *Proxy) connections() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.conns)
-}
-
 // answerAlive says that the gateway runs, or that it is about to stop; it asks nobody.
-func (c *conn) answerAlive() bool {
-	leaving := c.p.leaving.Load()
-	c.p.checkers.note(c.ip, leaving)
-	return c.answerReadOnly(func() bool {
-		if leaving {
-			return c.answerUnavailable("stopping", "The gateway is about to stop")
-		}
-		return c.answer(jsonAnswer([]byte("{\"status\":\"ok\"}\n")))
-	})
+func (h *handler) answerAlive(x *h1.Exchange) *h1.Answer {
+	leaving := h.p.server.Leaving()
+	h.p.checkers.note(h.ip, leaving)
+	switch refusal := readOnly(x); {
+	case refusal != nil:
+		return refusal
+	case leaving:
+		return unavailable("stopping", "The gateway is about to stop")
+	}
+	return jsonAnswer([]byte("{\"status\":\"ok\"}\n"))
 }

@@ -1,8 +1,7 @@
-package proxy
+package h1
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -17,14 +16,6 @@ const (
 	waiting              // the request was sent whole; the client has nothing to say
 )
 
-// Why others end a request.
-var (
-	errClientGone   = errors.New("the client went away")
-	errStreamsEnded = errors.New("streams are ended")
-	errAborted      = errors.New("the gateway stops")
-	errRevoked      = errors.New("the access token is not valid any more")
-)
-
 func (c *conn) become(next phase) {
 	c.mu.Lock()
 	c.phase = next
@@ -36,7 +27,7 @@ func (c *conn) become(next phase) {
 func (c *conn) becomeIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.p.draining.Load() {
+	if c.server.draining.Load() {
 		return false
 	}
 	c.phase = idle
@@ -74,10 +65,14 @@ func (c *conn) abort() {
 func (c *conn) endStream() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.up != nil && c.stream {
-		c.endLocked(errStreamsEnded)
-		_ = c.SetWriteDeadline(longAgo) // the client may be slow
+	if c.up != nil && c.decision.Stream != nil {
+		c.endStreamLocked(ErrStreamsEnded)
 	}
+}
+
+func (c *conn) endStreamLocked(cause error) {
+	c.endLocked(cause)
+	_ = c.SetWriteDeadline(longAgo) // the client may be slow
 }
 
 // endLocked ends the request under way: its backend sees the connection close.
@@ -97,7 +92,7 @@ func (c *conn) endLocked(cause error) {
 // client goes away or the gateway stops. await returns why others have ended the request, if they
 // have, and nil if not.
 func (c *conn) await(do func(context.Context)) error {
-	ctx, cancel := context.WithCancel(c.context())
+	ctx, cancel := context.WithCancel(c.server.base)
 	defer cancel()
 	c.mu.Lock()
 	c.giveUp, c.cause = cancel, nil
@@ -113,8 +108,8 @@ func (c *conn) await(do func(context.Context)) error {
 func (c *conn) begin(up *upstream, next phase) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stream && c.p.streamsEnded.Load() {
-		return errStreamsEnded
+	if c.decision.Stream != nil && c.server.streamsEnded.Load() {
+		return ErrStreamsEnded
 	}
 	c.up, c.cause = up, nil
 	c.phase = next
@@ -132,6 +127,9 @@ func (c *conn) release() error {
 	watcher, cause := c.watcher, c.cause
 	c.watcher = nil
 	c.mu.Unlock()
+	if cause != nil {
+		c.writeBy.stale = true // endStream has set a deadline
+	}
 	if watcher != nil {
 		_ = c.SetReadDeadline(longAgo)
 		<-watcher
@@ -140,10 +138,10 @@ func (c *conn) release() error {
 	return cause
 }
 
-// watchWhenSlow watches the client of a request that was already waiting when the
-// patrol came by last. To watch every client would cost each request two more
-// switches between goroutines.
-func (c *conn) watchWhenSlow() {
+// inspect watches the client of a request that was already waiting at the last
+// inspection, and ends a stream that is to end. To watch every client would cost each
+// request two more switches between goroutines.
+func (c *conn) inspect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase == waiting && c.turn == c.seen && c.watcher == nil && c.raw != nil {
@@ -153,6 +151,11 @@ func (c *conn) watchWhenSlow() {
 		go c.watch(c.watcher)
 	}
 	c.seen = c.turn
+	if c.up != nil && c.decision.Stream != nil {
+		if err := c.decision.Stream(); err != nil {
+			c.endStreamLocked(err)
+		}
+	}
 }
 
 // watch ends the request when its client breaks the connection, until release stops it
@@ -175,7 +178,7 @@ func (c *conn) watch(ended chan struct{}) {
 	case c.watcher != ended:
 	case found == peekBroken:
 		c.endLocked(errClientGone)
-	case c.stream && c.up != nil:
+	case c.decision.Stream != nil && c.up != nil:
 		if half, ok := c.up.Conn.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite() // fails on a closed connection
 		}

@@ -1,4 +1,4 @@
-package wire
+package h1
 
 // A Response is the head of an answer. Its slices are parts of what was parsed.
 type Response struct {

@@ -1,4 +1,4 @@
-package wire
+package h1
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package wire_test
+package h1_test
 
 import (
 	"bufio"
@@ -11,11 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"kvstore/gateway/wire"
+	"kvstore/gateway/h1"
 )
 
 // headers is what fields say, in the form of net/http.
-func headers(fields []wire.Field) http.Header {
+func headers(fields []h1.Field) http.Header {
 	header := http.Header{}
 	for _, field := range fields {
 		name := textproto.CanonicalMIMEHeaderKey(string(field.Name))
@@ -39,7 +39,7 @@ func equal(a, b http.Header) bool {
 
 // unchunk decodes b whole, in pieces of at most size bytes.
 func unchunk(b []byte, size int) (data, rest []byte, ok bool) {
-	var chunks wire.Chunks
+	var chunks h1.Chunks
 	for len(b) > 0 && !chunks.Ended() {
 		part, used, err := chunks.Next(b[:min(size, len(b))])
 		if err != nil {
@@ -63,11 +63,11 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(seed.raw))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		n, bad := wire.HeadLength(raw, 0)
+		n, bad := h1.HeadLength(raw, 0)
 		if bad != nil || n == 0 {
 			return
 		}
-		var r wire.Request
+		var r h1.Request
 		if r.Parse(raw[:n]) != nil {
 			return
 		}
@@ -97,7 +97,7 @@ func FuzzRequest(f *testing.F) {
 		body, err := io.ReadAll(want.Body)
 		rest, _ := io.ReadAll(reader)
 		switch {
-		case r.Length == wire.Chunked:
+		case r.Length == h1.Chunked:
 			data, left, ok := unchunk(raw[n:], 7)
 			if ok && (err != nil || !bytes.Equal(data, body) || !bytes.Equal(left, rest)) {
 				t.Errorf("body %q and then %q, net/http: %q and then %q, %v", data, left, body, rest, err)
@@ -118,11 +118,11 @@ func FuzzResponse(f *testing.F) {
 		f.Add([]byte(seed.raw), true)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, toHEAD bool) {
-		n, bad := wire.HeadLength(raw, 0)
+		n, bad := h1.HeadLength(raw, 0)
 		if bad != nil || n == 0 {
 			return
 		}
-		var r wire.Response
+		var r h1.Response
 		if r.Parse(raw[:n]) != nil {
 			return
 		}
@@ -155,12 +155,12 @@ func FuzzResponse(f *testing.F) {
 			if len(body) > 0 {
 				t.Errorf("no body, net/http: %q", body)
 			}
-		case r.Length == wire.Chunked:
+		case r.Length == h1.Chunked:
 			data, left, ok := unchunk(raw[n:], 7)
 			if ok && (err != nil || !bytes.Equal(data, body) || !bytes.Equal(left, rest)) {
 				t.Errorf("body %q and then %q, net/http: %q and then %q, %v", data, left, body, rest, err)
 			}
-		case r.Length == wire.UntilClose:
+		case r.Length == h1.UntilClose:
 			if !bytes.Equal(raw[n:], body) {
 				t.Errorf("net/http has the body %q", body)
 			}
@@ -189,7 +189,7 @@ func FuzzChunks(f *testing.F) {
 		if !ok {
 			return
 		}
-		encoded := wire.AppendLastChunk(wire.AppendChunk(nil, data))
+		encoded := h1.AppendLastChunk(h1.AppendChunk(nil, data))
 		if got, left, ok := unchunk(encoded, 5); !ok || len(left) > 0 || !bytes.Equal(got, data) {
 			t.Errorf("encoded again: %q", encoded)
 		}

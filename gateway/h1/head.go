@@ -1,4 +1,4 @@
-package wire
+package h1
 
 import (
 	"bytes"
@@ -15,37 +15,28 @@ func (e *Error) Error() string { return e.Reason }
 
 func malformed(reason string) *Error { return &Error{Status: 400, Reason: reason} }
 
-// A Kind is a header that a forwarder treats in a way of its own.
+// A Kind says what a header is to this package.
 type Kind uint8
 
 // The kinds of headers.
 const (
-	Plain Kind = iota
+	Plain Kind = iota // none of the others
 	Host
 	ContentLength
 	TransferEncoding
 	Connection
 	Expect
-	HopByHop // any other that is for one connection only, and Trailer: trailers are dropped
+	HopByHop // any other of one connection only, and Trailer: trailers are dropped
 	Date
-	RequestID
-	ForwardedFor
-	ForwardedHost
-	ForwardedProto
-	Authorization
-	// Internal are those that the gateway tells its backends of the bearer of a token.
-	Internal
-	// Security are those of an answer that tell browsers what not to do.
-	Security
 )
 
 // A Field is one header line.
 type Field struct {
 	Name, Value []byte
 	Kind        Kind
-	// Named says that a Connection header names the field, which makes it one of
-	// this connection only. The kinds that a forwarder sets itself are never.
-	Named bool
+	// Dropped says that a Plain field is not passed on, since a Connection header names
+	// it. Handler.Decide may change that.
+	Dropped bool
 }
 
 // Both are more than any client sends. A Connection header names fields, so their
@@ -55,38 +46,42 @@ const (
 	mostOptions = 32
 )
 
-func kindOf(name []byte) Kind {
-	for _, special := range specials[len(name)%len(specials)] {
-		if EqualFold(name, special.name) {
-			return special.kind
+var kinds = NewNames(map[string]Kind{
+	"host": Host, "content-length": ContentLength, "transfer-encoding": TransferEncoding,
+	"connection": Connection, "expect": Expect, "date": Date,
+	"trailer": HopByHop, "te": HopByHop, "upgrade": HopByHop, "keep-alive": HopByHop, "proxy-connection": HopByHop,
+	"proxy-authenticate": HopByHop, "proxy-authorization": HopByHop,
+})
+
+// Names tells what header names mean, whatever their case, without allocating.
+type Names[K any] struct {
+	byLength [32][]meaning[K] // of the name, modulo the length of the array
+}
+
+type meaning[K any] struct {
+	name string
+	is   K
+}
+
+// NewNames returns the table of names, which must be in lower case.
+func NewNames[K any](names map[string]K) *Names[K] {
+	n := &Names[K]{}
+	for name, is := range names {
+		at := &n.byLength[len(name)%len(n.byLength)]
+		*at = append(*at, meaning[K]{name, is})
+	}
+	return n
+}
+
+// Find returns what name means, the zero value if it is not in the table.
+func (n *Names[K]) Find(name []byte) (is K) {
+	for _, known := range n.byLength[len(name)%len(n.byLength)] {
+		if EqualFold(name, known.name) {
+			return known.is
 		}
 	}
-	return Plain
+	return is
 }
-
-type special struct {
-	name string
-	kind Kind
-}
-
-// specials are the names with a kind, in lower case, by their length.
-var specials = func() (table [26][]special) {
-	for _, s := range []special{
-		{"host", Host}, {"content-length", ContentLength}, {"transfer-encoding", TransferEncoding},
-		{"connection", Connection}, {"expect", Expect}, {"trailer", HopByHop}, {"date", Date},
-		{"te", HopByHop}, {"upgrade", HopByHop}, {"keep-alive", HopByHop}, {"proxy-connection", HopByHop},
-		{"proxy-authenticate", HopByHop}, {"proxy-authorization", HopByHop},
-		{"x-request-id", RequestID}, {"x-forwarded-for", ForwardedFor},
-		{"x-forwarded-host", ForwardedHost}, {"x-forwarded-proto", ForwardedProto},
-		{"authorization", Authorization}, {"x-kv-author", Internal},
-		{"x-kv-read-prefixes", Internal}, {"x-kv-write-prefixes", Internal},
-		{"x-content-type-options", Security}, {"x-frame-options", Security}, {"referrer-policy", Security},
-		{"permissions-policy", Security}, {"strict-transport-security", Security},
-	} {
-		table[len(s.name)] = append(table[len(s.name)], s)
-	}
-	return table
-}()
 
 // EqualFold reports whether name is lower but for the case of ASCII letters.
 // lower must be in lower case, and name a token.
@@ -212,7 +207,7 @@ func parseField(line []byte) (Field, *Error) {
 	if !all(value, inValue) {
 		return Field{}, malformed("a header has a control character in its value")
 	}
-	return Field{Name: name, Value: trim(value), Kind: kindOf(name)}, nil
+	return Field{Name: name, Value: trim(value), Kind: kinds.Find(name)}, nil
 }
 
 func trim(b []byte) []byte {
@@ -268,8 +263,7 @@ func frame(fields []Field) (framing, *Error) {
 			if err := f.connection(field.Value, fields); err != nil {
 				return f, err
 			}
-		case Plain, Host, Expect, HopByHop, Date, RequestID, ForwardedFor, ForwardedHost, ForwardedProto,
-			Authorization, Internal, Security:
+		case Plain, Host, Expect, HopByHop, Date:
 		}
 	}
 	if f.chunked && f.length != noLength {
@@ -309,8 +303,8 @@ func (f *framing) connection(value []byte, fields []Field) *Error {
 			f.persists = true
 		default:
 			for i := range fields {
-				if (fields[i].Kind == Plain || fields[i].Kind == Security) && len(fields[i].Name) == len(option) && bytes.EqualFold(fields[i].Name, option) {
-					fields[i].Named = true
+				if fields[i].Kind == Plain && len(fields[i].Name) == len(option) && bytes.EqualFold(fields[i].Name, option) {
+					fields[i].Dropped = true
 				}
 			}
 		}

@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"kvstore/gateway/h1"
+)
+
+// ErrBackendsDiffer says that two backends serve different stores: a key would be
+// in one and not in the other, so nothing can be answered.
+var ErrBackendsDiffer = errors.New("KV_BACKENDS names backends of different stores")
+
+// differError is ErrBackendsDiffer with what each backend serves.
+type differError struct{ serves string }
+
+func (e *differError) Error() string { return ErrBackendsDiffer.Error() + ": " + e.serves }
+func (e *differError) Unwrap() error { return ErrBackendsDiffer }
+
+// errLoop says that the only backend is this gateway itself.
+var errLoop = errors.New("KV_BACKENDS names this gateway itself, or another that leads back to it")
+
+// What is known of a backend.
+const (
+	unknown int32 = iota
+	healthy
+	ill    // it answers, but is not ready; which store it serves is known
+	gone   // it does not answer, or tells no store
+	itself // it is this gateway
+)
+
+// A backend is one of them.
+type backend struct {
+	url    *url.URL // http://host:port
+	health atomic.Int32
+	pool   h1.Pool
+	// store is the id that the backend told last, "" before the first time. It is
+	// guarded by backends.mu.
+	store string
+}
+
+// The backends know which of them are healthy, and whether they belong together.
+type backends struct {
+	list    []*backend
+	single  h1.Order // of the only one
+	logger  *slog.Logger
+	client  *http.Client  // asks them about themselves
+	timeout time.Duration // of each question
+	via     string        // the gateway's name in Via
+	turn    atomic.Uint64
+
+	// ctx is for questions that requests wait for.
+	ctx     context.Context    //nolint:containedctx // it is no request's
+	flights singleflight.Group // the questions, one of each kind at a time
+	probing sync.WaitGroup
+
+	// reports are what the backends said of their health at reported. They belong to the
+	// flight that asks.
+	reports  []report
+	reported time.Time
+
+	// difference is set while two backends are known to serve different stores.
+	difference atomic.Pointer[differError]
+
+	mu sync.Mutex // guards every backend's store, and the order of what is logged
+}
+
+func newBackends(ctx context.Context, cfg Config, via string) *backends {
+	all := &backends{ctx: ctx, logger: cfg.Logger, client: newProbeClient(), timeout: cfg.ProbeTimeout, via: via}
+	for _, u := range cfg.Backends {
+		b := &backend{url: u}
+		b.pool.Address = u.Host
+		b.pool.Unreachable = func(cause error) { all.unreachable(b, cause) }
+		all.list = append(all.list, b)
+	}
+	all.single = all.order(all.list, nil)
+	return all
+}
+
+// start probes every backend once and then each on its own at every interval
+// until ctx or that of the backends ends.
+func (all *backends) start(ctx context.Context, interval time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(all.ctx, cancel)
+	var first sync.WaitGroup
+	for _, b := range all.list {
+		first.Go(func() { all.probe(ctx, ctx, b) })
+	}
+	first.Wait()
+	for _, b := range all.list {
+		all.probing.Go(func() { all.keepProbing(ctx, b, interval) })
+	}
+}
+
+func (all *backends) keepProbing(ctx context.Context, b *backend, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			all.probe(ctx, ctx, b)
+		}
+	}
+}
+
+// close waits for all questions and closes the idle connections. The context of the
+// backends must have ended.
+func (all *backends) close() {
+	all.probing.Wait()
+	wait := func(flight string) { _, _, _ = all.flights.Do(flight, func() (any, error) { return nil, nil }) }
+	wait(healthFlight)
+	for _, b := range all.list {
+		wait(b.url.Host)
+		b.pool.Close()
+	}
+	all.client.CloseIdleConnections()
+}
+
+// differ returns an error that wraps ErrBackendsDiffer while two backends are
+// known to serve different stores, else nil.
+func (all *backends) differ() error {
+	if difference := all.difference.Load(); difference != nil {
+		return difference
+	}
+	return nil
+}
+
+// next returns where the next request may go. Each begins one further than the one before,
+// so that every backend is first equally often. A single backend is always tried, unless it
+// is the gateway itself.
+func (all *backends) next() h1.Order {
+	if len(all.list) == 1 && all.list[0].health.Load() != itself {
+		return all.single
+	}
+	var live, ills, goners []*backend
+	for _, b := range all.list {
+		switch b.health.Load() {
+		case healthy:
+			live = append(live, b)
+		case ill:
+			ills = append(ills, b)
+		case itself:
+		default:
+			goners = append(goners, b)
+		}
+	}
+	turn := all.turn.Add(1)
+	return all.order(append(rotate(live, turn), rotate(ills, turn)...), rotate(goners, turn))
+}
+
+func rotate(list []*backend, turn uint64) []*backend {
+	if len(list) < 2 {
+		return list
+	}
+	first := int(turn % uint64(len(list)))
+	return append(list[first:len(list):len(list)], list[:first]...)
+}
+
+// order returns the live ones at once, each of those that are gone when a probe finds that it
+// has recovered. The probes run at the same time. They also ask for the store, so that a
+// stranger is never used.
+func (all *backends) order(live, goners []*backend) (o h1.Order) {
+	if len(live) > 0 {
+		o.First = &live[0].pool
+	}
+	o.All = func(ctx context.Context) iter.Seq[*h1.Pool] {
+		return func(yield func(*h1.Pool) bool) {
+			for _, b := range live {
+				if !yield(&b.pool) {
+					return
+				}
+			}
+			for b := range all.recovered(ctx, goners) {
+				if !yield(&b.pool) {
+					return
+				}
+			}
+		}
+	}
+	return o
+}
+
+// recovered probes the backends and returns those that are live, as they are found. The
+// channel is closed when all have answered or ctx has ended.
+func (all *backends) recovered(ctx context.Context, goners []*backend) <-chan *backend {
+	back := make(chan *backend, len(goners))
+	var asking sync.WaitGroup
+	for _, b := range goners {
+		asking.Go(func() {
+			if all.probe(ctx, all.ctx, b); b.isLive() && all.differ() == nil {
+				back <- b
+			}
+		})
+	}
+	go func() {
+		asking.Wait()
+		close(back)
+	}()
+	return back
+}
+
+// explain returns why there was no connection to any backend, when the last attempt ended
+// with err.
+func (all *backends) explain(err error) error {
+	if differ := all.differ(); differ != nil {
+		return differ
+	}
+	reachable := func(b *backend) bool { return b.health.Load() != itself }
+	if errors.Is(err, h1.ErrNoBackend) && !slices.ContainsFunc(all.list, reachable) {
+		return errLoop
+	}
+	return err
+}
+
+func (b *backend) isLive() bool {
+	health := b.health.Load()
+	return health == healthy || health == ill
+}
+
+// unreachable notes that no connection to b could be made.
+func (all *backends) unreachable(b *backend, cause error) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.setHealthLocked(b, gone, cause)
+}
+
+// note takes the result of a probe. The stores are compared before the backend
+// counts as healthy, so that no request goes to one that does not belong.
+func (all *backends) note(b *backend, store string, err error) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if err == nil && b.store != store {
+		if b.store != "" {
+			all.logger.Warn("backend serves another store than before", "backend", b.url.String(), "store", store, "before", b.store)
+		}
+		b.store = store
+		all.compareLocked()
+	}
+	health := gone
+	switch {
+	case err == nil:
+		health = healthy
+	case errors.Is(err, errLoop):
+		health = itself
+	case errors.Is(err, errNotReady) && b.store != "":
+		health = ill
+	}
+	all.setHealthLocked(b, health, err)
+}
+
+// setHealthLocked logs when a backend becomes healthy, and when it is not any more.
+func (all *backends) setHealthLocked(b *backend, health int32, cause error) {
+	switch before := b.health.Swap(health); {
+	case health == healthy && before != healthy:
+		all.logger.Info("backend is healthy", "backend", b.url.String(), "store", b.store)
+	case health != healthy && (before == healthy || before == unknown), health == itself && before != itself:
+		all.logger.Warn("backend is unhealthy", "backend", b.url.String(), "cause", cause.Error())
+	}
+	if health == gone {
+		b.pool.Clear()
+	}
+}
+
+// compareLocked sets difference from the known stores, of which one has changed.
+func (all *backends) compareLocked() {
+	var serves []string
+	stores := map[string]bool{}
+	for _, b := range all.list {
+		if b.store != "" {
+			stores[b.store] = true
+			serves = append(serves, fmt.Sprintf("%s serves store %s", b.url, b.store))
+		}
+	}
+	if len(stores) < 2 {
+		if all.difference.Swap(nil) != nil {
+			all.logger.Info("all backends serve the same store again")
+		}
+		return
+	}
+	now := &differError{serves: strings.Join(serves, ", ")}
+	all.difference.Store(now)
+	all.logger.Error("requests are refused", "cause", now.Error())
+}

@@ -1,0 +1,208 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+
+	"kvstore/gateway/access"
+	"kvstore/gateway/h1"
+	"kvstore/internal/problem"
+	"kvstore/internal/settings"
+	"kvstore/internal/telemetry"
+)
+
+// malformedRoute is the label of what is no request.
+const malformedRoute = "malformed"
+
+// Routes are the labels under which requests are counted: the paths of the OpenAPI
+// document. The gateway does not know whether the backend has them all.
+func Routes() []string { return append(access.Labels(), malformedRoute) }
+
+// A handler decides about the requests of one connection.
+type handler struct {
+	p      *Proxy
+	remote net.Addr
+	ip     string     // of remote
+	peer   netip.Addr // the same
+
+	request
+}
+
+// A request is what a handler knows of the one under way.
+type request struct {
+	id      string
+	client  netip.Addr
+	loop    bool // it has come through this gateway before
+	secure  bool // the client came over TLS
+	route   access.Match
+	grant   access.Grant
+	counted bool   // among those of its client
+	stream  bool   // it is for one, if it is answered as it should be
+	label   string // of its route, "" before it was observed
+	method  string // one of those that are counted
+	span    *span  // nil without traces
+}
+
+func (p *Proxy) newHandler(remote net.Addr) h1.Handler {
+	h := &handler{p: p, remote: remote}
+	h.ip, _, _ = net.SplitHostPort(remote.String())
+	if peer, err := netip.ParseAddr(h.ip); err == nil { // else it is no TCP, and all are one
+		h.peer = peer.WithZone("").Unmap()
+	}
+	return h
+}
+
+// Decide answers the request as its route says, or has it forwarded if its bearer may make
+// it.
+func (h *handler) Decide(x *h1.Exchange) h1.Decision {
+	if x.Err != nil {
+		return h1.Decision{Answer: h.answerFailure(x)}
+	}
+	h.label = malformedRoute
+	if x.Malformed == nil {
+		h.readHeaders(x)
+		h.route = access.Find(x.Path())
+		h.label, h.method = cmp.Or(h.route.Label, telemetry.OtherRoute), telemetry.KnownMethod(string(x.Method))
+	} else {
+		h.id, h.route = telemetry.RequestIDOr(nil), access.Find(nil)
+	}
+	x.ToClient = append(appendRequestID(x.ToClient, h.id), securityHeaders...)
+	if h.secure {
+		x.ToClient = append(x.ToClient, strictTransport...)
+	}
+	h.observe(x)
+	if answer := h.answer(x); answer != nil {
+		return h1.Decision{Answer: answer}
+	}
+	x.ToBackend = append(x.ToBackend, h.grant.Head...)
+	if h.span != nil {
+		h.span.startClient(h, x)
+	}
+	decision := h1.Decision{Order: h.p.order, MaxBody: h.bodyLimit().Bytes, Late: h.route.Kind == access.Guarded}
+	if h.stream {
+		decision.Stream = h.mayGoOn
+	}
+	return decision
+}
+
+// answer returns what the gateway answers by itself, or nil for a request that is
+// forwarded.
+func (h *handler) answer(x *h1.Exchange) *h1.Answer {
+	p, kind := h.p, h.route.Kind
+	h.stream = kind == access.Streamed
+	switch {
+	case x.Malformed != nil:
+		return answerMalformed(x.Malformed)
+	case h.loop:
+		return answerLoop()
+	case kind == access.Alive:
+		return h.answerAlive(x)
+	case x.Surplus:
+		p.cfg.Requests.Refused()
+		return unavailable("too_many_connections", fmt.Sprintf(
+			"The gateway has as many connections as it may have, %d (KV_MAX_CONNECTIONS); nothing was done", p.limit))
+	case p.clients.overRate(h.client, x.Began):
+		return h.refuse("a client sends too much", p.clients.tooFast())
+	case kind == access.Insecure:
+		return problemAnswer(problem.New(http.StatusForbidden, "tls_required",
+			"The access token was sent without TLS, where others may have seen it; use https://, and a new token"))
+	case kind == access.Hidden, kind == access.Guarded && p.cfg.Access == nil:
+		return problemAnswer(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
+	case kind == access.Health:
+		if refusal := readOnly(x); refusal != nil {
+			return refusal
+		}
+	case p.cfg.Access != nil && len(x.Target) > 0: // what has no path needs no right: it is not forwarded
+		var denial *access.Denial
+		if h.grant, denial = p.cfg.Access.Check(h.route, x.Fields); denial != nil {
+			return answerDenial(denial)
+		}
+	}
+	if refused := p.clients.enter(h.client, h.stream); refused != nil {
+		return h.refuse("a client has too much under way", refused)
+	}
+	h.counted = true
+	switch err := p.backends.differ(); {
+	case kind == access.Health:
+		return h.answerHealth(x)
+	case err != nil:
+		return unavailable("backends_differ", err.Error())
+	case len(x.Target) == 0:
+		return problemAnswer(problem.New(http.StatusBadRequest, "bad_request", "The request target has no path"))
+	}
+	return nil
+}
+
+// refuse answers a request that is one too many of its client.
+func (h *handler) refuse(message string, refused *problem.Problem) *h1.Answer {
+	h.p.logger.WarnContext(h.context(), message, "client", h.client.String(), "code", refused.Code)
+	h.p.cfg.Requests.Refused()
+	return problemAnswer(refused)
+}
+
+func (h *handler) bodyLimit() settings.BodyLimit {
+	if h.route.Kind == access.Batched {
+		return settings.LimitOfBatch(h.p.cfg.MaxValueBytes)
+	}
+	return settings.LimitOfBody(h.p.cfg.MaxValueBytes)
+}
+
+var errRevoked = errors.New("the access token is not valid any more")
+
+// mayGoOn ends a stream whose token has expired or was revoked. Any other answer ends by
+// itself.
+func (h *handler) mayGoOn() error {
+	if h.p.cfg.Access != nil && !h.p.cfg.Access.Holds(h.grant) {
+		return errRevoked
+	}
+	return nil
+}
+
+// answerFailure answers a request that got no answer from a backend.
+func (h *handler) answerFailure(x *h1.Exchange) *h1.Answer {
+	err := x.Err
+	switch {
+	case errors.Is(err, h1.ErrTooLarge):
+		return problemAnswer(problem.New(http.StatusRequestEntityTooLarge, "value_too_large", h.bodyLimit().Exceeded()))
+	case errors.Is(err, h1.ErrBodyTimeout):
+		return problemAnswer(problem.New(http.StatusRequestTimeout, "request_timeout",
+			fmt.Sprintf("body: did not arrive within %s (KV_BODY_TIMEOUT)", h.p.cfg.BodyTimeout)))
+	case errors.Is(err, h1.ErrBodyMalformed):
+		return problemAnswer(problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed"))
+	case errors.Is(err, errRevoked):
+		return answerDenial(access.Revoked)
+	case errors.Is(err, h1.ErrStreamsEnded):
+		return unavailable("backend_unavailable", "Backend service is unavailable")
+	}
+	address := ""
+	if x.Pool == nil {
+		err = h.p.backends.explain(err)
+	} else {
+		address = x.Pool.Address
+	}
+	h.p.logger.WarnContext(h.context(), "no answer from backend", "backend", address, "cause", err.Error())
+	switch {
+	case errors.Is(err, errLoop):
+		return answerLoop()
+	case errors.Is(err, ErrBackendsDiffer):
+		return unavailable("backends_differ", err.Error())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problemAnswer(problem.New(http.StatusGatewayTimeout, "backend_timeout", "Backend service timed out"))
+	}
+	return unavailable("backend_unavailable", "Backend service is unavailable")
+}
+
+// context is that of the request, for its log lines.
+func (h *handler) context() context.Context {
+	ctx := telemetry.WithRequestID(h.p.base, h.id)
+	if h.span != nil {
+		ctx = h.span.in(ctx)
+	}
+	return ctx
+}
