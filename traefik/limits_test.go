@@ -53,27 +53,42 @@ func TestRateLimitTellsWhen(t *testing.T) {
 }
 
 // A client that sends a large body before it reads is told through all hops that the body
-// is too large.
-func TestTooLargeReachesAClientThatSendsFirst(t *testing.T) {
+// is refused, by the gateway (413) or by the backend (415).
+func TestRefusalReachesAClientThatSendsFirst(t *testing.T) {
 	newStack(t)
 	const size = 10 << 20
-	for range 8 {
-		conn, err := net.Dial("tcp", webAddress)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		fmt.Fprintf(conn, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
-		if _, err := io.WriteString(conn, strings.Repeat("x", size)); err != nil {
-			t.Fatalf("the client is not heard to the end: %v", err)
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = answer.Body.Close()
-		if answer.StatusCode != http.StatusRequestEntityTooLarge {
-			t.Error(answer.Status)
-		}
+	body := strings.Repeat("x", size)
+	chunked := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", size, body)
+	small := strings.Repeat("x", 1<<20)
+	for name, c := range map[string]struct {
+		headers, body string
+		status        int
+	}{
+		"known length": {fmt.Sprintf("Content-Length: %d", size), body, http.StatusRequestEntityTooLarge},
+		"chunked":      {"Transfer-Encoding: chunked", chunked, http.StatusRequestEntityTooLarge},
+		"coded":        {fmt.Sprintf("Content-Encoding: gzip\r\nContent-Length: %d", len(small)), small, http.StatusUnsupportedMediaType},
+		"coded chunks": {"Content-Encoding: gzip\r\nTransfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(small), small), http.StatusUnsupportedMediaType},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 8 {
+				conn, err := net.Dial("tcp", webAddress)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = conn.Close() })
+				fmt.Fprintf(conn, "PUT /put/k HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\n%s\r\n\r\n", c.headers)
+				if _, err := io.WriteString(conn, c.body); err != nil {
+					t.Fatalf("the client is not heard to the end: %v", err)
+				}
+				answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = answer.Body.Close()
+				if answer.StatusCode != c.status {
+					t.Error(answer.Status)
+				}
+			}
+		})
 	}
 }
