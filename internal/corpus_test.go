@@ -11,7 +11,7 @@ import (
 
 var fuzzTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
 
-// TestCorpora: each fuzz target has a corpus that is checked in, and each corpus a
+// TestCorpora checks that each fuzz target has a corpus in the repository, and each corpus a
 // target. The task fuzz finds the targets in the same way.
 func TestCorpora(t *testing.T) {
 	targets := 0
@@ -34,7 +34,7 @@ func TestCorpora(t *testing.T) {
 				targets++
 				corpus := filepath.Join(filepath.Dir(path), "testdata", "fuzz", string(found[1]))
 				if inputs, err := os.ReadDir(corpus); err != nil || len(inputs) == 0 {
-					t.Errorf("%s has no corpus in %s: run the target for some minutes and keep the inputs of the go tool's cache that say something", found[1], corpus)
+					t.Errorf("%s has no corpus in %s: run the target for some minutes and copy interesting inputs from the go tool's cache", found[1], corpus)
 				}
 			}
 			return nil
@@ -48,7 +48,7 @@ func TestCorpora(t *testing.T) {
 	}
 }
 
-// corpusHasTarget looks for the target of a corpus in the tests beside it.
+// corpusHasTarget looks for the target of a corpus in the tests of its package.
 func corpusHasTarget(t *testing.T, corpus string) error {
 	t.Helper()
 	tests, err := filepath.Glob(filepath.Join(corpus, "../../../*_test.go"))
@@ -64,6 +64,6 @@ func corpusHasTarget(t *testing.T, corpus string) error {
 			return nil
 		}
 	}
-	t.Errorf("%s is the corpus of no target", corpus)
+	t.Errorf("%s has no fuzz target", corpus)
 	return nil
 }

@@ -1,4 +1,4 @@
-// Package internal_test holds the rule of who may import whom.
+// Package internal_test checks rules for the whole repository, such as who may import whom.
 package internal_test
 
 import (
@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// allowed names, for each package, what it may import beside the standard library.
-// A name that ends in a slash allows everything below it. A folder without an entry
-// takes that of the folder above it.
+// allowed lists what each package may import besides the standard library. A name that ends
+// with a slash allows everything below it. A directory without an entry uses that of its
+// parent.
 var allowed = map[string][]string{
 	"kvstore/backend/kv":      {},
 	"kvstore/backend/cache":   {"github.com/dgraph-io/ristretto/"},
@@ -53,7 +53,7 @@ var allowed = map[string][]string{
 	},
 }
 
-// notHTTP are the packages that must not know HTTP.
+// notHTTP are the packages that must not import HTTP packages.
 var notHTTP = []string{"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database", "kvstore/backend/store"}
 
 func TestImports(t *testing.T) {

@@ -14,13 +14,13 @@ import (
 	"kvstore/backend/kv"
 )
 
-// TestNumbers: a number that a text tells is the one that holds. Each row is a file, a
-// sentence of it with the number in parentheses, and what the number must be.
+// TestNumbers checks that numbers in texts are true. Each row has a file, a sentence with the
+// number in parentheses, and the true number.
 func TestNumbers(t *testing.T) {
 	gateway, backend, traefik := settingsOf(t, build(t, "gateway")), settingsOf(t, build(t, "backend")), entryPoint(t)
 	body := time.Minute + time.Duration(size(t, gateway["KV_MAX_VALUE_BYTES"])>>16)*time.Second
 	if read := duration(t, traefik.readTimeout); read <= body {
-		t.Errorf("traefik.yml gives a request %v, and the gateway a body %v: nobody is told why", read, body)
+		t.Errorf("traefik.yml allows a request %v, but the gateway a body %v, so Traefik would answer without a reason", read, body)
 	}
 	for _, row := range []struct{ file, sentence, want string }{
 		{"SECURITY.md", `the time to send a request \((.*?)\)`, seconds(duration(t, traefik.readTimeout))},
@@ -45,14 +45,14 @@ func TestNumbers(t *testing.T) {
 		found := regexp.MustCompile(row.sentence).FindStringSubmatch(flowing(fileText(t, row.file)))
 		switch {
 		case found == nil:
-			t.Errorf("%s has no sentence %s; change this test with it", row.file, row.sentence)
+			t.Errorf("%s has no sentence %s; if you change it, change this test too", row.file, row.sentence)
 		case found[1] != row.want:
-			t.Errorf("%s says %q, and it is %s", row.file, found[0], row.want)
+			t.Errorf("%s says %q, want %s", row.file, found[0], row.want)
 		}
 	}
 }
 
-// flowing is a text without line breaks, comment signs and code marks.
+// flowing returns a text without line breaks, comment signs and backticks.
 func flowing(text string) string {
 	text = regexp.MustCompile(`\n *#`).ReplaceAllString(text, "\n")
 	return strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "")), " ")
@@ -64,8 +64,8 @@ type entry struct {
 	version        string
 }
 
-// entryPoint returns what traefik.yml says of the web entry point, and the version that
-// is built.
+// entryPoint returns settings of the web entry point in traefik.yml, and the pinned version
+// of Traefik.
 func entryPoint(t *testing.T) entry {
 	t.Helper()
 	var static struct {
@@ -115,7 +115,7 @@ func size(t *testing.T, text string) uint64 {
 	return bytes
 }
 
-// count is a number with commas.
+// count returns a number with commas.
 func count(t *testing.T, text string) string {
 	t.Helper()
 	number, err := strconv.ParseInt(text, 10, 64)

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// settings returns those of each program.
+// settings returns the settings of each program, with their defaults.
 func settings(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	return map[string]map[string]string{
@@ -24,7 +24,7 @@ func settings(t *testing.T) map[string]map[string]string {
 	}
 }
 
-// build returns one of our programs.
+// build compiles a program.
 func build(t *testing.T, name string) (program string) {
 	t.Helper()
 	program = filepath.Join(t.TempDir(), name)
@@ -34,18 +34,18 @@ func build(t *testing.T, name string) (program string) {
 	return program
 }
 
-// settingsOf returns what a program lists with --help; "" stands for a default that the
-// help does not show: nothing, and 0.
+// settingsOf returns the settings in a program's --help. The default is "" if the help does
+// not show it, because it is empty or 0.
 func settingsOf(t *testing.T, program string) map[string]string {
 	t.Helper()
 	help := exec.CommandContext(t.Context(), program, "--help")
-	help.Env = []string{} // what is set here is none of the defaults
+	help.Env = []string{} // ignore the caller's settings
 	out, err := help.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	listed := map[string]string{}
-	text := strings.Join(strings.Fields(string(out)), " ") // the help breaks its lines
+	text := strings.Join(strings.Fields(string(out)), " ") // the help wraps its lines
 	for _, found := range regexp.MustCompile(`\[(KV_\w+)\](?: \(default ([^)]*)\))?`).FindAllStringSubmatch(text, -1) {
 		listed[found[1]] = found[2]
 	}
@@ -55,8 +55,8 @@ func settingsOf(t *testing.T, program string) map[string]string {
 	return listed
 }
 
-// settingsOfTraefik returns those that dynamic.yml reads, with the defaults that its
-// first lines tell.
+// settingsOfTraefik returns the settings that dynamic.yml reads, with the defaults in its
+// first comment.
 func settingsOfTraefik(t *testing.T) map[string]string {
 	t.Helper()
 	text := fileText(t, "traefik/dynamic.yml")
@@ -68,16 +68,16 @@ func settingsOfTraefik(t *testing.T) map[string]string {
 	for _, found := range regexp.MustCompile(`env "(KV_\w+)"(?: \| default "([^"]*)")?`).FindAllStringSubmatch(text, -1) {
 		read[found[1]] = true
 		if value := found[2]; value != "" && value != "one" && value != told[found[1]] {
-			t.Errorf("dynamic.yml: the default of %s is %q, and its comment says %q", found[1], value, told[found[1]])
+			t.Errorf("dynamic.yml: the default of %s is %q, but its comment says %q", found[1], value, told[found[1]])
 		}
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(read)), slices.Sorted(maps.Keys(told))); diff != "" {
-		t.Errorf("dynamic.yml: what is read (-) and what the comment tells (+):\n%s", diff)
+		t.Errorf("dynamic.yml: settings that are read (-) and in the comment (+):\n%s", diff)
 	}
 	return told
 }
 
-// normal makes the ways to say that there is none one.
+// normal returns "" for all spellings of no value.
 func normal(value string) string {
 	if value == "none" || value == "0" {
 		return ""
@@ -94,9 +94,9 @@ func fileText(t *testing.T, path string) string {
 	return string(text)
 }
 
-// settingsOfReadme returns the table of a program: names, separated by commas, and as
-// many defaults, the code of the second column.
-// What backend and gateway have in common stands below the tables.
+// settingsOfReadme returns the settings in a program's table: the names in the first column,
+// and their defaults in the second. Settings of both backend and gateway are described below
+// the tables.
 func settingsOfReadme(t *testing.T, program string, listed map[string]string) map[string]string {
 	t.Helper()
 	title := "\n| " + strings.Replace(program, "traefik", "Traefik", 1) + " | default | |\n| --- | --- | --- |\n"
@@ -128,15 +128,16 @@ func settingsOfReadme(t *testing.T, program string, listed map[string]string) ma
 	return told
 }
 
-// wiring is what the compose file sets itself: where the containers find each other.
+// wiring holds the settings that the compose file itself sets, with which the containers find
+// each other.
 var wiring = map[string]string{
 	"KV_GATEWAY_URL": "http://gateway:8001", "KV_GATEWAY_ADDR": ":8001", "KV_BACKENDS": "http://backend:8080",
 	"KV_BACKEND_ADDR": ":8080",
 }
 
-// TestSettings: --help, dynamic.yml, README.md and docker-compose.yml name the same
-// settings with the same defaults, and whatever tells somebody to change one names one
-// that is there.
+// TestSettings checks that --help, dynamic.yml, README.md and docker-compose.yml have the
+// same settings with the same defaults, and that no text mentions a setting that does not
+// exist.
 func TestSettings(t *testing.T) {
 	all := settings(t)
 	for program, listed := range all {
@@ -145,15 +146,15 @@ func TestSettings(t *testing.T) {
 				t.Errorf("the program has (-) and docker-compose.yml passes on (+):\n%s", diff)
 			}
 			if diff := cmp.Diff(listed, settingsOfReadme(t, program, listed)); diff != "" {
-				t.Errorf("the program has (-) and README.md tells (+):\n%s", diff)
+				t.Errorf("the program has (-) and README.md has (+):\n%s", diff)
 			}
 		})
 	}
 	t.Run("names", func(t *testing.T) { testNames(t, all) })
 }
 
-// passedOn returns the settings that a container gets, all with their defaults, which
-// the compose file must not change.
+// passedOn returns the settings that the compose file passes to a container, with their
+// defaults, which it must not change.
 func passedOn(t *testing.T, program string, listed map[string]string) map[string]string {
 	t.Helper()
 	var compose struct {
@@ -176,7 +177,7 @@ func passedOn(t *testing.T, program string, listed map[string]string) map[string
 	return passed
 }
 
-// others are variables of compose, of the launcher and of nobody's program.
+// others are variables of docker-compose.yml and of the launcher.
 var others = []string{
 	"KV_UID", "KV_GID", "KV_VERSION", "KV_COMMIT", "KV_BUILD_NETWORK", "KV_TRAEFIK_CONFIG",
 	"KV_BACKEND_BIN", "KV_GATEWAY_BIN", "KV_TRAEFIK_BIN",
@@ -203,7 +204,7 @@ func testNames(t *testing.T, all map[string]map[string]string) {
 		}
 		for _, name := range names.FindAllString(fileText(t, file), -1) {
 			if _, ok := known[name]; !ok {
-				t.Errorf("%s names %s, which is no setting", file, name)
+				t.Errorf("%s mentions %s, which is not a setting", file, name)
 			}
 		}
 	}

@@ -15,7 +15,7 @@ func TestVulnTask(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds govulncheck")
 	}
-	// database has one vulnerability, of a symbol of package strconv of any Go.
+	// database has one vulnerability, in a symbol of package strconv in any Go version.
 	database := func(symbol string) string {
 		dir := t.TempDir()
 		for name, text := range map[string]string{

@@ -1,9 +1,9 @@
 //go:build browser
 
-// Package browsertest_test opens the documentation of a running service in Chromium
-// and tries every operation there, as a person would: open it, "Try it out",
-// "Execute", and read what came back. It starts the three programs with bin/up and
-// needs chromium and the ports of a local run.
+// Package browsertest_test opens the documentation of a running service in Chromium and
+// tries every operation like a user: open it, "Try it out", "Execute", and read the
+// answer. It starts the three programs with bin/up, and needs Chromium and the ports of a
+// local run.
 //
 //	go test -tags browser -count=1 -v ./internal/browsertest
 package browsertest_test
@@ -23,12 +23,12 @@ import (
 	"kvstore/backend/docs"
 )
 
-// trials are the operations in an order in which each can succeed with the values
-// that the page proposes, and the status that it then gets.
+// trials are the operations with the expected status, in an order in which each can succeed
+// with the example values of the page.
 var trials = []struct {
 	method, path string
 	status       string
-	fields       map[string]string // that are filled in
+	fields       map[string]string // to fill in
 }{
 	{"put", "/put/{key}", "200", nil},
 	{"post", "/put/{key}", "200", nil},
@@ -46,11 +46,11 @@ var trials = []struct {
 	{"get", "/db/stats", "200", nil},
 	{"get", "/health", "200", nil},
 	{"get", "/openapi.json", "200", nil},
-	{"get", "/healthz", "404", nil}, // not from outside
+	{"get", "/healthz", "404", nil}, // not public
 	{"get", "/readyz", "404", nil},
 	{"post", "/db/compact", "404", nil},
 	{"get", "/db/backup", "404", nil},
-	{"get", "/docs", "200", nil}, // the browser follows it
+	{"get", "/docs", "200", nil}, // the browser follows the redirect
 	{"get", "/docs/{file}", "200", nil},
 }
 
@@ -83,13 +83,13 @@ func TestEveryOperationInTheBrowser(t *testing.T) {
 	}
 	for _, name := range operations(t) {
 		if !tried[name] {
-			t.Errorf("%s is documented and was not tried", name)
+			t.Errorf("%s is documented but was not tried", name)
 		}
 	}
 }
 
-// TestNumbersInTheBrowser: a value that is typed into the page is stored to the digit,
-// and the page shows it to the digit.
+// TestNumbersInTheBrowser checks that a value that is typed into the page is stored and
+// shown to the digit.
 func TestNumbersInTheBrowser(t *testing.T) {
 	const value = `{"id":12345678901234567890,"ratio":0.1000}`
 	ctx := openDocs(t)
@@ -112,12 +112,12 @@ func TestNumbersInTheBrowser(t *testing.T) {
 		new Promise(resolve => new ReportingObserver(reports => resolve(JSON.stringify(reports)), {types: ["csp-violation"], buffered: true}).observe() || setTimeout(resolve, 1000, ""))
 	`, chromedp.EvalAwaitPromise))
 	if err != nil || broken != "" {
-		t.Errorf("the page breaks its policy: %s, %v", broken, err)
+		t.Errorf("the page violates its policy: %s, %v", broken, err)
 	}
 }
 
-// try does what a person does with one operation and returns what the page shows. The
-// field without a name is the body.
+// try tries an operation like a user and returns what the page shows. The field without a
+// name is the body.
 func try(ctx context.Context, method, path string, fields map[string]string) (status, body string, err error) {
 	block := fmt.Sprintf(`//div[contains(@class,"opblock-%s")][.//span[@data-path=%q]]`, method, path)
 	live := block + `//table[contains(@class,"live-responses-table")]//tbody`
@@ -152,7 +152,7 @@ func try(ctx context.Context, method, path string, fields map[string]string) (st
 	return status, body, chromedp.Do(ctx, button("opblock-summary-control"))
 }
 
-// operations are all that the document has but HEAD, which is GET without a body.
+// operations returns all documented operations except for HEAD.
 func operations(t *testing.T) (names []string) {
 	t.Helper()
 	var document struct {

@@ -19,7 +19,7 @@ import (
 const (
 	service = "http://127.0.0.1:8000"
 	root    = "../.." // of the repository
-	// patience is how long the service may take to start on a busy machine.
+	// patience bounds the start of the service, also on a busy machine.
 	patience = time.Minute
 )
 
@@ -31,7 +31,7 @@ func startService(t *testing.T) {
 	up.Dir, up.Stdout, up.Stderr = root, &log, &log
 	up.Env = append(os.Environ(), "KV_DATABASE_URL=sqlite:"+filepath.Join(t.TempDir(), "kv_store.db"))
 	if err := up.Start(); err != nil {
-		t.Fatalf("start bin/up (task build makes it): %v", err)
+		t.Fatalf("start bin/up (task test:browser builds it): %v", err)
 	}
 	t.Cleanup(func() {
 		_ = up.Process.Signal(syscall.SIGTERM)

@@ -1,10 +1,9 @@
 //go:build compose
 
-// Package composetest_test starts the system as its users do, with docker-compose and with docker run, and checks what
-// the containers promise: one published port, a backend that nothing but the gateway reaches, no privileges, and data
-// that outlives every container. It needs root on a Linux machine with an engine, the images that the files of the
-// repository name (.ci/docker-images assembles them), and the port 8000. It replaces the images kv-store and
-// kv-store-gateway.
+// Package composetest_test starts the service like its users, with docker-compose and with docker run, and checks what the
+// containers promise: one published port, a backend that only the gateway can reach, no privileges, and data that outlives
+// every container. It needs root on a Linux machine with an engine, the base images of the repository (.ci/docker-images
+// builds them), and port 8000. It replaces the images kv-store and kv-store-gateway.
 //
 //	go test -tags compose -count=1 -timeout 30m -v ./internal/composetest
 package composetest_test
@@ -92,7 +91,7 @@ func testPublished(t *testing.T, p *project) {
 	}
 }
 
-// testUnreachable pairs each probe that must fail with one that must succeed, so that a wrong address proves nothing.
+// testUnreachable pairs each probe that must fail with one that must succeed, to detect wrong addresses.
 func testUnreachable(t *testing.T, p *project) {
 	all := p.containers(t)
 	backend := net.JoinHostPort(all["backend"].address(t, p.name+"_core"), "8080")
@@ -152,7 +151,7 @@ func testPrivileges(t *testing.T, p *project) {
 	}
 }
 
-// testExits fails for a program that had to be killed (137), or that died of SIGTERM (143) in place of handling it.
+// testExits fails if a program was killed (137), or died of SIGTERM (143) instead of handling it.
 func testExits(t *testing.T, p *project) {
 	for name, c := range p.containers(t) {
 		if c.State.Running || c.State.ExitCode != 0 {
@@ -161,7 +160,7 @@ func testExits(t *testing.T, p *project) {
 	}
 }
 
-// testRunDirectory is the way of a user whose own directory is mounted: the program runs as that user.
+// testRunDirectory mounts a user's directory and runs the program as that user.
 func testRunDirectory(t *testing.T) {
 	directory := t.TempDir()
 	if err := os.Chown(directory, 1000, 1000); err != nil {
@@ -175,7 +174,7 @@ func testRunDirectory(t *testing.T) {
 	t.Logf("%s: %d bytes", info.Name(), info.Size())
 }
 
-// testRunPrepared is the way without --user: the directory is given to the user of the image first.
+// testRunPrepared first changes the owner of a mounted directory to the user of the image, instead of using --user.
 func testRunPrepared(t *testing.T) {
 	mount := t.TempDir() + ":/app/data"
 	run(t, "docker", "run", "--rm", "--user", "0:0", "-v", mount, "kv-store", "prepare", "--owner", "65532:65532")
@@ -189,7 +188,7 @@ func testRunVolume(t *testing.T) {
 	testOutlives(t, "-v", volume+":/app/data", "--read-only", "--tmpfs", "/tmp")
 }
 
-// testOutlives writes in one container, removes it, and reads in another.
+// testOutlives writes in a container, removes it, and reads in another one.
 func testOutlives(t *testing.T, options ...string) {
 	t.Helper()
 	standalone, remove := runBackend(t, options)
@@ -200,8 +199,8 @@ func testOutlives(t *testing.T, options ...string) {
 	remove()
 }
 
-// runBackend starts a container of the backend alone and waits until it serves at base, a free port. The function that
-// it returns stops and removes it; the end of the test does too.
+// runBackend starts a container of the backend on a free port and waits until it serves at base. Call remove to remove it
+// before the end of the test.
 func runBackend(t *testing.T, options []string) (base string, remove func()) {
 	t.Helper()
 	arguments := slices.Concat([]string{"run", "-d", "-p", "127.0.0.1::8080"}, options, []string{"kv-store"})
@@ -224,7 +223,7 @@ func runBackend(t *testing.T, options []string) (base string, remove func()) {
 	return base, remove
 }
 
-// waitHealthy polls until the whole chain behind base answers.
+// waitHealthy waits until the service at base is healthy.
 func waitHealthy(t *testing.T, base string) {
 	t.Helper()
 	deadline := time.Now().Add(90 * time.Second)

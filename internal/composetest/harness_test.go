@@ -23,16 +23,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// project is a copy of the checkout, uncommitted files included, that docker-compose runs under a name of its own.
+// project is a copy of the checkout, including uncommitted files, that docker-compose runs under its own name.
 type project struct {
 	name        string
 	directory   string
-	command     []string // docker-compose, or docker compose where there is the plugin
+	command     []string // docker compose if the plugin is installed, or docker-compose
 	environment []string
 	taskProgram string // of "go tool task", "" until it is needed
 }
 
-// newProject copies the checkout. At the end of the test its containers are removed, after their logs if it failed.
+// newProject copies the checkout. The end of the test removes its containers.
 func newProject(t *testing.T) *project {
 	t.Helper()
 	p := &project{
@@ -58,7 +58,7 @@ func newProject(t *testing.T) *project {
 	return p
 }
 
-// down removes the containers, after their logs if the test has failed so far.
+// down removes the containers. If the test has failed, it first prints their logs.
 func (p *project) down(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
@@ -78,7 +78,7 @@ func copyCheckout(t *testing.T, root, directory string) {
 	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
 		info, err := os.Stat(filepath.Join(root, name))
 		if os.IsNotExist(err) {
-			continue // deleted, and the deletion is not committed
+			continue // deleted without a commit
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func (p *project) execute(ctx context.Context, t *testing.T, arguments ...string
 	return nil
 }
 
-// container is what the tests need of docker inspect.
+// container holds the parts of docker inspect that the tests need.
 type container struct {
 	State struct {
 		Pid      int
@@ -138,7 +138,7 @@ type container struct {
 	}
 }
 
-// containers returns the containers of the project by service, those that have ended included.
+// containers returns the containers of the project by service, including stopped ones.
 func (p *project) containers(t *testing.T) map[string]container {
 	t.Helper()
 	ids := output(t, "docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+p.name)
@@ -159,10 +159,10 @@ func (p *project) containers(t *testing.T) map[string]container {
 	return services
 }
 
-// What the images are built as.
+// The version and commit of the images.
 const testedVersion, testedCommit = "v0.1.0-composetest", "0123456789abcdef0123456789abcdef01234567"
 
-// testVersion: the images tell what they were built from, and the programs in them say the same.
+// testVersion checks the version in the labels of the images and in their programs.
 func testVersion(t *testing.T) {
 	var health struct{ Gateway, Backend struct{ Version string } }
 	response, err := http.Get(service + "/health")
@@ -176,7 +176,7 @@ func testVersion(t *testing.T) {
 	for image, told := range map[string]string{"kv-store": health.Backend.Version, "kv-store-gateway": health.Gateway.Version} {
 		labels := output(t, "docker", "image", "inspect", "--format", `{{index .Config.Labels "org.opencontainers.image.version"}} {{index .Config.Labels "org.opencontainers.image.revision"}}`, image)
 		if told != testedVersion || strings.TrimSpace(labels) != testedVersion+" "+testedCommit {
-			t.Errorf("%s: /health tells %q, the labels %q, want %s %s", image, told, labels, testedVersion, testedCommit)
+			t.Errorf("%s: /health has %q, the labels %q, want %s %s", image, told, labels, testedVersion, testedCommit)
 		}
 	}
 }
@@ -190,10 +190,10 @@ func (c container) address(t *testing.T, network string) string {
 	return address
 }
 
-// probeVariable makes this program probe the address that it holds and exit.
+// probeVariable holds an address. If it is set, this program probes that address and exits.
 const probeVariable = "COMPOSETEST_PROBE"
 
-// probeFrom probes from the network of the container whose process is pid, with the name server that the engine has there.
+// probeFrom probes from the network of the container with process pid, with the engine's name server.
 func probeFrom(t *testing.T, pid int, address string) error {
 	t.Helper()
 	program, err := os.Executable()
@@ -215,7 +215,7 @@ func probeFrom(t *testing.T, pid int, address string) error {
 	}
 }
 
-// probeFailed is an exit code that neither nsenter nor the runtime uses.
+// probeFailed is an exit code that is not used by nsenter or the runtime.
 const probeFailed = 42
 
 func probeInside(address string) int {
@@ -232,8 +232,8 @@ func probeInside(address string) int {
 	return 0
 }
 
-// probe returns nil if the system under test answers at address. A connection alone would prove nothing: there are
-// routers that answer for every address.
+// probe returns nil if the tested service answers at address. A connection alone proves nothing, because some routers answer
+// for every address.
 func probe(address string) error {
 	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{}}
 	response, err := client.Get("http://" + address + "/get/" + probeKey)
@@ -251,7 +251,7 @@ func probe(address string) error {
 	return nil
 }
 
-// processStatus reads /proc/PID/status; runs of white space become one space.
+// processStatus reads /proc/PID/status and collapses white space.
 func processStatus(t *testing.T, pid int) map[string]string {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -282,7 +282,7 @@ func run(t *testing.T, name string, arguments ...string) {
 	t.Logf("%s %s: %s", name, strings.Join(arguments, " "), output(t, name, arguments...))
 }
 
-// runCleanup is run for what must happen when the test has ended as well, where a failure stops nothing.
+// runCleanup is run for cleanup functions, where a failure must not stop the others.
 func runCleanup(t *testing.T, name string, arguments ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -315,7 +315,7 @@ func request(t *testing.T, method, url, body string) (status int, answer string,
 	return response.StatusCode, string(content), err
 }
 
-// decode requests and stores the answer, which must be 200, into value.
+// decode makes a request and decodes the answer, which must be 200, into value.
 func decode(t *testing.T, method, url, body string, value any) {
 	t.Helper()
 	status, answer, err := request(t, method, url, body)

@@ -15,8 +15,8 @@ import (
 	_ "github.com/mattn/go-sqlite3"
 )
 
-// testOperate runs the tasks of the operator, as the README has them, on the service in containers: a backup while it runs, a
-// restore that it refuses, and, when it is stopped, a restore and an import, after which it is started again.
+// testOperate runs the operator's tasks in the README on the service in containers: a backup while it runs, a restore that is
+// refused, a restore and an import after it was stopped, and a start.
 func testOperate(t *testing.T, p *project) {
 	backup := filepath.Join(t.TempDir(), "a directory", "a backup.db")
 	put(t, service, "operate/key", `"backed up"`, 1)
@@ -37,16 +37,16 @@ func testOperate(t *testing.T, p *project) {
 	p.compose(t, "stop")
 	p.task(t, "backup written and checked", "backup", "--", "data/backups/stopped.db")
 	missing := filepath.Join(t.TempDir(), "missing.db")
-	p.task(t, "no file "+missing, "!restore", "--", missing)
+	p.task(t, missing+" does not exist", "!restore", "--", missing)
 	if _, err := os.Lstat(missing); err == nil {
 		t.Error("a directory was made in the place of a missing backup")
 	}
-	if err := os.Chmod(backup, 0o600); err != nil { // the service itself may not read it
+	if err := os.Chmod(backup, 0o600); err != nil { // not readable for the service itself
 		t.Fatal(err)
 	}
 	p.task(t, "restored "+backup, "restore", "--", backup)
 	p.task(t, "1 versions of 1 keys imported", "import", "--", old)
-	// What the service's user makes of it without root's help.
+	// The service's user can use it without root.
 	p.compose(t, "run", "--rm", "--no-deps", "-T", "backend", "check")
 	p.compose(t, "run", "--rm", "--no-deps", "-T", "operate", "compact")
 	p.compose(t, "up", "-d")
@@ -63,12 +63,12 @@ func testOperate(t *testing.T, p *project) {
 	}
 }
 
-// task runs a task, which must end well, or fail when its name has a "!" before it, and must say a text.
+// task runs a task, which must succeed, or fail if its name begins with "!". Its output must contain says.
 func (p *project) task(t *testing.T, says string, arguments ...string) {
 	t.Helper()
 	name, fails := strings.CutPrefix(arguments[0], "!")
 	arguments[0] = name
-	if p.taskProgram == "" { // found once: "go tool" looks whether it is up to date at every run
+	if p.taskProgram == "" { // "go tool" would check whether it is up to date on every run
 		command := exec.CommandContext(t.Context(), "go", "tool", "-n", "task")
 		command.Dir, command.Env = p.directory, p.environment
 		found, err := command.Output()
@@ -83,7 +83,7 @@ func (p *project) task(t *testing.T, says string, arguments ...string) {
 	out, err := command.CombinedOutput()
 	t.Logf("task %s (%v)\n%s", strings.Join(arguments, " "), time.Since(start).Round(100*time.Millisecond), out)
 	if (err != nil) != fails || !strings.Contains(string(out), says) {
-		t.Errorf("task %s: %v, want failure = %v, and %q in what it says", strings.Join(arguments, " "), err, fails, says)
+		t.Errorf("task %s: %v, want failure = %v, and %q in the output", strings.Join(arguments, " "), err, fails, says)
 	}
 }
 
@@ -99,7 +99,7 @@ func expectOwner(t *testing.T, name string, want int) {
 	}
 }
 
-// predecessor is a database of the Python service with one key.
+// predecessor makes a database of the Python service with one key.
 func predecessor(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "old.db")

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 )
 
-// alertCases are a file of tests as promtool reads it, as far as alerts_test.yml needs.
+// alertCases is the part of promtool's test file format that alerts_test.yml uses.
 type alertCases struct {
 	Rules []string       `yaml:"rule_files"`
 	Every model.Duration `yaml:"evaluation_interval"`
@@ -37,8 +37,8 @@ type alertCases struct {
 	}
 }
 
-// TestAlerts runs alerts_test.yml with Prometheus' own engine. Each alert must be seen
-// to fire there, and be seen quiet.
+// TestAlerts runs alerts_test.yml with Prometheus' own engine. The file must have a case
+// that fires and one that does not for every alert.
 func TestAlerts(t *testing.T) {
 	var file alertCases
 	read(t, "alerts_test.yml", &file)
@@ -81,8 +81,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// evaluate returns what fires at each of the moments, by the name of the alert and the
-// moment.
+// evaluate returns the firing alerts at each time, by alert name and time.
 func evaluate(t *testing.T, load string, files []string, every time.Duration, moments map[time.Duration]bool) map[string][]string {
 	t.Helper()
 	loader, err := promqltest.NewLazyLoader(load, promqltest.LazyLoaderOpts{EnableAtModifier: true, EnableNegativeOffset: true})
@@ -126,7 +125,7 @@ func evaluate(t *testing.T, load string, files []string, every time.Duration, mo
 	return got
 }
 
-// firing returns the alerts of a rule that fire, as their labels and annotations.
+// firing returns the labels and annotations of the firing alerts of a rule.
 func firing(rule *rules.AlertingRule) []string {
 	alerts := []string{}
 	for _, alert := range rule.ActiveAlerts() {

@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestComposeProfile: what the compose file mounts is there, and Prometheus asks where
-// the programs serve their metrics.
+// TestComposeProfile checks that the files that the compose file mounts exist, and that
+// Prometheus uses the addresses of the programs' metrics.
 func TestComposeProfile(t *testing.T) {
 	var compose struct {
 		Services map[string]struct {
@@ -97,8 +97,8 @@ func read(t *testing.T, file string, into any) {
 	}
 }
 
-// TestPrometheusIsTheTestedOne: the image has the version whose libraries check the
-// rules here; v3.N.P of the program is v0.3NN.P of the module.
+// TestPrometheusIsTheTestedOne checks that the image has the version whose libraries are
+// used here: v3.N.P of the program is v0.3NN.P of the module.
 func TestPrometheusIsTheTestedOne(t *testing.T) {
 	var compose struct {
 		Services map[string]struct{ Image string }

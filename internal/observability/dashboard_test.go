@@ -8,8 +8,8 @@ import (
 	grafana "github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// TestDashboardIsOne reads the dashboard with Grafana's own schema, strictly: a member
-// that it does not know, such as one with a mistake in its name, fails.
+// TestDashboardIsOne reads the dashboard with Grafana's schema, and fails on unknown members,
+// such as misspelled ones.
 func TestDashboardIsOne(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	text, err := os.ReadFile("grafana/dashboards/kvstore.json")
@@ -17,7 +17,7 @@ func TestDashboardIsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	var board grafana.Dashboard //nolint:staticcheck // the schema of files that are provisioned, still that of Grafana 12
-	// Without a mistake it is an empty list, which is not nil.
+	// If there are no mistakes, the error is an empty list rather than nil.
 	if err := board.UnmarshalJSONStrict(text); err != nil && err.Error() != "" {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
-// Package observability_test checks the alert rules and the dashboard with
-// Prometheus' own parsers against what the programs really expose. It is a module of
-// its own, so that the programs do not depend on Prometheus.
+// Package observability_test checks the alert rules and the dashboard, with Prometheus' own
+// parsers, against the metrics of the programs. It is a separate module, so that the programs
+// do not depend on Prometheus.
 package observability_test
 
 import (
@@ -30,7 +30,7 @@ import (
 
 const patience = 30 * time.Second
 
-// exposed are the metrics of both programs, by name, with their series.
+// exposed maps the names of the metrics of both programs to their series.
 type exposed map[string][]map[string]string
 
 // build compiles a program of the repository.
@@ -89,7 +89,7 @@ func get(url string) (int, string, error) {
 	return response.StatusCode, string(body), err
 }
 
-// await polls url until its answer is 200 and has all of want.
+// await polls url until the answer is 200 and contains all of want.
 func await(t *testing.T, url string, want ...string) string {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -109,8 +109,8 @@ func await(t *testing.T, url string, want ...string) string {
 	}
 }
 
-// scrape sends requests through both programs and returns their metrics, which must be
-// as many as were sent.
+// scrape sends requests through both programs and returns their metrics, which must count
+// these requests.
 func scrape(t *testing.T) exposed {
 	t.Helper()
 	backend, gateway, ofBackend, ofGateway := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
@@ -160,7 +160,7 @@ func scrape(t *testing.T) exposed {
 	return all
 }
 
-// withAccess returns the metrics of a gateway that has a file of tokens.
+// withAccess returns the metrics of a gateway with a file of tokens.
 func withAccess(t *testing.T, backend string) string {
 	t.Helper()
 	tokens := filepath.Join(t.TempDir(), "tokens.yml")
@@ -208,7 +208,7 @@ func (e exposed) add(t *testing.T, text string) {
 	}
 }
 
-// check parses an expression and looks for each metric and label of it.
+// check parses an expression and looks up each of its metrics and labels.
 func (e exposed) check(expression string) error {
 	expression = strings.ReplaceAll(expression, "$__rate_interval", "5m")
 	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
@@ -239,8 +239,8 @@ func (e exposed) check(expression string) error {
 	return failed
 }
 
-// checkSelector notes the labels of what it selects in found. Some series must have
-// the label of each matcher; those that ask for one value must find it.
+// checkSelector adds the labels of the selected series to found. For each matcher, some
+// series must have its label, and its value if it asks for one.
 func (e exposed) checkSelector(selector *parser.VectorSelector, found map[string]bool) error {
 	series := e[selector.Name]
 	if len(series) == 0 {
@@ -269,7 +269,7 @@ func (e exposed) checkSelector(selector *parser.VectorSelector, found map[string
 	return nil
 }
 
-// dashboard is what is read of Grafana's.
+// dashboard holds the parts of Grafana's dashboard that are checked.
 type dashboard struct {
 	Panels []struct {
 		ID      int
@@ -349,7 +349,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 	t.Logf("%d alerts, %d expressions of the dashboard, %d names of metrics", rules, expressions, len(metrics))
 }
 
-// TestMistakesAreFound: the check itself.
+// TestMistakesAreFound tests the check itself.
 func TestMistakesAreFound(t *testing.T) {
 	metrics := exposed{"kv_a_total": {{"job": "", "route": "x"}}}
 	for _, expression := range []string{
