@@ -103,9 +103,9 @@ type entryAnswer struct { //nolint:unused // for the annotations
 func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
 	length := len(e.Value)
 	if e.ContentType != "" {
-		length = base64.StdEncoding.EncodedLen(length) + 2*len(e.ContentType)
+		length = base64.StdEncoding.EncodedLen(length) + 2*len(e.ContentType) + 50
 	}
-	b := make([]byte, 0, length+2*len(e.Key)+250)
+	b := make([]byte, 0, length+2*len(e.Key)+200)
 	b = append(b, '{')
 	b = appendEntry(b, e)
 	b = append(b, `,"source":"`...)

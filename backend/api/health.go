@@ -51,21 +51,12 @@ type healthAnswer struct {
 //	@Router			/health [get]
 func (a *API) health(c *gin.Context, _ query) error {
 	backend := part{Status: "ok", Version: telemetry.Version, Store: a.Store.ID()}
-	if err := a.ping(c); err != nil {
-		a.Logger.ErrorContext(c.Request.Context(), "the database does not answer", "error", err)
-		database := part{Status: "failed", Detail: "The database does not answer"}
-		if errors.Is(err, kv.ErrCorrupt) || errors.Is(err, kv.ErrDiskFailed) {
-			database.Detail = "The database is damaged, or its disk does not give it back; what is in the cache is served"
-		}
-		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
-			With("backend", backend).With("database", database)
+	database := a.databaseHealth(c.Request.Context())
+	if database.Status == "ok" {
+		return writeJSON(c, healthAnswer{Status: "ok", Backend: backend, Database: database})
 	}
-	database := a.diskHealth()
-	if database.Status == "failed" {
-		return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
-			With("backend", backend).With("database", database)
-	}
-	return writeJSON(c, healthAnswer{Status: "ok", Backend: backend, Database: database})
+	return problem.New(http.StatusServiceUnavailable, "unhealthy", database.Detail).
+		With("backend", backend).With("database", database)
 }
 
 // alive says that the process runs.
@@ -91,14 +82,14 @@ func (a *API) alive(c *gin.Context, _ query) error {
 //	@Success		200	{object}	part
 //	@Router			/readyz [get]
 func (a *API) ready(c *gin.Context, _ query) error {
-	if err := a.ping(c); err != nil {
+	if err := a.ping(c.Request.Context()); err != nil {
 		return err
 	}
 	return writeJSON(c, part{Status: "ok", Version: telemetry.Version, Store: a.Store.ID()})
 }
 
-func (a *API) ping(c *gin.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), pingTimeout)
+func (a *API) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	return a.Store.Ping(ctx)
 }
@@ -119,21 +110,28 @@ func (d *damage) note(err error) {
 	}
 }
 
-// diskHealth returns what is known of the disk of a database that answers. Only a disk that
-// fails writes makes it failed: with a disk that is full, slow or damaged in parts the
-// backend still serves.
-func (a *API) diskHealth() part {
-	database := part{Status: "ok"}
+// databaseHealth pings the database and tells what is known of its disk. Only a database
+// that does not answer or takes no writes has failed: with a disk that is full, slow or
+// damaged in parts the backend still serves.
+func (a *API) databaseHealth(ctx context.Context) part {
+	const ok, failed = "ok", "failed"
+	if err := a.ping(ctx); err != nil {
+		a.Logger.ErrorContext(ctx, "the database does not answer", "error", err)
+		if errors.Is(err, kv.ErrCorrupt) || errors.Is(err, kv.ErrDiskFailed) {
+			return part{Status: failed, Detail: "The database is damaged, or its disk does not give it back; what is in the cache is served"}
+		}
+		return part{Status: failed, Detail: "The database does not answer"}
+	}
 	switch took := a.Store.Committing(); {
 	case a.Store.DiskFailing():
-		database.Status = "failed"
-		database.Detail = "The disk reports errors: writes fail until it works again; what can be read is served"
+		return part{Status: failed, Detail: "The disk reports errors: writes fail until it works again; what can be read is served"}
 	case a.Store.DiskFull():
-		database.Detail = "The disk is full: writes are refused until there is room; reads work"
+		return part{Status: ok, Detail: "The disk is full: writes are refused until there is room; reads work"}
 	case took >= slowCommit:
-		database.Detail = fmt.Sprintf("The disk is slow: writes have waited for it for %d s; reads work", int(took.Seconds()))
+		return part{Status: ok, Detail: fmt.Sprintf("The disk is slow: writes have waited for it for %d s; reads work", int(took.Seconds()))}
 	case time.Since(time.Unix(0, a.damage.last.Load())) < damageTold:
-		database.Detail = "In the last minute something could not be read: the database is damaged, or its disk does not give it back"
+		return part{Status: ok, Detail: "In the last minute something could not be read: the database is damaged, or its disk does not give it back"}
+	default:
+		return part{Status: ok}
 	}
-	return database
 }

@@ -122,7 +122,7 @@ func (a *API) watch(c *gin.Context, q query) error {
 	switch ctx := c.Request.Context(); { // it is too late for an answer
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		a.Logger.WarnContext(ctx, "a watcher takes nothing and is let go", "remote", c.Request.RemoteAddr)
+		a.Logger.WarnContext(ctx, "a watcher reads nothing and is disconnected", "remote", c.Request.RemoteAddr)
 	case ctx.Err() == nil: // with an error of the connection the context ends
 		a.Logger.ErrorContext(ctx, "a watch has failed", "error", err)
 	}
