@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/internal/telemetry"
 )
 
@@ -34,7 +35,7 @@ func (c command) backup(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	options := database.Target{Name: target, Replace: c.force}
+	options := sqlite.Target{Name: target, Replace: c.force}
 	if c.owner != "" {
 		if options.UID, options.GID, err = parseOwner(c.owner); err != nil {
 			return err
@@ -49,9 +50,9 @@ func (c command) backup(ctx context.Context, args []string) error {
 	var made database.Summary
 	err = c.withProgress("making and checking the backup", func() (err error) {
 		if request == nil {
-			made, err = database.Backup(ctx, c.config.databaseURL, options)
+			made, err = sqlite.Backup(ctx, c.config.databaseURL, options)
 		} else {
-			made, err = database.Receive(ctx, options, func(partial string) error { return c.download(request, partial) })
+			made, err = sqlite.Receive(ctx, options, func(partial string) error { return c.download(request, partial) })
 		}
 		return err
 	})
@@ -65,7 +66,7 @@ func (c command) restore(ctx context.Context, args []string) error {
 	var restored database.Summary
 	var kept string
 	err := c.withProgress("checking and copying", func() (err error) {
-		restored, kept, err = database.Restore(ctx, args[0], c.config.databaseURL, time.Now())
+		restored, kept, err = sqlite.Restore(ctx, args[0], c.config.databaseURL, time.Now())
 		return err
 	})
 	if kept != "" {
@@ -103,7 +104,7 @@ func (c command) backupRequest(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, missing := database.StoreIDOf(ctx, c.config.databaseURL)
+	id, missing := sqlite.StoreIDOf(ctx, c.config.databaseURL)
 	const patience = 5 * time.Second
 	probing, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/importer"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry"
@@ -68,9 +69,9 @@ func (c command) check(ctx context.Context, args []string) error {
 	err := c.withProgress("checking", func() (err error) {
 		if len(args) > 0 {
 			what = args[0]
-			found, err = database.Verify(ctx, what)
+			found, err = sqlite.Verify(ctx, what)
 		} else {
-			found, err = database.Check(ctx, what)
+			found, err = sqlite.Check(ctx, what)
 		}
 		return err
 	})
@@ -91,7 +92,7 @@ func (c command) prepare(_ context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	path, err := database.ParseURL(c.config.databaseURL)
+	path, err := sqlite.ParseURL(c.config.databaseURL)
 	if err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func (c command) printf(format string, args ...any) error {
 
 // importFile imports the predecessor's database. No service may have ours open.
 func (c command) importFile(ctx context.Context, args []string) (err error) {
-	db, err := database.Open(ctx, database.Config{URL: c.config.databaseURL, Logger: slog.New(slog.DiscardHandler)})
+	db, err := sqlite.Open(ctx, sqlite.Config{URL: c.config.databaseURL, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 	_ "github.com/mattn/go-sqlite3" // the driver
 
 	main "kvstore/backend"
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/internal/settings"
 )
 
@@ -119,7 +119,7 @@ func TestImportCommand(t *testing.T) {
 	}
 	env := map[string]string{"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db")}
 	p := boot(t, env)
-	if _, err := runCommand(t, env, "import", old); !errors.Is(err, database.ErrInUse) || !strings.Contains(err.Error(), "stop it first") {
+	if _, err := runCommand(t, env, "import", old); !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("import into a running service: %v", err)
 	}
 	p.stop()

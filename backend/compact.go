@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
 
@@ -19,15 +19,14 @@ const (
 	compactStepTimeout = time.Minute
 	// compactReport is the number of bytes between two progress reports.
 	compactReport = 64 << 20
-	compactPages  = 256
 )
 
 // compact returns the free space of the database file to the disk. A running service owns
 // the file, so it asks the service; otherwise it opens the file itself.
 func (c command) compact(ctx context.Context, _ []string) error {
-	db, err := database.Open(ctx, database.Config{URL: c.config.databaseURL, Logger: slog.New(slog.DiscardHandler)})
+	db, err := sqlite.Open(ctx, sqlite.Config{URL: c.config.databaseURL, Logger: slog.New(slog.DiscardHandler)})
 	switch {
-	case errors.Is(err, database.ErrInUse):
+	case errors.Is(err, sqlite.ErrInUse):
 		if err := c.printf("asking the service at %s, which has the database open", c.config.addr); err != nil {
 			return err
 		}
@@ -35,7 +34,7 @@ func (c command) compact(ctx context.Context, _ []string) error {
 	case err != nil:
 		return err
 	}
-	err = c.compactBy(func() (kv.Compaction, error) { return db.Compact(ctx, compactPages) })
+	err = c.compactBy(func() (kv.Compaction, error) { return db.Compact(ctx) })
 	return errors.Join(err, db.Close())
 }
 

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/internal/settings"
 )
 
@@ -52,7 +52,7 @@ Usage:
 func (c *config) define(set *settings.Set) {
 	set.Address(&c.addr, "backend-addr", "127.0.0.1:8080")
 	set.String(&c.databaseURL, "database-url", "url", "sqlite:data/kv_store.db", "the database, as sqlite:PATH", func(text string) error {
-		_, err := database.ParseURL(text)
+		_, err := sqlite.ParseURL(text)
 		return err
 	})
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "maximum keys in the cache")

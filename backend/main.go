@@ -14,7 +14,7 @@ import (
 
 	"kvstore/backend/api"
 	"kvstore/backend/cache"
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 	"kvstore/internal/settings"
@@ -64,7 +64,7 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	if err != nil {
 		return err
 	}
-	db, err := database.Open(ctx, database.Config{URL: c.databaseURL, Logger: logger, Tracer: observed.tracing.Tracer()})
+	db, err := sqlite.Open(ctx, sqlite.Config{URL: c.databaseURL, Logger: logger, Tracer: observed.tracing.Tracer()})
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		logger.Info("stopped before the database was opened")

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 )
 
 // A fillingContext calls a function at the n-th check for its end, which is in the middle of
@@ -82,7 +82,7 @@ func TestRestoreOnFullDisk(t *testing.T) {
 	stored, backup := stockedUp(t, env, 60)
 	restore := func(ctx context.Context) {
 		t.Helper()
-		_, kept, err := database.Restore(ctx, backup, "sqlite:"+filepath.Join(d.dir, "kv.db"), time.Now())
+		_, kept, err := sqlite.Restore(ctx, backup, "sqlite:"+filepath.Join(d.dir, "kv.db"), time.Now())
 		if err == nil || kept != "" || !strings.Contains(err.Error(), "bytes free in "+d.dir) {
 			t.Errorf("restore = %q, %v", kept, err)
 		}

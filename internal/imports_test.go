@@ -19,12 +19,20 @@ var allowed = map[string][]string{
 	"kvstore/backend/cache":   {"github.com/dgraph-io/ristretto/"},
 	"kvstore/backend/jsondoc": {},
 	"kvstore/backend/database": {
-		"kvstore/backend/kv", "gorm.io/", "github.com/mattn/go-sqlite3",
-		"github.com/gofrs/flock", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/", "go.opentelemetry.io/otel/",
+		"kvstore/backend/kv", "gorm.io/gorm", "gorm.io/gorm/clause",
+		"github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/", "go.opentelemetry.io/otel/",
 	},
-	"kvstore/backend/database/databasetest": {"kvstore/backend/database", "github.com/mattn/go-sqlite3"},
-	"kvstore/backend/importer":              {"kvstore/backend/kv", "kvstore/backend/database", "github.com/mattn/go-sqlite3"},
-	"kvstore/backend/store":                 {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
+	"kvstore/backend/database/sqlite": {
+		"kvstore/backend/database", "kvstore/backend/kv", "gorm.io/", "github.com/mattn/go-sqlite3",
+		"github.com/gofrs/flock", "go.opentelemetry.io/otel/",
+	},
+	"kvstore/backend/database/databasetest": {
+		"kvstore/backend/kv", "kvstore/backend/database", "kvstore/backend/database/sqlite", "github.com/mattn/go-sqlite3",
+	},
+	"kvstore/backend/importer": {
+		"kvstore/backend/kv", "kvstore/backend/database", "kvstore/backend/database/sqlite", "github.com/mattn/go-sqlite3",
+	},
+	"kvstore/backend/store": {"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database"},
 	"kvstore/backend/api": {
 		"kvstore/backend/kv", "kvstore/backend/jsondoc", "kvstore/backend/store", "kvstore/backend/docs", "kvstore/internal/",
 		"github.com/gin-gonic/", "github.com/swaggo/", "go.opentelemetry.io/otel/trace",
@@ -54,7 +62,9 @@ var allowed = map[string][]string{
 }
 
 // notHTTP are the packages that must not import HTTP packages.
-var notHTTP = []string{"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database", "kvstore/backend/store"}
+var notHTTP = []string{
+	"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database", "kvstore/backend/database/sqlite", "kvstore/backend/store",
+}
 
 func TestImports(t *testing.T) {
 	list := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "kvstore/...")

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 )
 
 // TestBackup tests that a backup is a whole database, as its headers describe it.
@@ -41,7 +41,7 @@ func TestBackup(t *testing.T) {
 	if err := os.WriteFile(file, []byte(got.body), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := database.Verify(t.Context(), file); err != nil || found.Revision != 4 || found.Keys != 1 || found.Versions != 4 {
+	if found, err := sqlite.Verify(t.Context(), file); err != nil || found.Revision != 4 || found.Keys != 1 || found.Versions != 4 {
 		t.Errorf("the backup has %+v, %v", found, err)
 	}
 	head := s.do(t, "HEAD", "/db/backup", "")

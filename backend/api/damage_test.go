@@ -22,6 +22,7 @@ import (
 	"kvstore/backend/api"
 	"kvstore/backend/cache"
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -33,7 +34,7 @@ func openAt(t *testing.T, path string) (s *server, end func()) {
 	t.Helper()
 	var log bytes.Buffer
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
-	db, err := database.Open(t.Context(), database.Config{URL: "sqlite:" + path, Logger: logger})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{URL: "sqlite:" + path, Logger: logger})
 	if err != nil {
 		return nil, func() {}
 	}
@@ -246,7 +247,7 @@ func TestFlippedBits(t *testing.T) {
 			t.Fatalf("%s: %+v", target, want[target])
 		}
 	}
-	stats, err := database.Check(t.Context(), "sqlite:"+whole)
+	stats, err := sqlite.Check(t.Context(), "sqlite:"+whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +319,7 @@ func readDamaged(t *testing.T, s *server, d damage, path string, want map[string
 			t.Errorf("%s: the watch with %s ends early and the log has nothing of it", d, query)
 		}
 	}
-	checked, err := database.Check(t.Context(), "sqlite:"+path)
+	checked, err := sqlite.Check(t.Context(), "sqlite:"+path)
 	if damaged+short > 0 && err == nil {
 		t.Errorf("%s: %d reads are refused, %d lists are short, and the check says nothing", d, damaged, short)
 	} else if err == nil && checked.Totals != stats.Totals {

@@ -3,10 +3,11 @@ package database
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
+
+	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
@@ -17,7 +18,7 @@ import (
 // above high are later. A number that is missing counts as the one before it.
 const atSQL = `WITH RECURSIVE
 	bounds(id, low, high) AS (
-		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE unlikely(key = ?)
+		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE key = ?
 	),
 	search(id, low, high) AS (
 		SELECT id, low, high FROM bounds
@@ -29,7 +30,7 @@ const atSQL = `WITH RECURSIVE
 		WHERE low < high
 	)
 	SELECT ` + keyRowColumns + ", " + versionColumns + `, CASE WHEN versions.version <= search.low THEN versions.value END
-	FROM bounds CROSS JOIN search CROSS JOIN keys ON keys.id = bounds.id CROSS JOIN versions ON versions.key_id = bounds.id
+	FROM bounds CROSS JOIN search JOIN keys ON keys.id = bounds.id JOIN versions ON versions.key_id = bounds.id
 		AND versions.version IN (
 			(SELECT max(version) FROM versions WHERE key_id = bounds.id AND version <= search.low),
 			(SELECT min(version) FROM versions WHERE key_id = bounds.id AND version > search.low))
@@ -45,14 +46,11 @@ const atSQL = `WITH RECURSIVE
 // with the version behind it: when that is later than the time, the search was right.
 func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Entry, err error) {
 	defer db.count(&err)
-	rows, err := db.readers.WithContext(ctx).Raw(atSQL, key, int64(at), int64(at)).Rows()
-	if err != nil {
-		return kv.Entry{}, translate(ctx, "search a history", err)
-	}
-	head, versions, err := scanNeighbours(rows, key)
+	tx := db.readers.WithContext(ctx)
+	head, versions, err := neighbours(tx, key, at)
 	switch {
 	case err != nil:
-		return kv.Entry{}, translate(ctx, "search a history", scanned(err, key, 0))
+		return kv.Entry{}, translateRow(tx, "search a history", err, key, 0)
 	case len(versions) == 0:
 		return kv.Entry{}, kv.KeyNotFound(key)
 	default:
@@ -60,24 +58,24 @@ func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Ent
 	}
 }
 
-// scanNeighbours returns checked rows of atSQL in the order of their versions, all but
+// neighbours returns checked rows of atSQL in the order of their versions, all but
 // their values.
-func scanNeighbours(rows *sql.Rows, key string) (head Head, versions []storedVersion, err error) {
+func neighbours(tx *gorm.DB, key string, at kv.Timestamp) (head Head, versions []storedVersion, err error) {
+	rows, err := tx.Raw(atSQL, key, int64(at), int64(at)).Rows()
+	if err != nil {
+		return head, nil, err
+	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var k storedKey
-		var v storedVersion
+		v := storedVersion{Entry: kv.Entry{Key: key}}
 		if err := rows.Scan(append(k.fields(), v.fields()...)...); err != nil {
 			return head, nil, err
 		}
-		if k.key != key {
-			return head, nil, damaged(key, 0, "the index leads to the key '"+k.key+"'")
-		}
-		v.Key, head = key, k.head
-		if err := errors.Join(k.check(), v.check()); err != nil {
+		if err := errors.Join(k.is(key), v.check()); err != nil {
 			return head, nil, err
 		}
-		versions = append(versions, v)
+		head, versions = k.head, append(versions, v)
 	}
 	slices.SortFunc(versions, func(a, b storedVersion) int { return cmp.Compare(a.Version, b.Version) })
 	return head, versions, rows.Err()

@@ -21,7 +21,7 @@ func TestAtAgainstScan(t *testing.T) {
 		times := make([]kv.Timestamp, length+1) // by version
 		for version := 1; version <= length; version++ {
 			times[version] = times[version-1] + kv.Timestamp(random.IntN(3))
-			write(t, db, kv.Entry{Key: key, Value: []byte("1"), Time: max(1, times[version])})
+			databasetest.Write(t, db, kv.Entry{Key: key, Value: []byte("1"), Time: max(1, times[version])})
 			times[version] = max(1, times[version])
 		}
 		oldest := 1
@@ -57,7 +57,7 @@ func TestAtAgainstScan(t *testing.T) {
 
 func TestAtPlan(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
-	write(t, db, versionsOf("k", manyVersions)...) // the time of each is its revision
+	databasetest.Write(t, db, versionsOf("k", manyVersions)...) // the time of each is its revision
 	for _, at := range []kv.Timestamp{1, 2, 49_999, 50_000, manyVersions, manyVersions + 1} {
 		statements := db.Statements(t, func() {
 			entry, err := db.At(t.Context(), "k", at)

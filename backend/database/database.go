@@ -2,14 +2,9 @@ package database
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"runtime"
-	"sync"
+	"io"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/trace"
@@ -18,34 +13,50 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A Config says which database to open.
-type Config struct {
-	// URL is that of ParseURL. The file and its directory are made when missing.
-	URL string
-	// Readers is how many reads may run at once; 0 means two for each processor,
-	// and at least four.
-	Readers int
-	// ConnectHook, when set, is called with the driver's connection that writes,
-	// each time it is opened. Tests inject faults there.
-	ConnectHook func(driver.Conn) error
-	// Logger is told what an operator should know of the start.
-	Logger *slog.Logger
-	// Tracer, when set, makes a span of each statement and commit that belongs to a
-	// span that is recorded.
-	Tracer trace.Tracer
+// An Engine is what a DB runs on: the part that differs between SQLite and others, and that SQL
+// does not tell. How they differ in SQL, and of which kind an error is, is in the dialector of
+// the connections (see Pools).
+type Engine interface {
+	// Ready returns why nothing may be written now, although the connections work.
+	Ready() error
+	// UndoCommit returns nil when it is certain that a commit which failed with that cause has
+	// left nothing. Without a cause that is for all that failed before, and shows that writes
+	// work again.
+	UndoCommit(ctx context.Context, cause error) error
+	// Scrub takes what was erased by then off the disk, as far as the engine can.
+	Scrub(ctx context.Context) error
+	// Compact makes one bounded step of giving free space back to the disk.
+	Compact(ctx context.Context) (kv.Compaction, error)
+	// Copy makes a copy of the whole database while it is read and written. It has every
+	// transaction that was committed before the call, and each later one whole or not at all.
+	// The error is kv.ErrCopying while there is another copy.
+	Copy(ctx context.Context) (*Copy, error)
+	// SizeSQL is an expression for the size of the database in bytes.
+	SizeSQL() string
+	// LogBytes is the size of the write-ahead log, 0 when there is none.
+	LogBytes() (int64, error)
+	// DiskBytes returns how much of the disk of the database is free for this process, and its
+	// size, if that is known.
+	DiskBytes() (free, size int64, known bool)
+	// Close gives back what the engine holds, after the connections were closed.
+	Close() error
+}
+
+// Pools are the connections to a database. Their dialector must be a gorm.ErrorTranslator that
+// returns the sentinel of package kv which an error of the driver is.
+type Pools struct {
+	Writer  *gorm.DB // one connection
+	Readers *gorm.DB
+	Pinger  *gorm.DB // of Ping alone, so that it waits for no other
 }
 
 // A DB is an open database. Its methods may be called from many goroutines; those
 // that write run one after the other.
 type DB struct {
+	Engine
 	writer   *gorm.DB
 	readers  *gorm.DB
-	pinger   *gorm.DB // one reader that only Ping has, so that it waits for no other
-	lock     *Lock
-	pages    *os.File // see openPages
-	passes   passes   // of Scrub
-	path     string
-	copying  sync.Mutex // held while there is a Copy
+	pinger   *gorm.DB
 	identity identity
 	damage   atomic.Uint64 // see Damage
 	memory   *memory
@@ -53,101 +64,30 @@ type DB struct {
 	failing  atomic.Bool // see Failing
 }
 
-// Open locks the database, checks it and returns it; it makes one that is missing. It
-// refuses, with an error that says why, a file that another process holds, that is
-// damaged, cannot be written, is no database of this program, or has a schema of another
-// version. A refused file is left as it was.
-func Open(ctx context.Context, cfg Config) (*DB, error) {
-	path, err := ParseURL(cfg.URL)
-	if err != nil {
-		return nil, fmt.Errorf("database URL %q: %w", cfg.URL, err)
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("database URL %q: %w", cfg.URL, err)
-	}
-	db := &DB{path: path, passes: passes{turn: make(chan struct{}, 1)}}
-	if err := db.open(ctx, path, cfg); err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, errors.Join(err, db.Close()))
-	}
-	return db, nil
-}
-
-func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
-	if err := prepareFile(path); err != nil {
-		return err
-	}
-	if db.lock, err = AcquireLock(path); err != nil {
-		return err
-	}
-	if err := refuseHalfRestored(path); err != nil {
-		return err
-	}
-	for _, left := range []string{copySuffix, partialSuffix} { // by a process that was killed
-		removeDatabase(path + left)
-	}
-	if db.pages, err = openPages(path); err != nil {
-		return err
-	}
-	// The check comes before the writer, which would change the journal mode of
-	// a file that is not ours.
-	var found finding
-	if err := withReader(path, func(reader *gorm.DB) (err error) {
-		if found, err = checkFile(reader.WithContext(ctx)); err == nil && found.small {
-			found.damage, err = checkRows(reader.WithContext(ctx))
-		}
-		return err
-	}); err != nil {
-		return err
-	}
-	if found.damage != nil && found.damage.all > 0 {
-		cfg.Logger.Error("rows of the database are damaged; they are not served, and the others are", "path", path,
-			"rows", found.damage.all, "damage", found.damage.named)
-		db.damage.Add(uint64(found.damage.all))
-	}
-	if !found.whole {
-		cfg.Logger.Info("the database is large and is not read whole at the start; the command \"check\" does that", "path", path)
-	}
-	if db.writer, err = openWriter(path, found.isNew, cfg.ConnectHook); err != nil {
-		return err
-	}
-	if err := db.moveLog(ctx, cfg.Logger); err != nil {
-		return err
-	}
-	if found.isNew {
-		if err := createSchema(ctx, db.writer); err != nil {
-			return fmt.Errorf("create the tables: %w", err)
-		}
-	}
-	if err := db.mapPages(ctx, cfg.Logger); err != nil {
-		return fmt.Errorf("rewrite the file: %w", err)
-	}
-	if db.identity, _, _, err = readStore(db.writer.WithContext(ctx), "0"); err != nil {
-		return fmt.Errorf("the database file is damaged: its row of the store: %w", err)
+// New returns the database that the connections lead to, which has its tables (see
+// CreateSchema). Close closes them, and the engine. With a tracer, each statement and commit
+// that belongs to a span which is recorded has a span.
+func New(ctx context.Context, engine Engine, pools Pools, tracer trace.Tracer) (*DB, error) {
+	db := &DB{Engine: engine, writer: pools.Writer, readers: pools.Readers, pinger: pools.Pinger}
+	var err error
+	if db.identity, _, _, err = readStore(pools.Writer.WithContext(ctx), "0"); err != nil {
+		return nil, fmt.Errorf("the database is damaged: its row of the store: %w", err)
 	}
 	if db.memory, err = newMemory(); err != nil {
-		return err
+		return nil, err
 	}
-	if db.readers, err = openReaders(path, readerCount(cfg.Readers), db.inPlace); err != nil {
-		return err
-	}
-	if db.pinger, err = openReaders(path, 1, db.inPlace); err != nil {
-		return err
-	}
-	return db.trace(cfg.Tracer)
+	return db, db.trace(tracer)
 }
 
-func readerCount(configured int) int {
-	if configured > 0 {
-		return configured
-	}
-	return max(4, 2*runtime.GOMAXPROCS(0))
-}
-
-// Close ends every connection and gives the lock back. The last connection moves
-// the write-ahead log into the file.
+// Close ends every connection and closes the engine.
 func (db *DB) Close() error {
+	return errors.Join(Pools{db.writer, db.readers, db.pinger}.Close(), db.Engine.Close())
+}
+
+// Close ends the connections that are there.
+func (p Pools) Close() error {
 	var failures []error
-	for _, pool := range []*gorm.DB{db.pinger, db.readers, db.writer} {
+	for _, pool := range []*gorm.DB{p.Pinger, p.Readers, p.Writer} {
 		if pool == nil {
 			continue
 		}
@@ -157,45 +97,74 @@ func (db *DB) Close() error {
 		}
 		failures = append(failures, err)
 	}
-	if db.pages != nil {
-		if err := db.pages.Close(); !errors.Is(err, os.ErrClosed) { // a second Close does nothing
-			failures = append(failures, err)
-		}
-	}
-	if db.lock != nil {
-		failures = append(failures, db.lock.Release())
-	}
 	return errors.Join(failures...)
 }
 
-// StoreID identifies the store: it was made with the file and stays in it.
+// StoreID identifies the store: it was made with the database and stays in it.
 func (db *DB) StoreID() string { return db.identity.storeID }
 
-// Ping reports whether the database answers a read, and its file is still where it
-// was.
+// Ping reports whether the database answers a read, and could be written.
 func (db *DB) Ping(ctx context.Context) error {
-	if err := db.inPlace(); err != nil {
+	if err := db.Ready(); err != nil {
 		return err
 	}
 	var one int
-	return translate(ctx, "ping", db.pinger.WithContext(ctx).Raw("SELECT id FROM store").Row().Scan(&one))
+	tx := db.pinger.WithContext(ctx)
+	return Translate(tx, "ping", tx.Raw("SELECT id FROM store").Row().Scan(&one))
 }
 
-// inPlace returns nil when the file that is open is still the one that has the name of
-// the database. After it was moved, removed or replaced, what is written goes to a file
-// that no later start would find, so nothing may be written and answered.
-func (db *DB) inPlace() error {
-	opened, err := db.pages.Stat()
-	if errors.Is(err, os.ErrClosed) { // the database is closed, which what comes next tells
-		return nil
+// Failing reports whether the last attempt to write failed since the disk reports
+// errors. It is false again after the next commit, or the next Settle that works.
+func (db *DB) Failing() bool { return db.failing.Load() }
+
+// Settle returns nil when writes work, and every commit that failed before has left nothing.
+func (db *DB) Settle(ctx context.Context) error {
+	db.memory.mu.Lock()
+	defer db.memory.mu.Unlock()
+	err := db.undoLocked(ctx, nil)
+	db.noteLocked(err, true)
+	return err
+}
+
+func (db *DB) undoLocked(ctx context.Context, cause error) error {
+	if err := db.Ready(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("look at the database file: %w: %w", kv.ErrUnavailable, err)
+	return Translate(db.writer.WithContext(ctx), "settle a commit that failed", db.UndoCommit(ctx, cause))
+}
+
+// commitFailedLocked returns what a failed commit is to the caller: an error that says
+// that nothing was written, if that can be made certain now, else kv.ErrOutcomeUnknown.
+func (db *DB) commitFailedLocked(ctx context.Context, cause error) error {
+	db.memory.forgetLocked()
+	// Not with ctx: the commit came to an end too.
+	if err := db.undoLocked(context.WithoutCancel(ctx), cause); err != nil {
+		return fmt.Errorf("%w: %w; and then: %v", kv.ErrOutcomeUnknown, cause, err) //nolint:errorlint // its kind is not that of the answer
 	}
-	named, err := os.Stat(db.path)
-	if err == nil && os.SameFile(named, opened) {
-		return nil
+	return Translate(db.writer.WithContext(ctx), "commit", cause)
+}
+
+// noteLocked remembers what an attempt to write says of the disk.
+func (db *DB) noteLocked(err error, committed bool) {
+	switch {
+	case errors.Is(err, kv.ErrDiskFailed), errors.Is(err, kv.ErrOutcomeUnknown):
+		db.failing.Store(true)
+	case err == nil && committed:
+		db.failing.Store(false)
 	}
-	return &kv.Error{Kind: kv.ErrUnavailable, Detail: "The database file was moved, removed or replaced while the service runs; " +
-		"nothing is written until the service is restarted"}
+}
+
+// A Copy is a copy of the whole database as it was at one moment.
+type Copy struct {
+	Summary
+	// File is the copy, from its beginning.
+	File io.ReadCloser
+	// Release is called by Close. Until then there is no other copy.
+	Release func()
+}
+
+// Close gives the space of the copy back and lets another be made.
+func (c *Copy) Close() error {
+	defer c.Release()
+	return c.File.Close()
 }

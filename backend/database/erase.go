@@ -43,10 +43,10 @@ func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
 		}
 		bytes += v.size
 		v.Destroyed = true
-		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE unlikely(revision = ?)",
+		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE revision = ?",
 			checksumsOf(&v.Entry), v.Revision).Error
 		if err != nil {
-			return nil, translate(t.tx.Statement.Context, "destroy a version", err)
+			return nil, Translate(t.tx, "destroy a version", err)
 		}
 		destroyed++
 	}
@@ -70,16 +70,15 @@ func (t *Tx) Erase(key string, through int64) (done bool, err error) {
 	}
 	t.wrote = true
 	head := &k.head
-	ctx := t.tx.Statement.Context
 	last, readable, err := t.oldest(key, head, through)
 	if err == nil && last > 0 {
-		err = t.tx.Exec("DELETE FROM versions WHERE unlikely(key_id = ?) AND version <= ?", head.ID, last).Error
+		err = t.tx.Exec("DELETE FROM versions WHERE key_id = ? AND version <= ?", head.ID, last).Error
 	}
 	if err != nil {
-		return false, translate(ctx, "erase versions", err)
+		return false, Translate(t.tx, "erase versions", err)
 	}
 	if done = last >= through; done && through == head.Version {
-		return true, translate(ctx, "erase a key", t.eraseHead(k))
+		return true, Translate(t.tx, "erase a key", t.eraseHead(k))
 	}
 	readable = min(readable, head.TotalVersions) // damaged rows may tell too many
 	t.Totals.Versions -= readable
@@ -92,7 +91,7 @@ func (t *Tx) Erase(key string, through int64) (done bool, err error) {
 // erase, through when there are no more up to that one, and how many of them have a value.
 // It notes in head that they are gone.
 func (t *Tx) oldest(key string, head *Head, through int64) (last, readable int64, err error) {
-	rows, err := t.tx.Raw("SELECT version, revision, destroyed, length(value) FROM versions WHERE unlikely(key_id = ?) AND version <= ? ORDER BY version LIMIT ?",
+	rows, err := t.tx.Raw("SELECT version, revision, destroyed, length(value) FROM versions WHERE key_id = ? AND version <= ? ORDER BY version LIMIT ?",
 		head.ID, through, erasedRows).Rows()
 	if err != nil {
 		return 0, 0, err
@@ -103,7 +102,7 @@ func (t *Tx) oldest(key string, head *Head, through int64) (last, readable int64
 		var revision, size int64
 		var destroyed bool
 		if err := rows.Scan(&last, &revision, &destroyed, &size); err != nil {
-			return 0, 0, scanned(err, key, 0)
+			return 0, 0, translateRow(t.tx, "erase versions", err, key, 0)
 		}
 		if last > next {
 			return 0, 0, damaged(key, next, missingVersion)
@@ -127,7 +126,7 @@ func (t *Tx) oldest(key string, head *Head, through int64) (last, readable int64
 // eraseHead removes the row of a key that has no version left.
 func (t *Tx) eraseHead(k *loadedKey) error {
 	head, sum := k.head, digest(k.name)
-	if err := t.tx.Exec("DELETE FROM keys WHERE unlikely(id = ?)", head.ID).Error; err != nil {
+	if err := t.tx.Exec("DELETE FROM keys WHERE id = ?", head.ID).Error; err != nil {
 		return err
 	}
 	t.Totals.Versions -= head.TotalVersions
@@ -146,17 +145,16 @@ func digest(key string) []byte {
 }
 
 // erasedVersion returns how far an erased key had counted, 0 for any other.
-func erasedVersion(tx *gorm.DB, key string) (version int64, err error) {
-	var checksum int64
-	digest := digest(key)
-	err = tx.Raw("SELECT version, checksum FROM erased WHERE unlikely(digest = ?)", digest).Row().Scan(&version, &checksum)
+func erasedVersion(tx *gorm.DB, key string) (int64, error) {
+	var e storedErased
+	err := tx.Raw("SELECT "+erasedColumns+" FROM erased WHERE digest = ?", digest(key)).Row().Scan(e.fields()...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return 0, nil
-	case err == nil && checksum != erasedChecksum(digest, version):
+	case err == nil && e.check() != nil:
 		err = damagedErased(key)
 	}
-	return version, translate(tx.Statement.Context, "look for an erased key", scanned(err, key, 0))
+	return e.version, translateRow(tx, "look for an erased key", err, key, 0)
 }
 
 func damagedErased(key string) error {

@@ -17,8 +17,8 @@ import (
 func TestEraseRemembers(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	for round := range int64(2) {
-		put(t, db, "k", "1")
-		put(t, db, "k", "2")
+		databasetest.Put(t, db, "k", "1")
+		databasetest.Put(t, db, "k", "2")
 		version := head(t, db, "k").Version
 		err := db.Update(t.Context(), func(tx *database.Tx) error {
 			done, err := tx.Erase("k", version)
@@ -50,10 +50,10 @@ func TestNewKeysAfterErase(t *testing.T) {
 		for i := range entries {
 			entries[i] = kv.Entry{Key: fmt.Sprintf("%d/%d", round, i), Value: []byte("1")}
 		}
-		return db.Writes(func() { write(t, db, entries...) })
+		return db.Writes(func() { databasetest.Write(t, db, entries...) })
 	}
 	before := len(statements())
-	put(t, db, "k", "1")
+	databasetest.Put(t, db, "k", "1")
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
 		_, err := tx.Erase("k", 1)
 		return err

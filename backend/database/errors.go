@@ -1,90 +1,74 @@
 package database
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"syscall"
+	"strings"
 
-	"github.com/mattn/go-sqlite3"
+	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
 
-// translate turns a driver's error into one of package kv and keeps the cause for
+// Translate turns an error that came of tx into one of package kv and keeps the cause for
 // the log. An error of the context stays what it is.
-func translate(ctx context.Context, doing string, err error) error {
+func Translate(tx *gorm.DB, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := ctx.Err(); cause != nil {
+	if cause := tx.Statement.Context.Err(); cause != nil {
 		return fmt.Errorf("%s: %w", doing, cause)
 	}
 	var known *kv.Error
 	if errors.As(err, &known) { // ours already
 		return err
 	}
-	return fmt.Errorf("%s: %w: %w", doing, kindOf(err), err)
+	return fmt.Errorf("%s: %w: %w", doing, kindOf(tx, err), err)
 }
 
-// errUnreadablePage is SQLITE_IOERR_CORRUPTFS, of which statements make SQLITE_CORRUPT.
-var errUnreadablePage = sqlite3.ErrIoErr.Extend(33)
-
-func kindOf(err error) error {
-	var failure sqlite3.Error
-	if !errors.As(err, &failure) {
-		if errors.Is(err, kv.ErrCorrupt) || isScan(err) {
-			return kv.ErrCorrupt
-		}
-		return kindOfSystem(err)
-	}
-	if isFull(failure.SystemErrno) {
-		return kv.ErrStorageFull // SQLite has this code for what it appends to a file alone
-	}
-	switch failure.Code {
-	case sqlite3.ErrFull:
-		return kv.ErrStorageFull
-	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-		// Also when the disk does not give a page back (EIO): SQLite does not tell which.
+// kindOf returns the sentinel of package kv that an error which came of tx is.
+func kindOf(tx *gorm.DB, err error) error {
+	if errors.Is(err, kv.ErrCorrupt) || isScan(err) {
 		return kv.ErrCorrupt
-	case sqlite3.ErrIoErr:
-		if failure.ExtendedCode == errUnreadablePage {
-			return kv.ErrCorrupt // a new connection reads the schema, and gets the code as it is
-		}
-		return kv.ErrDiskFailed
-	default:
-		return kv.ErrUnavailable
+	}
+	return tx.Dialector.(gorm.ErrorTranslator).Translate(err)
+}
+
+// translateRow is Translate for the error of reading a row of a key, which it names when the row
+// is damaged.
+func translateRow(tx *gorm.DB, doing string, err error, key string, version int64) error {
+	var known *kv.Error
+	if err != nil && !errors.As(err, &known) && errors.Is(kindOf(tx, err), kv.ErrCorrupt) {
+		err = damaged(key, version, err.Error())
+	}
+	return Translate(tx, doing, err)
+}
+
+// damaged is kv.Damaged with what the log should know of it.
+func damaged(key string, version int64, cause string) error {
+	return fmt.Errorf("%w (%s)", kv.Damaged(key, version), cause)
+}
+
+// missingVersion is the cause of a version that must be there.
+const missingVersion = "it is not found, and nothing removed it"
+
+// isScan tells an error of converting a column from others, which database/sql does by
+// its words alone. All our columns have the types that they are scanned into, so the row is
+// damaged.
+func isScan(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "sql: Scan error on column")
+}
+
+// Damage is how many times, since the database was opened, a read or a write has found
+// something damaged.
+func (db *DB) Damage() uint64 { return db.damage.Load() }
+
+// NoteDamage counts what was found in another way.
+func (db *DB) NoteDamage(n uint64) { db.damage.Add(n) }
+
+// count counts an error that is kv.ErrCorrupt.
+func (db *DB) count(err *error) {
+	if errors.Is(*err, kv.ErrCorrupt) {
+		db.damage.Add(1)
 	}
 }
-
-// kindOfSystem is for what this package reads and writes without SQLite.
-func kindOfSystem(err error) error {
-	var number syscall.Errno
-	switch {
-	case !errors.As(err, &number):
-		return kv.ErrUnavailable
-	case isFull(number):
-		return kv.ErrStorageFull
-	case number == syscall.EIO, number == syscall.EROFS:
-		return kv.ErrDiskFailed
-	default:
-		return kv.ErrUnavailable
-	}
-}
-
-// unsound says of a file that a check could not read to its end that it is damaged,
-// unless the check was ended.
-func unsound(err error) error {
-	if wasEnded(err) {
-		return err
-	}
-	return fmt.Errorf("the database file is damaged: %w", err)
-}
-
-// wasEnded reports whether err is that of the context of a read, which tells nothing of
-// what was to be read.
-func wasEnded(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
-func isFull(number syscall.Errno) bool { return number == syscall.ENOSPC || number == syscall.EDQUOT }

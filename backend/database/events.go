@@ -65,29 +65,31 @@ type Page struct {
 // not be known. It is kv.ErrCorrupt if not all fits.
 func (db *DB) Events(ctx context.Context, r EventsRequest) (page Page, err error) {
 	defer db.count(&err)
-	err = db.snapshot(ctx, func(tx *gorm.DB) error {
-		totals, err := readTotals(tx)
-		if err != nil {
-			return err
-		}
-		if page.Gone, err = gone(tx, totals, r); err != nil {
-			return err
-		}
-		args := []any{r.After, r.Last, eventsWindow}
-		if r.Values {
-			common := r.Keys.Common()
-			args = append([]any{common, common}, args...)
-		}
-		rows, err := tx.Raw(eventsSQL(r.Values), args...).Rows()
-		if err != nil {
-			return err
-		}
-		return page.fill(rows, r, totals.Compacted)
-	})
+	err = db.snapshot(ctx, func(tx *gorm.DB) error { return Translate(tx, "read events", page.read(tx, r)) })
 	if err != nil {
-		return Page{}, translate(ctx, "read events", err)
+		return Page{}, err
 	}
 	return page, nil
+}
+
+func (p *Page) read(tx *gorm.DB, r EventsRequest) error {
+	totals, err := readTotals(tx)
+	if err != nil {
+		return err
+	}
+	if p.Gone, err = gone(tx, totals, r); err != nil {
+		return err
+	}
+	args := []any{r.After, r.Last, eventsWindow}
+	if r.Values {
+		common := r.Keys.Common()
+		args = append([]any{common, common}, args...)
+	}
+	rows, err := tx.Raw(eventsSQL(r.Values), args...).Rows()
+	if err != nil {
+		return err
+	}
+	return p.fill(rows, r, totals.Compacted)
 }
 
 // fill takes rows until the page is full, and closes them. It scans by hand, since
@@ -98,7 +100,7 @@ func (p *Page) fill(rows *sql.Rows, r EventsRequest, compacted int64) (err error
 	looked, bytes := 0, int64(0)
 	for ; rows.Next(); looked++ {
 		var v storedVersion
-		if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err != nil {
+		if err := rows.Scan(v.entryFields()...); err != nil {
 			return lostRevision(next, err.Error())
 		}
 		if err := v.check(); err != nil {
@@ -142,4 +144,82 @@ func lostRevision(revision int64, cause string) error {
 	return fmt.Errorf("%w (%s)", &kv.Error{
 		Kind: kv.ErrCorrupt, Detail: fmt.Sprintf("The version of revision %d is damaged on the disk; it is not served", revision),
 	}, cause)
+}
+
+// goneKeys is how many keys one search of gone looks at, and so bounds its time.
+const goneKeys = 8192
+
+const (
+	// goneBoundSQL finds where the first goneKeys of the keys end that lack a revision
+	// behind another one, those that lack the highest first.
+	goneBoundSQL = `SELECT pruned FROM keys WHERE pruned > 0 AND pruned > ?
+		ORDER BY pruned DESC LIMIT 1 OFFSET ?`
+	// goneSQL finds keys of a prefix that lack a revision behind another one.
+	goneSQL = "SELECT " + keyRowColumns + ` FROM keys
+		WHERE pruned > 0 AND pruned > ? AND substr(key, 1, length(?)) = ? ORDER BY pruned DESC`
+	// withPrefixSQL finds keys of a prefix.
+	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?"
+)
+
+// gone returns Page.Gone. It is exact for a set of up to goneKeys keys, and while no more
+// keys than that lack anything behind r.After; else it may tell of a key outside of the set.
+func gone(tx *gorm.DB, totals kv.Totals, r EventsRequest) (int64, error) {
+	found := max(r.After, r.Known)
+	floor := found
+	if found = max(found, totals.Forgotten); min(totals.Compacted, r.Last) > found {
+		pruned, err := highestPruned(tx, r.Keys, found)
+		if err != nil {
+			return 0, err
+		}
+		found = max(found, min(pruned, r.Last))
+	}
+	if found == floor {
+		return 0, nil
+	}
+	return found, nil
+}
+
+// highestPruned returns the highest revision behind another one that retention has removed
+// from these keys, 0 when it has removed none.
+func highestPruned(tx *gorm.DB, keys kv.Prefixes, after int64) (highest int64, err error) {
+	var bound int64
+	err = tx.Raw(goneBoundSQL, after, goneKeys-1).Row().Scan(&bound)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	common := keys.Common()
+	highest, _, err = prunedOf(tx, keys, 1, goneSQL, max(after, bound-1), common, common)
+	if err != nil || highest > 0 || bound == 0 {
+		return highest, err
+	}
+	highest, looked, err := prunedOf(tx, keys, goneKeys, withPrefixSQL, common, common+beyond, goneKeys)
+	if looked == goneKeys {
+		highest = bound
+	}
+	return highest, err
+}
+
+// prunedOf returns the highest revision that the keys which a query finds lack, as far as
+// they are in the set, and how many it has looked at. It ends with the key of that number
+// in the set.
+func prunedOf(tx *gorm.DB, keys kv.Prefixes, most int, query string, args ...any) (highest int64, looked int, err error) {
+	rows, err := tx.Raw(query, args...).Rows()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for found := 0; found < most && rows.Next(); looked++ {
+		var k storedKey
+		if err := rows.Scan(k.fields()...); err != nil {
+			return 0, 0, err
+		}
+		if err := k.check(); err != nil {
+			return 0, 0, err
+		}
+		if keys.Has(k.key) {
+			found++
+			highest = max(highest, k.head.Pruned)
+		}
+	}
+	return highest, looked, rows.Err()
 }

@@ -18,7 +18,7 @@ import (
 func TestEvents(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	for i, key := range []string{"a", "a/x", "A/x", "a/é", "a%x", "a_x", "a/x", "日本", "日"} {
-		put(t, db, key, strconv.Itoa(i+1))
+		databasetest.Put(t, db, key, strconv.Itoa(i+1))
 	}
 	for _, test := range []struct {
 		prefix      string
@@ -63,7 +63,7 @@ func TestEvents(t *testing.T) {
 func TestEventsGone(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	for i, key := range []string{"hot", "quiet/a", "quiet/b", "hot", "hot/x", "hot", "gone", "hot", "hot/x"} {
-		put(t, db, key, strconv.Itoa(i+1))
+		databasetest.Put(t, db, key, strconv.Itoa(i+1))
 	}
 	want := func(prefixes kv.Prefixes, after, known, last, gone int64, held ...int64) {
 		t.Helper()
@@ -128,7 +128,7 @@ func TestEventsGoneOfMany(t *testing.T) {
 		}
 		entries = append(entries, kv.Entry{Key: "quiet/a", Value: []byte("1")})
 	}
-	write(t, db, entries...)
+	databasetest.Write(t, db, entries...)
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
 		for i := range many {
 			if err := tx.Prune(fmt.Sprintf("hot/%05d", i)); err != nil {
@@ -160,8 +160,8 @@ func TestEventsPages(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	large := strconv.Quote(strings.Repeat("x", 600_000))
 	for range 3 {
-		put(t, db, "k", large)
-		put(t, db, "other", "1")
+		databasetest.Put(t, db, "k", large)
+		databasetest.Put(t, db, "other", "1")
 	}
 	var revisions []int64
 	pages := 0

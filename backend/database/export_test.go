@@ -2,9 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
-	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,41 +11,6 @@ import (
 
 	"kvstore/backend/kv"
 )
-
-var pragmaNames = []string{
-	"journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint", "auto_vacuum", "query_only",
-}
-
-// Pragmas returns what is in force on the writer's connection and on every
-// connection of the readers' pool, all of them opened at once.
-func (db *DB) Pragmas(t *testing.T) (writer map[string]string, readers []map[string]string) {
-	t.Helper()
-	read := func(pool *gorm.DB, n int) []map[string]string {
-		conns, err := pool.DB()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all []map[string]string
-		for range n {
-			conn, err := conns.Conn(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			found := map[string]string{}
-			for _, name := range pragmaNames {
-				var value string
-				if err := conn.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&value); err != nil {
-					t.Fatal(err)
-				}
-				found[name] = value
-			}
-			all = append(all, found)
-		}
-		return all
-	}
-	return read(db.writer, 1)[0], read(db.readers, readerCount(0))
-}
 
 // SchemaDrift returns the statements by which the models would change the migrated
 // schema.
@@ -127,58 +89,6 @@ func (r *reads) LogMode(logger.LogLevel) logger.Interface { return r }
 func (r *reads) Trace(_ context.Context, _ time.Time, fc func() (string, int64), _ error) {
 	sql, _ := fc()
 	r.all = append(r.all, sql)
-}
-
-// CopyWith is Copy with something to do after each step.
-func (db *DB) CopyWith(ctx context.Context, between func()) (*Copy, error) {
-	return db.copy(ctx, between)
-}
-
-// ScrubWith is Scrub with something to do while a pass has let go of the writer.
-func (db *DB) ScrubWith(ctx context.Context, between func(pages int)) error {
-	return db.scrub(ctx, between)
-}
-
-// Passes is how many passes Scrub has begun.
-func (db *DB) Passes() int64 { return db.passes.started.Load() }
-
-// ScrubPages is how many pages a pass looks at while writes wait.
-const ScrubPages = scrubPages
-
-// MovePages has that many pages at the end of the file moved to where it has room.
-func (db *DB) MovePages(ctx context.Context, pages int) error {
-	return db.withWriter(ctx, func(conn *sql.Conn) error { return vacuumPages(ctx, conn, pages) })
-}
-
-// Plant puts a mark into the gap of every page of the file that has room for it, and
-// returns how many these are. The database must not be open.
-func Plant(t testing.TB, path, mark string) (planted int) {
-	t.Helper()
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for number := int64(mapsFirst); number*pageSize <= int64(len(data)); number++ {
-		behind := (number - mapsFirst) % mapPages
-		if behind == 0 {
-			continue
-		}
-		offset := (number - 1) * pageSize
-		from, to := gapOf(data[offset-behind*pageSize+mapEntry*(behind-1)], data[offset:offset+pageSize])
-		if to-from < len(mark) {
-			continue
-		}
-		if _, err := file.WriteAt([]byte(mark), offset+int64(from)); err != nil {
-			t.Fatal(err)
-		}
-		planted++
-	}
-	return planted
 }
 
 // GoneKeys is how many keys one search for missing revisions looks at.

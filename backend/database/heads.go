@@ -84,11 +84,11 @@ func (t *Tx) Load(keys ...string) error {
 		}
 	}
 	if err := pieces(unknown, t.readHeads); err != nil {
-		return translate(t.tx.Statement.Context, "read heads", err)
+		return Translate(t.tx, "read heads", err)
 	}
 	absent := slices.DeleteFunc(unknown, func(key string) bool { return t.keys[key].inRow || t.keys[key].err != nil })
 	if err := pieces(absent, t.readErased); err != nil {
-		return translate(t.tx.Statement.Context, "look for erased keys", err)
+		return Translate(t.tx, "look for erased keys", err)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func pieces[T any](keys []T, read func([]T) error) error {
 }
 
 func (t *Tx) readHeads(keys []string) error {
-	rows, err := t.tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE unlikely(key IN ?)", keys).Rows()
+	rows, err := t.tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE key IN ?", keys).Rows()
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (t *Tx) readHeads(keys []string) error {
 	return rows.Err()
 }
 
-const erasedKeysSQL = "SELECT digest, version, checksum FROM erased WHERE unlikely(digest IN ?)"
+const erasedKeysSQL = "SELECT " + erasedColumns + " FROM erased WHERE digest IN ?"
 
 // readErased looks for keys that have no row: they may have been erased.
 func (t *Tx) readErased(keys []string) error {
@@ -180,15 +180,14 @@ func (t *Tx) readErased(keys []string) error {
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
-		var digest []byte
-		var version, checksum int64
-		if err := rows.Scan(&digest, &version, &checksum); err != nil {
+		var e storedErased
+		if err := rows.Scan(e.fields()...); err != nil {
 			return err
 		}
-		if key := names[string(digest)]; checksum != erasedChecksum(digest, version) {
+		if key := names[string(e.digest)]; e.check() != nil {
 			t.fail(key, damagedErased(key))
 		} else {
-			t.keys[key].head = Head{Version: version}
+			t.keys[key].head = Head{Version: e.version}
 		}
 	}
 	return rows.Err()

@@ -14,8 +14,8 @@ import (
 const (
 	// historySQL finds a key and the oldest of its history, and how far the store is.
 	historySQL = "SELECT " + keyRowColumns + ", " + storeColumns + `, (SELECT min(version) FROM versions WHERE key_id = keys.id)
-		FROM keys CROSS JOIN store WHERE unlikely(keys.key = ?)`
-	rangeSQL = " FROM versions WHERE unlikely(key_id = ?) AND version > ? AND version < ? ORDER BY version "
+		FROM keys CROSS JOIN store WHERE keys.key = ?`
+	rangeSQL = " FROM versions WHERE key_id = ? AND version > ? AND version < ? ORDER BY version "
 )
 
 // pageSQL is the statement that reads a page of a history.
@@ -37,7 +37,7 @@ func (db *DB) History(ctx context.Context, key string, r kv.HistoryRequest) (pag
 	defer db.count(&err)
 	err = db.snapshot(ctx, func(tx *gorm.DB) error {
 		page, revision, err = history(tx, key, r)
-		return translate(ctx, "read a history", err)
+		return translateRow(tx, "read a history", err, key, 0)
 	})
 	return page, revision, err
 }
@@ -77,12 +77,8 @@ func findHistory(tx *gorm.DB, key string) (head Head, revision, oldest int64, er
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		err = kv.KeyNotFound(key)
-	case err != nil:
-		err = scanned(err, key, 0)
-	case k.key != key:
-		err = damaged(key, 0, "the index leads to the key '"+k.key+"'")
-	default:
-		err = errors.Join(k.check(), s.check())
+	case err == nil:
+		err = errors.Join(k.is(key), s.check())
 	}
 	return k.head, s.Revision, oldest, err
 }
@@ -100,7 +96,7 @@ func historyItems(rows *sql.Rows, key string, r kv.HistoryRequest) ([]kv.History
 			err = v.check()
 		}
 		if err != nil {
-			return nil, scanned(err, key, v.Version)
+			return nil, err
 		}
 		item := kv.HistoryItem{Entry: v.Entry, Bytes: v.size}
 		if left -= item.Size(); left < 0 && len(items) > 0 {

@@ -50,7 +50,7 @@ func numbers(page kv.History) []int64 {
 
 func TestHistoryItems(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
-	write(t, db,
+	databasetest.Write(t, db,
 		kv.Entry{Key: "k", Value: []byte(`"one"`), Author: "ann"},
 		kv.Entry{Key: "other", Value: []byte("0")},
 		kv.Entry{Key: "k", Value: []byte{0, 255}, ContentType: "image/png", Expires: 99},
@@ -81,7 +81,7 @@ func TestHistoryItems(t *testing.T) {
 // against what a list of the numbers says.
 func TestHistoryPages(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
-	write(t, db, versionsOf("k", 12)...)
+	databasetest.Write(t, db, versionsOf("k", 12)...)
 	const oldest, latest = 4, 12
 	if _, err := db.Prune(t.Context(), []string{"k"}, database.Retention{MaxVersions: latest - oldest + 1}, 100); err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func checkPage(t *testing.T, r kv.HistoryRequest, page kv.History, oldest, lates
 func TestHistoryBytes(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	for range 7 {
-		write(t, db, kv.Entry{Key: "k", Value: []byte(strings.Repeat("1", 1000))})
+		databasetest.Write(t, db, kv.Entry{Key: "k", Value: []byte(strings.Repeat("1", 1000))})
 	}
 	for _, test := range []struct {
 		bytes int64
@@ -161,7 +161,7 @@ func TestHistoryBytes(t *testing.T) {
 // takes the same statements, which find their rows by index.
 func TestHistoryPlan(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
-	write(t, db, versionsOf("k", manyVersions)...)
+	databasetest.Write(t, db, versionsOf("k", manyVersions)...)
 	next := int64(manyVersions)
 	for request := (kv.HistoryRequest{Limit: 1000}); ; {
 		page := history(t, db, "k", request)

@@ -13,7 +13,7 @@ import (
 // keysSQL lists keys, deleted or not. liveKeysSQL has an index of its own, so that it takes no
 // longer among many deleted keys; it has no expired ones either.
 const (
-	keysSQL = "SELECT keys.key, " + versionColumns + ", NULL FROM keys LEFT JOIN versions ON " + sameVersion + `
+	keysSQL = "SELECT " + describedColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + `
 		WHERE keys.key >= ? AND keys.key < ?`
 	keysOrder   = " ORDER BY keys.key LIMIT ?"
 	liveKeysSQL = keysSQL + " AND NOT keys.deleted AND keys.expires_at NOT BETWEEN 1 AND ?"
@@ -34,12 +34,11 @@ func (db *DB) Keys(ctx context.Context, r kv.KeysRequest, now kv.Timestamp) (pag
 	l := keyList{request: r, now: now}
 	err = db.snapshot(ctx, func(tx *gorm.DB) error {
 		totals, err := readTotals(tx)
-		if err != nil {
-			return translate(ctx, "read the revision", err)
+		if err == nil {
+			l.tx, l.page.Revision = tx, totals.Revision
+			err = l.run()
 		}
-		l.page.Revision = totals.Revision
-		l.tx = tx
-		return translate(ctx, "list keys", l.run())
+		return Translate(tx, "list keys", err)
 	})
 	return l.page, err
 }
@@ -140,8 +139,8 @@ func (l *keyList) scan(from, end string) (folded string, ended bool, err error) 
 // item reads a row of keysSQL.
 func (l *keyList) item(rows *sql.Rows) (kv.KeyItem, error) {
 	var v storedVersion
-	if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err != nil {
-		return kv.KeyItem{}, scanned(err, v.Key, 0)
+	if err := rows.Scan(v.entryFields()...); err != nil {
+		return kv.KeyItem{}, translateRow(l.tx, "list keys", err, v.Key, 0)
 	}
 	if err := v.check(); err != nil {
 		return kv.KeyItem{}, err
@@ -165,8 +164,9 @@ type Expired struct {
 // those that expired first, from the one behind after on, and at most limit.
 func (db *DB) Expired(ctx context.Context, now kv.Timestamp, after Expired, limit int) ([]Expired, error) {
 	var found []Expired
-	err := db.readers.WithContext(ctx).Raw(`SELECT id, key, expires_at AS at FROM keys
+	tx := db.readers.WithContext(ctx)
+	err := tx.Raw(`SELECT id, key, expires_at AS at FROM keys
 		WHERE expires_at > 0 AND expires_at <= ? AND expires_at >= ? AND (expires_at > ? OR id > ?)
 		ORDER BY expires_at, id LIMIT ?`, int64(now), int64(after.At), int64(after.At), after.ID, limit).Scan(&found).Error
-	return found, translate(ctx, "find expired keys", err)
+	return found, Translate(tx, "find expired keys", err)
 }

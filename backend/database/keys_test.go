@@ -42,7 +42,7 @@ func names(page kv.KeysPage) []string {
 
 func TestKeysItems(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
-	write(t, db,
+	databasetest.Write(t, db,
 		kv.Entry{Key: "a", Value: []byte("1")},
 		kv.Entry{Key: "a", Value: []byte{0, 255}, ContentType: "image/png", Author: "ann", Expires: 60},
 		kv.Entry{Key: "b", Value: []byte("12345"), Expires: 50},
@@ -129,7 +129,7 @@ func TestKeysAgainstModel(t *testing.T) {
 		case 2:
 			entry.Expires = 1001
 		}
-		write(t, db, entry)
+		databasetest.Write(t, db, entry)
 	}
 	delimiters := append([]string{"", "/", "/", "~", "//", "a", "日"}, pieces...)
 	for range 3000 {
@@ -167,7 +167,7 @@ func TestKeysPlan(t *testing.T) {
 			entries[i] = kv.Entry{Key: fmt.Sprintf("b/%d/%07d", i%3, i), Value: []byte("1")}
 		}
 	}
-	write(t, db, entries...)
+	databasetest.Write(t, db, entries...)
 	for _, test := range []struct {
 		request             kv.KeysRequest
 		keys, folders, more int
@@ -203,7 +203,7 @@ func TestSmallFoldersAreRead(t *testing.T) {
 		for i := range c.folders * c.keys {
 			entries = append(entries, kv.Entry{Key: fmt.Sprintf("%04d/%d", i/c.keys, i), Value: []byte("1")})
 		}
-		write(t, db, entries...)
+		databasetest.Write(t, db, entries...)
 		var page kv.KeysPage
 		statements := db.Statements(t, func() { page = list(t, db, kv.KeysRequest{Delimiter: "/", Limit: 1000}, 1) })
 		if len(page.Prefixes) != c.folders || len(page.Keys) != 0 || page.NextAfter != "" {
@@ -227,7 +227,7 @@ func TestExpiredAreSkippedInTheIndex(t *testing.T) {
 	for i := range 5 {
 		entries[len(entries)-1-i].Expires = 0
 	}
-	write(t, db, entries...)
+	databasetest.Write(t, db, entries...)
 	other, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:"))
 	if err != nil {
 		t.Fatal(err)
@@ -269,12 +269,12 @@ func TestPutOfAnExistingKeyWritesFewPages(t *testing.T) {
 	for i := range entries {
 		entries[i] = kv.Entry{Key: fmt.Sprintf("%08d", i*7919%len(entries)), Value: []byte("1")}
 	}
-	write(t, db, entries...)
+	databasetest.Write(t, db, entries...)
 	pages := func(entry kv.Entry) int64 {
 		if err := db.Scrub(t.Context()); err != nil { // empties the log
 			t.Fatal(err)
 		}
-		write(t, db, entry)
+		databasetest.Write(t, db, entry)
 		info, err := os.Stat(strings.TrimPrefix(url, "sqlite:") + "-wal")
 		if err != nil {
 			t.Fatal(err)

@@ -1,50 +1,11 @@
 package database_test
 
 import (
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"kvstore/backend/database"
-	"kvstore/backend/kv"
 )
-
-// write appends versions, in pieces of a few thousand, and numbers them; each keeps its
-// time, or gets that of its revision.
-func write(t testing.TB, db *database.DB, entries ...kv.Entry) {
-	t.Helper()
-	const piece = 4096
-	for len(entries) > 0 {
-		n := min(piece, len(entries))
-		if err := db.Update(t.Context(), func(tx *database.Tx) error { return number(tx, entries[:n]) }); err != nil {
-			t.Fatal(err)
-		}
-		entries = entries[n:]
-	}
-}
-
-func number(tx *database.Tx, entries []kv.Entry) error {
-	keys := make([]string, 0, len(entries))
-	for _, e := range entries {
-		keys = append(keys, e.Key)
-	}
-	if err := tx.Load(keys...); err != nil {
-		return err
-	}
-	for i := range entries {
-		e := &entries[i]
-		if e.Time == 0 {
-			e.Time = kv.Timestamp(tx.Totals.Revision + 1)
-		}
-		if e.Operation == "" {
-			e.Operation = kv.OpPut
-		}
-		*e = tx.Append(*e).Entry
-	}
-	return nil
-}
 
 // wantPlans fails unless each statement of a read finds its rows by an index and takes
 // them in its order.
@@ -71,26 +32,4 @@ func wantIndex(t *testing.T, statements []database.Statement, index string) {
 		}
 	}
 	t.Errorf("no statement uses %q: %v", index, statements)
-}
-
-// TestStatementsArePlannedOnce finds conditions that SQLite would plan anew whenever
-// something is bound (see doc.go). Nothing that the driver tells shows that.
-func TestStatementsArePlannedOnce(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
-	}
-	replanned := regexp.MustCompile(`\b(WHERE|AND|OR|ON) [a-z_.]+ (= \?|IN \?)`)
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		source, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range replanned.FindAllString(string(source), -1) {
-			t.Errorf("%s: %q must be in unlikely()", name, found)
-		}
-	}
 }

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,7 +31,7 @@ const (
 		AND (versions.version <= keys.version - ? OR versions.timestamp < ?))
 	ORDER BY keys.id`
 	prunableSQL = "SELECT " + versionColumns + `, NULL FROM versions
-		WHERE unlikely(key_id = ?) AND version < ? ORDER BY version LIMIT ?`
+		WHERE key_id = ? AND version < ? ORDER BY version LIMIT ?`
 )
 
 // keepAll is more versions than a key can have.
@@ -60,7 +61,7 @@ func (db *DB) Prunables(ctx context.Context, r Retention, after int64) (found []
 	if looked < searchedKeys {
 		last = 0
 	}
-	return found, last, translate(ctx, "find versions that may go", err)
+	return found, last, Translate(readers, "find versions that may go", err)
 }
 
 // A Pruned is what Prune did.
@@ -78,7 +79,7 @@ type Pruned struct {
 func (db *DB) Prune(ctx context.Context, keys []string, r Retention, limit int) (done Pruned, err error) {
 	err = db.Update(ctx, func(tx *Tx) (err error) {
 		done, err = tx.prune(keys, r, limit)
-		return translate(ctx, "prune", err)
+		return Translate(tx.tx, "prune", err)
 	})
 	return done, err
 }
@@ -112,7 +113,7 @@ func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err erro
 			}
 		default:
 			found, more, err := t.prunable(key, k.head, r, limit-len(ids))
-			if isCorrupt(err) {
+			if errors.Is(err, kv.ErrCorrupt) {
 				t.count(&err)
 				done.Failed[key] = err
 				continue
@@ -154,7 +155,7 @@ func (t *Tx) pruneVersions(names map[int64]*loadedKey, ids []versionID) error {
 func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []versionID, more bool, err error) {
 	rows, err := t.tx.Raw(prunableSQL, head.ID, head.Version, limit+2).Rows()
 	if err != nil {
-		return nil, false, err
+		return nil, false, translateRow(t.tx, "prune", err, key, 0)
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	before := kv.Timestamp(0)
@@ -162,7 +163,7 @@ func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []ve
 	for bytes := int64(0); stays < 2 && rows.Next(); {
 		v := storedVersion{Entry: kv.Entry{Key: key}}
 		if err := rows.Scan(v.fields()...); err != nil {
-			return nil, false, scanned(err, key, v.Version)
+			return nil, false, translateRow(t.tx, "prune", err, key, v.Version)
 		}
 		if err := v.check(); err != nil {
 			return nil, false, err
@@ -181,5 +182,5 @@ func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []ve
 			bytes += v.size
 		}
 	}
-	return found, false, rows.Err()
+	return found, false, translateRow(t.tx, "prune", rows.Err(), key, 0)
 }

@@ -43,10 +43,10 @@ func TestPruneOfTimesOutOfOrder(t *testing.T) {
 func TestDestroyedVersionsArePruned(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	for range 5 {
-		put(t, db, "k", "1")
+		databasetest.Put(t, db, "k", "1")
 	}
-	put(t, db, "late", "1")
-	put(t, db, "late", "2")
+	databasetest.Put(t, db, "late", "1")
+	databasetest.Put(t, db, "late", "2")
 	if _, err := db.Prune(t.Context(), []string{"late"}, database.Retention{MaxVersions: 1}, 9); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"errors"
 
 	"gorm.io/gorm"
 
@@ -11,29 +10,29 @@ import (
 
 const (
 	// latestSQL has a row for a key whose version is not where it must be, too.
-	latestSQL  = "SELECT " + entryColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + " WHERE unlikely(keys.key = ?)"
+	latestSQL  = "SELECT " + entryColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + " WHERE keys.key = ?"
 	versionSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.key_id = keys.id
-		WHERE unlikely(keys.key = ?) AND unlikely(versions.version = ?)`
+		WHERE keys.key = ? AND versions.version = ?`
 )
 
 // Latest returns the latest version of key, which may be a tombstone, or
 // kv.ErrKeyNotFound.
 func (db *DB) Latest(ctx context.Context, key string) (entry kv.Entry, err error) {
 	defer db.count(&err)
-	entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(latestSQL, key).Row(), key, 0)
+	entry, found, err := findEntry(db.readers.WithContext(ctx), key, 0, latestSQL, key)
 	if err == nil && !found {
 		err = kv.KeyNotFound(key)
 	}
-	return entry, translate(ctx, "read an entry", err)
+	return entry, err
 }
 
 // Version returns that version of key, which may be a tombstone or destroyed,
 // kv.ErrVersionGone when it was removed, or kv.ErrVersionNotFound.
 func (db *DB) Version(ctx context.Context, key string, version int64) (entry kv.Entry, err error) {
 	defer db.count(&err)
-	entry, found, err := scanEntry(db.readers.WithContext(ctx).Raw(versionSQL, key, version).Row(), key, version)
+	entry, found, err := findEntry(db.readers.WithContext(ctx), key, version, versionSQL, key, version)
 	if err != nil || found {
-		return entry, translate(ctx, "read an entry", err)
+		return entry, err
 	}
 	err = db.snapshot(ctx, func(tx *gorm.DB) error {
 		entry, err = explained(tx, key, version)
@@ -60,32 +59,31 @@ func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
 	case version < head.CompleteFrom:
 		return kv.Entry{}, kv.VersionGone(key, version)
 	}
-	entry, found, err := scanEntry(tx.Raw(versionSQL, key, version).Row(), key, version)
+	entry, found, err := findEntry(tx, key, version, versionSQL, key, version)
 	if err == nil && !found {
 		err = damaged(key, version, missingVersion)
 	}
-	return entry, translate(tx.Statement.Context, "read an entry", err)
+	return entry, err
 }
-
-// missingVersion is the cause of a version that must be there.
-const missingVersion = "it is not found, and nothing removed it"
 
 // Stats returns the counters and the size, in constant time.
 func (db *DB) Stats(ctx context.Context) (stats kv.DatabaseStats, err error) {
 	defer db.count(&err)
-	_, stats.Totals, stats.Bytes, err = readStore(db.readers.WithContext(ctx), sizeSQL)
-	return stats, translate(ctx, "read statistics", err)
+	tx := db.readers.WithContext(ctx)
+	_, stats.Totals, stats.Bytes, err = readStore(tx, db.SizeSQL())
+	return stats, Translate(tx, "read statistics", err)
 }
 
 // LastWrite returns the time of the last version that was written, 0 for an empty
 // store. When its row is damaged it is that of the last one which is not.
 func (db *DB) LastWrite(ctx context.Context) (kv.Timestamp, error) {
-	last, err := lastWrite(db.readers.WithContext(ctx))
-	return last, translate(ctx, "read the time of the last write", err)
+	tx := db.readers.WithContext(ctx)
+	last, err := lastWrite(tx)
+	return last, Translate(tx, "read the time of the last write", err)
 }
 
 func lastWrite(tx *gorm.DB) (kv.Timestamp, error) {
-	rows, err := tx.Raw("SELECT keys.key, " + versionColumns + `, NULL FROM versions
+	rows, err := tx.Raw("SELECT " + describedColumns + ` FROM versions
 		LEFT JOIN keys ON keys.id = versions.key_id ORDER BY versions.revision DESC LIMIT 1000`).Rows()
 	if err != nil {
 		return 0, err
@@ -93,22 +91,9 @@ func lastWrite(tx *gorm.DB) (kv.Timestamp, error) {
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
 		var v storedVersion
-		if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err == nil && v.check() == nil {
+		if err := rows.Scan(v.entryFields()...); err == nil && v.check() == nil {
 			return v.Time, nil
 		}
 	}
 	return 0, rows.Err()
 }
-
-// Damage is how many times, since the database was opened, a read or a write has found
-// something damaged.
-func (db *DB) Damage() uint64 { return db.damage.Load() }
-
-// count counts an error that is kv.ErrCorrupt.
-func (db *DB) count(err *error) {
-	if isCorrupt(*err) {
-		db.damage.Add(1)
-	}
-}
-
-func isCorrupt(err error) bool { return errors.Is(kindOf(err), kv.ErrCorrupt) }

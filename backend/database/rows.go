@@ -1,125 +1,160 @@
 package database
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
-	"strings"
 
 	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
 
-// namedDamage is how many damaged rows are named at most.
-const namedDamage = 20
+// What stands in a row is scanned into a storedKey, storedVersion, storedTotals or
+// storedErased, and believed after its check has returned nil.
 
-// rowDamage collects what is damaged in a file.
-type rowDamage struct {
-	all   int64
-	named []string
+// keyRowColumns are those of a storedKey.
+const keyRowColumns = `keys.id, keys.key, keys.version, keys.revision, keys.timestamp, keys.total_versions,
+	keys.deleted, keys.expires_at, keys.complete_from, keys.pruned, keys.checksum`
+
+type storedKey struct {
+	key      string
+	head     Head
+	checksum int64
 }
 
-func (d *rowDamage) add(err error) {
-	if d.all++; len(d.named) < namedDamage {
-		d.named = append(d.named, err.Error())
+func (k *storedKey) fields() []any {
+	h := &k.head
+	return []any{
+		&h.ID, &k.key, &h.Version, &h.Revision, &h.Time, &h.TotalVersions,
+		&h.Deleted, &h.Expires, &h.CompleteFrom, &h.Pruned, &k.checksum,
 	}
 }
 
-// err returns nil when nothing is damaged, else an error that names it.
-func (d *rowDamage) err() error {
-	if d.all == 0 {
-		return nil
+// check returns kv.ErrCorrupt unless the row is what was written.
+func (k *storedKey) check() error {
+	if got := keyChecksum(k.key, k.head); got != k.checksum {
+		return damaged(k.key, 0, fmt.Sprintf("its row has the checksum %08x, what is read has %08x", uint32(k.checksum), uint32(got)))
 	}
-	more := ""
-	if n := d.all - int64(len(d.named)); n > 0 {
-		more = fmt.Sprintf("\nand %d more", n)
-	}
-	return fmt.Errorf("the database is damaged; rows that are not what was written: %d\n%s%s", d.all, strings.Join(d.named, "\n"), more)
+	return nil
 }
 
-// checkRows compares every row of a file with its checksum, and
-// what the rows say of one another. An error is that of a file which cannot be read.
-func checkRows(db *gorm.DB) (*rowDamage, error) {
-	found := &rowDamage{}
-	if _, err := readTotals(db); isCorrupt(err) {
-		found.add(err)
-	} else if err != nil {
-		return nil, err
+// is returns kv.ErrCorrupt unless the row is what was written, and of that key.
+func (k *storedKey) is(key string) error {
+	if k.key != key {
+		return damaged(key, 0, "the index leads to the key '"+k.key+"'")
 	}
-	for _, check := range []func(*gorm.DB, *rowDamage) error{checkKeys, checkVersions, checkErased} {
-		if err := check(db, found); err != nil {
-			return nil, unsound(err)
-		}
-	}
-	return found, nil
+	return k.check()
 }
 
-func checkVersions(db *gorm.DB, found *rowDamage) error {
-	rows, err := db.Raw("SELECT keys.key, " + versionColumns + `, versions.value
-		FROM versions LEFT JOIN keys ON keys.id = versions.key_id ORDER BY versions.revision`).Rows()
-	if err != nil {
+// findKey returns the head of a key and whether there is that key.
+func findKey(tx *gorm.DB, key string) (Head, bool, error) {
+	var k storedKey
+	err := tx.Raw("SELECT "+keyRowColumns+" FROM keys WHERE key = ?", key).Row().Scan(k.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Head{}, false, nil
+	}
+	if err == nil {
+		err = k.is(key)
+	}
+	return k.head, err == nil, translateRow(tx, "read a key", err, key, 0)
+}
+
+// versionColumns are those of a storedVersion without key and value; the size of the value stands
+// in front of the row, so that length does not read it.
+const versionColumns = `versions.version, versions.revision, versions.timestamp, versions.operation,
+	versions.content_type, versions.author, versions.expires_at, versions.destroyed,
+	versions.checksums, length(versions.value)`
+
+// entryColumns are those of a storedVersion in a query of keys and versions. The value comes
+// last.
+const entryColumns = "keys.key, " + versionColumns + ", versions.value"
+
+// describedColumns are entryColumns without the value.
+const describedColumns = "keys.key, " + versionColumns + ", NULL"
+
+// sameVersion joins a key with its latest version. What does not fit is no version, and
+// with a LEFT JOIN that is seen.
+const sameVersion = "versions.revision = keys.revision AND versions.key_id = keys.id AND versions.version = keys.version"
+
+type storedVersion struct {
+	kv.Entry
+	size, checksums int64
+}
+
+// fields are what versionColumns and the value are scanned into.
+func (v *storedVersion) fields() []any {
+	return []any{
+		&v.Version, &v.Revision, &v.Time, &v.Operation, &v.ContentType, &v.Author, &v.Expires, &v.Destroyed,
+		&v.checksums, &v.size, &v.Value,
+	}
+}
+
+// entryFields are what entryColumns are scanned into. GORM's own Scan costs more than the read: it
+// learns the columns and their fields anew each time.
+func (v *storedVersion) entryFields() []any { return append([]any{&v.Key}, v.fields()...) }
+
+// check returns kv.ErrCorrupt unless all but the value is what was written.
+func (v *storedVersion) check() error {
+	row, value := parts(v.checksums)
+	if got := versionChecksum(&v.Entry, v.size, value); got != row {
+		return damaged(v.Key, v.Version, fmt.Sprintf("its row has the checksum %08x, what is read has %08x", uint32(row), uint32(got)))
+	}
+	return nil
+}
+
+// checkAll is check for the value too.
+func (v *storedVersion) checkAll() error {
+	if err := v.check(); err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err has told
-	last := int64(0)
-	for rows.Next() {
-		var v storedVersion
-		err := rows.Scan(append([]any{&v.Key}, v.fields()...)...)
-		if err == nil {
-			err = v.checkAll()
-		} else {
-			err = lostRevision(last+1, err.Error())
-		}
-		if err != nil {
-			found.add(err)
-		}
-		last = max(v.Revision, last+1)
+	_, value := parts(v.checksums)
+	if got := sum(v.Value); got != value || int64(len(v.Value)) != v.size {
+		return damaged(v.Key, v.Version, fmt.Sprintf("its value of %d bytes has the checksum %08x, the %d bytes that are read have %08x",
+			v.size, uint32(value), len(v.Value), uint32(got)))
 	}
-	return rows.Err()
+	return nil
 }
 
-// checkKeys checks that each key has the versions that it must have, too.
-func checkKeys(db *gorm.DB, found *rowDamage) error {
-	rows, err := db.Raw("SELECT " + keyRowColumns + `,
-			(SELECT count(*) FROM versions WHERE key_id = keys.id AND version >= complete_from) FROM keys ORDER BY id`).Rows()
+// findEntry returns the entry of that key that a query of entryColumns finds, checked, and whether
+// there is one. If version is not 0 it must be that one.
+func findEntry(tx *gorm.DB, key string, version int64, query string, args ...any) (kv.Entry, bool, error) {
+	const doing = "read an entry"
+	row := tx.Raw(query, args...).Row()
+	if row == nil { // GORM did not get as far as the database
+		return kv.Entry{}, false, Translate(tx, doing, errors.New("the query was not made"))
+	}
+	var v storedVersion
+	err := row.Scan(v.entryFields()...)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return kv.Entry{}, false, nil
+	case err != nil:
+	case key != v.Key, version != 0 && version != v.Version:
+		err = damaged(key, version, fmt.Sprintf("the index leads to '%s' version %d", v.Key, v.Version))
+	default:
+		err = v.checkAll()
+	}
 	if err != nil {
-		return err
+		return kv.Entry{}, false, translateRow(tx, doing, err, key, version)
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err has told
-	for rows.Next() {
-		var k storedKey
-		var versions int64
-		err := rows.Scan(append(k.fields(), &versions)...)
-		if err == nil {
-			err = k.check()
-		} else {
-			err = damaged(k.key, 0, err.Error())
-		}
-		if must := k.head.Version - max(k.head.CompleteFrom, 1) + 1; err == nil && versions != must {
-			err = damaged(k.key, 0, fmt.Sprintf("it has %d versions from %d on and must have %d", versions, max(k.head.CompleteFrom, 1), must))
-		}
-		if err != nil {
-			found.add(err)
-		}
-	}
-	return rows.Err()
+	return v.Entry, true, nil
 }
 
-func checkErased(db *gorm.DB, found *rowDamage) error {
-	rows, err := db.Raw("SELECT digest, version, checksum FROM erased").Rows()
-	if err != nil {
-		return err
+// A storedErased is what is left of an erased key.
+type storedErased struct {
+	digest            []byte
+	version, checksum int64
+}
+
+const erasedColumns = "digest, version, checksum"
+
+func (e *storedErased) fields() []any { return []any{&e.digest, &e.version, &e.checksum} }
+
+// check returns kv.ErrCorrupt unless the row is what was written.
+func (e *storedErased) check() error {
+	if erasedChecksum(e.digest, e.version) != e.checksum {
+		return fmt.Errorf("%w: how far an erased key had counted", kv.ErrCorrupt)
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err has told
-	for rows.Next() {
-		var digest []byte
-		var version, checksum int64
-		err := rows.Scan(&digest, &version, &checksum)
-		if err == nil && erasedChecksum(digest, version) != checksum {
-			err = fmt.Errorf("%w: how far an erased key had counted", kv.ErrCorrupt)
-		}
-		if err != nil {
-			found.add(err)
-		}
-	}
-	return rows.Err()
+	return nil
 }

@@ -1,11 +1,6 @@
 package database
 
 import (
-	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,68 +9,17 @@ import (
 	"kvstore/backend/kv"
 )
 
-// schemaVersion is that of the files that this program makes and reads. A file has it in
-// its header (PRAGMA user_version). See doc.go for what the next version needs.
-const schemaVersion = 1
+// SchemaVersion is that of the tables that CreateSchema makes and this package reads. An engine
+// keeps it with them. See doc.go for what the next version needs.
+const SchemaVersion = 1
 
-// createSchema makes the tables of a new file, and the row of the store, in one transaction.
-func createSchema(ctx context.Context, db *gorm.DB) error {
-	return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		if err := tx.Migrator().CreateTable(&storeRow{}, &keyRow{}, &versionRow{}, &erasedRow{}); err != nil {
-			return err
-		}
-		store := identity{storeID: uuid.NewString(), created: time.Now().UnixMicro()}
-		row := storeRow{ID: storeRowID, UUID: store.storeID, CreatedAt: store.created, Checksum: store.checksum(kv.Totals{})}
-		if err := tx.Create(&row).Error; err != nil {
-			return err
-		}
-		for _, stamp := range []string{
-			"PRAGMA application_id = " + strconv.Itoa(applicationID), "PRAGMA user_version = " + strconv.Itoa(schemaVersion),
-		} {
-			if err := tx.Exec(stamp).Error; err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// refuseSchema refuses a file of ours whose schema has another version.
-func refuseSchema(db *gorm.DB, version int64) error {
-	switch {
-	case version == schemaVersion:
-		return nil
-	case version > schemaVersion:
-		return fmt.Errorf("its schema is newer than this program (version %d, this program knows %d): run the version that wrote it, or a later one",
-			version, schemaVersion)
-	}
-	if err := RefuseDevelopment(db.Statement.Context, db.Statement.ConnPool); err != nil {
+// CreateSchema makes the tables of a new database, and the row of the store.
+func CreateSchema(tx *gorm.DB) error {
+	if err := tx.Migrator().CreateTable(&storeRow{}, &keyRow{}, &versionRow{}, &erasedRow{}); err != nil {
 		return err
 	}
-	return fmt.Errorf("the database file is damaged: its schema has the version %d", version)
-}
-
-// ErrDevelopment says that a file has no schema version: only programs that were never
-// released made such files.
-var ErrDevelopment = errors.New("it is a database of the development before schema version 1, which was never released; " +
-	"commit bf5da16bdfb7 of this program still reads it")
-
-// RefuseDevelopment returns ErrDevelopment, with the last step of its schema, for such a
-// file of ours, or the error of reading it.
-func RefuseDevelopment(ctx context.Context, db interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}) error {
-	var found bool
-	err := db.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id) = ? AND (SELECT user_version FROM pragma_user_version) = 0
-		AND EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations')`, applicationID).Scan(&found)
-	if err != nil || !found {
-		return err
-	}
-	var step string
-	if err := db.QueryRowContext(ctx, "SELECT coalesce(max(id), 'none') FROM migrations").Scan(&step); err != nil {
-		return err
-	}
-	return fmt.Errorf("%w (the last step of its schema: %s)", ErrDevelopment, step)
+	store := identity{storeID: uuid.NewString(), created: time.Now().UnixMicro()}
+	return tx.Create(&storeRow{ID: storeRowID, UUID: store.storeID, CreatedAt: store.created, Checksum: store.checksum(kv.Totals{})}).Error
 }
 
 // storeRow is the only row of its table.

@@ -13,6 +13,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
 
@@ -53,7 +54,7 @@ func fillSchema1(t *testing.T) {
 		if e.Key != "imported" { // which lacks what is before it
 			e.Version = 0
 		}
-		write(t, db, e)
+		databasetest.Write(t, db, e)
 	}
 	if err := db.Update(t.Context(), func(tx *database.Tx) error {
 		if _, err := tx.Destroy("destroyed", []int64{1}); err != nil {
@@ -100,7 +101,7 @@ func TestSchema1(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if sum, err := database.Check(t.Context(), url); err != nil || sum.StoreID != id || len(id) != 36 {
+		if sum, err := sqlite.Check(t.Context(), url); err != nil || sum.StoreID != id || len(id) != 36 {
 			t.Errorf("Check = %+v, %v, want the store %s", sum, err, id)
 		}
 	}
@@ -112,7 +113,7 @@ func TestSchema1(t *testing.T) {
 		t.Errorf("a new file and the one of version 1 have other tables (-new +version 1):\n%s", diff)
 	}
 	db := databasetest.Open(t, url)
-	put(t, db, "app/db/host", "3")
+	databasetest.Put(t, db, "app/db/host", "3")
 	if e, err := db.Latest(t.Context(), "app/db/host"); err != nil || e.Version != 3 || e.Revision != 14 {
 		t.Errorf("the next write is %+v, %v", e, err)
 	}
@@ -191,4 +192,20 @@ func definitions(t *testing.T, url string) (all []string) {
 		t.Fatal(err)
 	}
 	return all
+}
+
+func writeFile(t *testing.T, url string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(strings.TrimPrefix(url, "sqlite:"), data, 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, url string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

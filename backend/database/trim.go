@@ -38,7 +38,7 @@ func (t *Tx) removeVersions(ids []versionID) (all []removed, err error) {
 	for _, n := range statementRows {
 		for ; len(ids) >= n; ids = ids[n:] {
 			if all, err = t.removePiece(all, ids[:n]); err != nil {
-				return nil, translate(t.tx.Statement.Context, "delete versions", err)
+				return nil, Translate(t.tx, "delete versions", err)
 			}
 		}
 	}

@@ -19,13 +19,13 @@ func TestView(t *testing.T) {
 		keys[i%100] = fmt.Sprint("k", i%100)
 		entries = append(entries, kv.Entry{Key: keys[i%100], Value: []byte(fmt.Sprint(i))})
 	}
-	write(t, db, entries...)
+	databasetest.Write(t, db, entries...)
 	statements := db.Statements(t, func() {
 		err := db.View(t.Context(), func(tx *database.Tx) error {
 			if tx.Totals.Revision != 300 {
 				t.Errorf("revision %d", tx.Totals.Revision)
 			}
-			write(t, db, kv.Entry{Key: "k7", Value: []byte("later")})
+			databasetest.Write(t, db, kv.Entry{Key: "k7", Value: []byte("later")})
 			if err := tx.Load(keys...); err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ func TestKeysWithinPrefixes(t *testing.T) {
 	for i, name := range keys {
 		entries[i] = kv.Entry{Key: name, Value: []byte("1")}
 	}
-	write(t, db, entries...)
+	databasetest.Write(t, db, entries...)
 	for range 1500 {
 		prefixes := make([]string, random.IntN(4))
 		for i := range prefixes {

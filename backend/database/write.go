@@ -56,19 +56,19 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed bool, err error) {
-	if err := db.inPlace(); err != nil {
+	if err := db.Ready(); err != nil {
 		return false, err
 	}
 	tx := db.writer.WithContext(ctx).Begin()
 	if tx.Error != nil {
-		return false, translate(ctx, "begin", tx.Error)
+		return false, Translate(tx, "begin", tx.Error)
 	}
 	defer tx.Rollback() // after a commit it does nothing
 	update := &Tx{
 		tx: tx, memory: db.memory, identity: db.identity, count: db.count, keys: map[string]*loadedKey{},
 	}
 	if err := update.loadTotals(); err != nil {
-		return false, translate(ctx, "read the counters", err)
+		return false, err
 	}
 	before := update.Totals
 	if err := fn(update); err != nil {
@@ -81,7 +81,7 @@ func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed b
 		return false, nil
 	}
 	if err := update.saveTotals(); err != nil {
-		return false, translate(ctx, "save the counters", err)
+		return false, Translate(tx, "save the counters", err)
 	}
 	if err := db.commit(ctx, tx); err != nil {
 		return false, db.commitFailedLocked(ctx, err)
@@ -97,6 +97,7 @@ func (t *Tx) loadTotals() (err error) {
 		return nil
 	}
 	t.Totals, err = readTotals(t.tx)
+	err = Translate(t.tx, "read the counters", err)
 	return err
 }
 
@@ -190,7 +191,7 @@ func (t *Tx) Save() (appended []kv.Entry, err error) {
 }
 
 func (t *Tx) insert(i *insert, rows [][]any) error {
-	return translate(t.tx.Statement.Context, "write "+i.table, i.exec(t.tx, rows))
+	return Translate(t.tx, "write "+i.table, i.exec(t.tx, rows))
 }
 
 // versionOf returns a row of appendVersions.

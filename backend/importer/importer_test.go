@@ -17,6 +17,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/importer"
 	"kvstore/backend/kv"
 )
@@ -356,7 +357,7 @@ func TestBadSources(t *testing.T) {
 		filepath.Join(dir, "none"): "no such file",
 		text:                       "not a database of the predecessor",
 		other:                      "not a database of the predecessor",
-		early:                      "import " + early + ": " + database.ErrDevelopment.Error() + " (the last step of its schema: 0005_gaps)",
+		early:                      "import " + early + ": " + sqlite.ErrDevelopment.Error() + " (the last step of its schema: 0005_gaps)",
 	} {
 		_, err := importer.Run(context.Background(), importer.Config{Source: path, Database: db, Now: importTime, Logf: t.Logf})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -388,7 +389,7 @@ func TestManyVersions(t *testing.T) {
 			t.Errorf("k%d version 7 is %s with revision %d", k, entry.Value, entry.Revision)
 		}
 	}
-	if _, err := database.Check(t.Context(), url); err != nil {
+	if _, err := sqlite.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3" // the driver
 
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 )
 
 // source is the predecessor's database, read in one snapshot.
@@ -66,7 +66,7 @@ func openSource(ctx context.Context, path string) (*source, error) {
 // refusal returns the error for a file that is not a source, with the cause err.
 func (s *source) refusal(ctx context.Context, err error) error {
 	if s.tx != nil {
-		if ours := database.RefuseDevelopment(ctx, s.tx); errors.Is(ours, database.ErrDevelopment) {
+		if ours := sqlite.RefuseDevelopment(ctx, s.tx); errors.Is(ours, sqlite.ErrDevelopment) {
 			return ours
 		}
 	}

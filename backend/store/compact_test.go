@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/store"
 )
 
@@ -106,7 +106,7 @@ func TestCompactUnderLoad(t *testing.T) {
 	if entry, _ := get(t, s, "many"); entry.Version != 300 {
 		t.Errorf("many has version %d", entry.Version)
 	}
-	if _, err := database.Check(t.Context(), url); err != nil {
+	if _, err := sqlite.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 }

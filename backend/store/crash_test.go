@@ -19,8 +19,8 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"kvstore/backend/cache"
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -49,7 +49,7 @@ func TestCrashAtCommit(t *testing.T) {
 func crash(t *testing.T, point string, commit, clients int) {
 	url := databasetest.URL(t)
 	answered := runCrasher(t, fmt.Sprintf("%s %d %d %s", point, commit, clients, url), clients)
-	if _, err := database.Check(t.Context(), url); err != nil {
+	if _, err := sqlite.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 	s := open(t, options{url: url})
@@ -181,7 +181,7 @@ func crashChild(spec string) error {
 			select {} // until the signal has come
 		}
 	}
-	db, err := database.Open(context.Background(), database.Config{
+	db, err := sqlite.Open(context.Background(), sqlite.Config{
 		URL: url, Logger: slog.New(slog.DiscardHandler),
 		ConnectHook: func(conn driver.Conn) error {
 			conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {

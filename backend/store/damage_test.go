@@ -12,8 +12,8 @@ import (
 
 	_ "github.com/mattn/go-sqlite3"
 
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -22,7 +22,7 @@ import (
 // flipped bit does on the disk.
 func damage(t *testing.T, url, statement string) {
 	t.Helper()
-	path, err := database.ParseURL(url)
+	path, err := sqlite.ParseURL(url)
 	if err != nil {
 		t.Fatal(err)
 	}

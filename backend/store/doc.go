@@ -53,7 +53,7 @@
 // key first and erases up to that tombstone, so no later write goes with it. What SQLite
 // frees it overwrites (secure_delete), and before the answer the write-ahead log is emptied
 // and the copies are overwritten that SQLite leaves in pages when rows move, beside other
-// writes (see "Destruction" in package database). A revert reads the version to go
+// writes (see Scrub in database/sqlite). A revert reads the version to go
 // back to within its transaction, and a patch is only made of a version that still
 // has its value, so that no destroyed bytes come back.
 //

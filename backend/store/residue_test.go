@@ -14,8 +14,8 @@ import (
 	"sync"
 	"testing"
 
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -203,7 +203,7 @@ func shred(t *testing.T, seed uint64) {
 		t.Errorf("the search found %d marks, but there are %d keys that have one", len(found), len(h.live))
 	}
 	h.compare(t)
-	if _, err := database.Check(t.Context(), url); err != nil {
+	if _, err := sqlite.Check(t.Context(), url); err != nil {
 		t.Error(err)
 	}
 }

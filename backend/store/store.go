@@ -165,7 +165,7 @@ func (s *Store) DatabaseStats(ctx context.Context) (kv.DatabaseStats, error) { r
 // errClosed is what a write gets from a store that is closing.
 var errClosed = fmt.Errorf("%w: the store is closing", kv.ErrUnavailable)
 
-// Backup makes a copy of the whole store, see database.DB.Copy. Every write that was answered before
+// Backup makes a copy of the whole store, see database.Engine. Every write that was answered before
 // Backup was called is in it. Writes go on; each waits for the copying of at most a
 // megabyte. The copy must be closed.
 func (s *Store) Backup(ctx context.Context) (*database.Copy, error) {
@@ -177,13 +177,10 @@ func (s *Store) Backup(ctx context.Context) (*database.Copy, error) {
 	return made, nil
 }
 
-// compactPages bounds one step, and so how long writes wait for it.
-const compactPages = 256
-
 // Compact gives some of the free space of the database file back to the disk, at most
 // a megabyte, and says how much it was and how much is left. It changes nothing that a
 // read can see. Free space is used by later writes too, so this is for a store that
 // has become smaller for good.
 func (s *Store) Compact(ctx context.Context) (kv.Compaction, error) {
-	return s.db.Compact(ctx, compactPages)
+	return s.db.Compact(ctx)
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -23,7 +23,7 @@ func TestWatchAfterRestore(t *testing.T) {
 	s := over(t, db, options{maxKeys: 10, maxBytes: 1000})
 	put(t, s, "k", "1")
 	put(t, s, "quiet/a", "2")
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup}); err != nil {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: backup}); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, "k", "3")
@@ -32,7 +32,7 @@ func TestWatchAfterRestore(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	restored, _, err := database.Restore(t.Context(), backup, url, time.Now())
+	restored, _, err := sqlite.Restore(t.Context(), backup, url, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

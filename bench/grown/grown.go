@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/bench/generator"
 )
@@ -38,7 +39,7 @@ type Config struct {
 // Fill makes the database and closes it.
 func Fill(ctx context.Context, cfg Config) (err error) {
 	logger := slog.New(slog.NewTextHandler(cfg.Logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	db, err := database.Open(ctx, database.Config{URL: "sqlite:" + cfg.Path, Readers: 1, Logger: logger})
+	db, err := sqlite.Open(ctx, sqlite.Config{URL: "sqlite:" + cfg.Path, Readers: 1, Logger: logger})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"kvstore/backend/cache"
-	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 	"kvstore/bench/generator"
@@ -53,7 +53,7 @@ func TestFill(t *testing.T) {
 func open(t *testing.T, path string) *store.Store {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	db, err := database.Open(t.Context(), database.Config{URL: "sqlite:" + path, Logger: logger})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{URL: "sqlite:" + path, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

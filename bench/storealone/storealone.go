@@ -18,6 +18,7 @@ import (
 
 	"kvstore/backend/cache"
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 	"kvstore/bench/generator"
@@ -44,7 +45,7 @@ func Open(ctx context.Context, dir string, logs io.Writer) (*Store, error) {
 	s.acked = make([]atomic.Pointer[kv.Written], s.load.Keys)
 	logger := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var err error
-	s.db, err = database.Open(ctx, database.Config{
+	s.db, err = sqlite.Open(ctx, sqlite.Config{
 		URL: "sqlite:" + filepath.Join(dir, "kv_store.db"), Logger: logger, ConnectHook: s.countCommits,
 	})
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
+	"kvstore/backend/kv"
 )
 
 // URL returns the URL of a database file that does not exist yet, in a directory
@@ -19,7 +21,12 @@ func URL(t testing.TB) string {
 // Open opens the database and closes it when the test ends.
 func Open(t testing.TB, url string) *database.DB {
 	t.Helper()
-	db, err := database.Open(t.Context(), database.Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
+	return open(t, sqlite.Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
+}
+
+func open(t testing.TB, cfg sqlite.Config) *database.DB {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,4 +36,45 @@ func Open(t testing.TB, url string) *database.DB {
 		}
 	})
 	return db
+}
+
+// Put appends a version of a key.
+func Put(t testing.TB, db *database.DB, key, value string) {
+	t.Helper()
+	Write(t, db, kv.Entry{Key: key, Value: []byte(value), Time: 7})
+}
+
+// Write appends versions, in pieces of a few thousand, and numbers them; each keeps its
+// time, or gets that of its revision.
+func Write(t testing.TB, db *database.DB, entries ...kv.Entry) {
+	t.Helper()
+	const piece = 4096
+	for len(entries) > 0 {
+		n := min(piece, len(entries))
+		if err := db.Update(t.Context(), func(tx *database.Tx) error { return number(tx, entries[:n]) }); err != nil {
+			t.Fatal(err)
+		}
+		entries = entries[n:]
+	}
+}
+
+func number(tx *database.Tx, entries []kv.Entry) error {
+	keys := make([]string, 0, len(entries))
+	for _, e := range entries {
+		keys = append(keys, e.Key)
+	}
+	if err := tx.Load(keys...); err != nil {
+		return err
+	}
+	for i := range entries {
+		e := &entries[i]
+		if e.Time == 0 {
+			e.Time = kv.Timestamp(tx.Totals.Revision + 1)
+		}
+		if e.Operation == "" {
+			e.Operation = kv.OpPut
+		}
+		*e = tx.Append(*e).Entry
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"kvstore/backend/database"
+	"kvstore/backend/database/sqlite"
 )
 
 // Faults make the database fail as a disk does. They are SQLite's own errors, from
@@ -57,7 +58,7 @@ func (f *Faults) Exec(t testing.TB, statement string) {
 func OpenFaulty(t testing.TB, url string) (*database.DB, *Faults) {
 	t.Helper()
 	faults := &Faults{}
-	db, err := database.Open(t.Context(), database.Config{
+	db := open(t, sqlite.Config{
 		URL: url, Logger: slog.New(slog.DiscardHandler),
 		ConnectHook: func(conn driver.Conn) error {
 			faults.writer = conn.(*sqlite3.SQLiteConn)
@@ -70,14 +71,6 @@ func OpenFaulty(t testing.TB, url string) (*database.DB, *Faults) {
 			})
 			return nil
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Errorf("close the database: %v", err)
-		}
 	})
 	return db, faults
 }

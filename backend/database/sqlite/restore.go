@@ -1,16 +1,17 @@
-package database
+package sqlite
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"gorm.io/gorm"
 
-	"kvstore/backend/kv"
+	"kvstore/backend/database"
 )
 
 // Restore puts the copy at backup in the place of the database that url names, and says
@@ -21,10 +22,10 @@ import (
 //
 // When Restore is interrupted, by whatever it is, the database is either still the old
 // one, or Open refuses it until a restore has come to its end.
-func Restore(ctx context.Context, backup, url string, now time.Time) (restored Summary, kept string, err error) {
+func Restore(ctx context.Context, backup, url string, now time.Time) (restored database.Summary, kept string, err error) {
 	path, err := ParseURL(url)
 	if err != nil {
-		return Summary{}, "", fmt.Errorf("database URL %q: %w", url, err)
+		return database.Summary{}, "", fmt.Errorf("database URL %q: %w", url, err)
 	}
 	defer func() {
 		if err != nil {
@@ -32,16 +33,16 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored S
 		}
 	}()
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	// Before the backup is read, which takes long: a live store is refused at once.
 	lock, err := AcquireLock(path)
 	if err != nil {
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	if err := refuseHot(backup); err != nil {
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	partial := path + partialSuffix
 	removeDatabase(partial) // of a restore that was killed
@@ -49,22 +50,22 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored S
 	defer func() { err = space.explain(err) }()
 	if info, err := os.Stat(backup); err == nil && info.Mode().IsRegular() {
 		if err := space.need(info.Size()); err != nil {
-			return Summary{}, "", err
+			return database.Summary{}, "", err
 		}
 	}
 	if restored, err = verifyWhole(ctx, backup); err != nil {
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	defer removeDatabase(partial) // unless it has become the database
 	if err := copyFile(ctx, backup, partial); err != nil {
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	likeItsDirectory(partial)
 	if restored.Restored, err = advance(ctx, partial, revisionOf(ctx, path), now); err != nil {
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	if _, err = Verify(ctx, partial); err != nil { // what was written, not what was read
-		return Summary{}, "", err
+		return database.Summary{}, "", err
 	}
 	kept, err = replaceDatabase(path, partial, now)
 	return restored, kept, err
@@ -107,9 +108,13 @@ func replaceDatabase(path, partial string, now time.Time) (kept string, err erro
 	return kept, syncPath(filepath.Dir(path))
 }
 
-// restoringSuffix is that of the file which says that a restore has begun to replace the
-// database, and has not ended.
-const restoringSuffix = ".restoring"
+const (
+	// partialSuffix is that of what a restore has copied so far.
+	partialSuffix = ".partial"
+	// restoringSuffix is that of the file which says that a restore has begun to replace the
+	// database, and has not ended.
+	restoringSuffix = ".restoring"
+)
 
 func refuseHalfRestored(path string) error {
 	if _, err := os.Stat(path + restoringSuffix); err == nil {
@@ -119,62 +124,66 @@ func refuseHalfRestored(path string) error {
 	return nil
 }
 
-const (
-	// leastStep is by how much a restore advances the revision at least: more than a day of
-	// writes at any rate that one file takes, in case a clock was wrong.
-	leastStep = 1 << 36
-	// lastRevision is the highest number that every reader of JSON keeps exactly.
-	lastRevision = 1<<53 - 1
-)
-
-// advance advances the revision of a backup's copy at path beyond every revision that may have
-// been given out since the backup was made, and returns it. So whoever resumes a feed where
-// it was before the restore can be told, and never takes one write for another.
-//
-// Revisions are given out at less than one in a microsecond, so the time since the last
-// write in the backup bounds their number. Those of the database that is replaced are
-// known, when it can be read.
+// advance advances the revision of a backup's copy at path (see database.Advance).
 func advance(ctx context.Context, path string, replaced int64, now time.Time) (revision int64, err error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_journal_mode", "MEMORY") // if anything fails the file is thrown away
 	pragmas.Set("_secure_delete", "on")
-	err = withConnection(path, pragmas, func(db *gorm.DB) error {
-		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-			s, totals, _, err := readStore(tx, "0")
-			if err != nil {
-				return err
-			}
-			last, err := lastWrite(tx)
-			if err != nil {
-				return err
-			}
-			revision = unusedRevision(max(totals.Revision, replaced), kv.NewTimestamp(now)-last)
-			totals.Revision, totals.Compacted, totals.Restored = revision, revision, revision
-			return s.save(tx, totals)
+	err = withConnection(ctx, path, pragmas, func(db *gorm.DB) error {
+		return db.Transaction(func(tx *gorm.DB) error {
+			revision, err = database.Advance(tx, replaced, now)
+			return err
 		})
 	})
 	return revision, err
 }
 
-// unusedRevision returns a revision that was not given out, when known was and that many
-// microseconds have passed since.
-func unusedRevision(known int64, elapsed kv.Timestamp) int64 {
-	// A wrong clock uses up a part of the revisions alone, so a thousand restores stay below
-	// lastRevision. For the first the part is more than a year of microseconds.
-	const part = 256
-	step := min(int64(elapsed), (lastRevision-known)/part)
-	return known + max(step, leastStep)
-}
-
-// revisionOf returns the revision of the database at path, 0 when it cannot be read.
-func revisionOf(ctx context.Context, path string) (revision int64) {
+// revisionOf returns the revision of the database at path, 0 when it cannot be read: that may be
+// why there is a restore.
+func revisionOf(ctx context.Context, path string) int64 {
 	if refuseNoFile(path) != nil {
 		return 0
 	}
-	_ = withReader(path, func(db *gorm.DB) error { // if it cannot be read, that may be why there is a restore
-		found, err := summarize(db.WithContext(ctx))
-		revision = found.Revision
-		return err
-	})
-	return revision
+	found, _ := summarize(ctx, path)
+	return found.Revision
 }
+
+// setAside renames the database at path and the files that belong to it, and
+// returns the new name, "" when there was no database.
+func setAside(path string, now time.Time) (string, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	kept := fmt.Sprintf("%s.before-restore-%s", path, now.UTC().Format("20060102T150405.000000"))
+	for _, suffix := range []string{"-wal", "-shm", ""} { // the log first: it is worthless without its file
+		if err := os.Rename(path+suffix, kept+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	return kept, nil
+}
+
+// copyFile copies a file that may be large, and stops when ctx ends.
+func copyFile(ctx context.Context, from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return source.Read(p)
+	}))
+	return errors.Join(err, target.Close())
+}
+
+// readerFunc is an io.Reader.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -16,7 +16,7 @@ import (
 func (db *DB) snapshot(ctx context.Context, fn func(*gorm.DB) error) error {
 	tx := db.readers.WithContext(ctx).Begin()
 	if tx.Error != nil {
-		return translate(ctx, "begin", tx.Error)
+		return Translate(tx, "begin", tx.Error)
 	}
 	defer tx.Rollback() // there is nothing to commit
 	return fn(tx)
@@ -30,7 +30,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 		view := &Tx{tx: tx, count: db.count, keys: map[string]*loadedKey{}}
 		totals, err := readTotals(tx)
 		if err != nil {
-			return translate(ctx, "read the counters", err)
+			return Translate(tx, "read the counters", err)
 		}
 		view.Totals = totals
 		return fn(view)
@@ -47,7 +47,7 @@ func (t *Tx) Entry(key string, version int64) (kv.Entry, bool, error) {
 		return e, true, nil
 	}
 	return t.entry(key, version, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
-		WHERE unlikely(versions.key_id = ?) AND unlikely(versions.version = ?)`, t.keys[key].head.ID, version)
+		WHERE versions.key_id = ? AND versions.version = ?`, t.keys[key].head.ID, version)
 }
 
 // unsaved returns a version that Save has still to write.
@@ -62,7 +62,7 @@ func (t *Tx) unsaved(key string, version int64) (kv.Entry, bool) {
 
 // latestOfSQL reads many latest versions.
 const latestOfSQL = "SELECT " + entryColumns + ` FROM versions JOIN keys ON keys.id = versions.key_id
-	WHERE unlikely(versions.revision IN ?)`
+	WHERE versions.revision IN ?`
 
 // Latest reads the latest versions of loaded keys in few statements, and keeps them for Entry.
 // It leaves out what is not there or is damaged, which Entry tells, and stops when the values
@@ -84,14 +84,14 @@ func (t *Tx) Latest(keys []string, maxBytes int64) (map[string]kv.Entry, error) 
 		}
 		return err
 	})
-	return t.latest, translate(t.tx.Statement.Context, "read entries", err)
+	return t.latest, Translate(t.tx, "read entries", err)
 }
 
 func (t *Tx) scanLatest(rows *sql.Rows, left int64) (int64, error) {
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for left >= 0 && rows.Next() {
 		var v storedVersion
-		if err := rows.Scan(append([]any{&v.Key}, v.fields()...)...); err != nil {
+		if err := rows.Scan(v.entryFields()...); err != nil {
 			continue
 		}
 		left -= v.size
@@ -111,14 +111,14 @@ func (t *Tx) LastValue(key string, before int64) (kv.Entry, bool, error) {
 		}
 	}
 	return t.entry(key, 0, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
-		WHERE unlikely(versions.key_id = ?) AND versions.version < ? AND versions.operation NOT IN ?
+		WHERE versions.key_id = ? AND versions.version < ? AND versions.operation NOT IN ?
 		ORDER BY versions.version DESC LIMIT 1`, t.keys[key].head.ID, before, tombstones)
 }
 
 func (t *Tx) entry(key string, version int64, query string, args ...any) (kv.Entry, bool, error) {
-	entry, found, err := scanEntry(t.tx.Raw(query, args...).Row(), key, version)
+	entry, found, err := findEntry(t.tx, key, version, query, args...)
 	t.count(&err)
-	return entry, found, translate(t.tx.Statement.Context, "read an entry", err)
+	return entry, found, err
 }
 
 // Described is Entry without the value, which is not read.
@@ -132,7 +132,7 @@ func (t *Tx) Described(key string, version int64) (kv.Entry, bool, error) {
 
 func (t *Tx) describe(key string, version int64) (storedVersion, bool, error) {
 	v := storedVersion{Entry: kv.Entry{Key: key}}
-	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE unlikely(key_id = ?) AND unlikely(version = ?)",
+	err := t.tx.Raw("SELECT "+versionColumns+", NULL FROM versions WHERE key_id = ? AND version = ?",
 		t.keys[key].head.ID, version).Row().Scan(v.fields()...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -142,6 +142,7 @@ func (t *Tx) describe(key string, version int64) (storedVersion, bool, error) {
 	case err == nil:
 		err = v.check()
 	}
+	err = translateRow(t.tx, "describe an entry", err, key, version)
 	t.count(&err)
-	return v, err == nil, translate(t.tx.Statement.Context, "describe an entry", scanned(err, key, version))
+	return v, err == nil, err
 }

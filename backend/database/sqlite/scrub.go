@@ -1,4 +1,4 @@
-package database
+package sqlite
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -28,23 +29,43 @@ const (
 
 // Scrub takes what was overwritten or deleted before off the disk: it moves the
 // whole write-ahead log into the file and empties it, and overwrites the copies that
-// SQLite leaves in pages when rows move. Writes go on meanwhile (see "Destruction" in the
-// package's comment). Calls that come while a pass runs share the next one. A pass waits
+// SQLite leaves in pages when rows move (see findGaps). Writes go on meanwhile. Calls that come
+// while a pass runs share the next one. A pass waits
 // for readers that began before; when they take longer than some seconds, or the disk
 // fails, Scrub returns kv.ErrUnavailable.
-func (db *DB) Scrub(ctx context.Context) error { return db.scrub(ctx, func(int) {}) }
+//
+// A pass goes over the file once:
+//
+//  1. Move the log into the file beside writes, and the rest while the writer is held, until the
+//     log is empty. From then on only the pass moves it, so that it has every page that
+//     was written since.
+//  2. Read the file without a lock. Remember the pages that have something in their gap.
+//  3. In steps, each with the writer held: add the pages that the log has to those, empty
+//     the log, take SQLite's lock for writes, look at a bounded number of the pages again,
+//     overwrite what is in their gaps, and have the connection forget its pages. Then yield
+//     the writer for as long. A step comes when enough pages or enough of the
+//     log have gathered, while the file is still being read.
+//  4. When a step leaves no page to look at, sync the file.
+//
+// At the end of that step the log is empty, and each page was either clean when it was read
+// and not written since, or has been looked at since it was last written. Rows and whole
+// pages may move meanwhile, to where the pass has been: whatever moves is written.
+// SQLite's lock and the empty log keep other processes from writing a page between the look
+// and the overwriting, so they lose nothing. What they may bring back is what they had in
+// memory themselves: one process owns the file.
+func (f *file) Scrub(ctx context.Context) error { return f.scrub(ctx, func(int) {}) }
 
 // scrub calls between, for tests, whenever a pass has let go of the writer, with how many
 // pages it has looked at since the call before.
-func (db *DB) scrub(ctx context.Context, between func(pages int)) error {
-	return db.passes.share(ctx, func() error {
-		return scrubFailed(ctx, (&pass{db: db, between: between, todo: map[int64]struct{}{}}).run(ctx))
+func (f *file) scrub(ctx context.Context, between func(pages int)) error {
+	return f.passes.share(ctx, func() error {
+		return f.scrubFailed(ctx, (&pass{file: f, between: between, todo: map[int64]struct{}{}}).run(ctx))
 	})
 }
 
 // scrubFailed has words for a disk that fails, since something was done.
-func scrubFailed(ctx context.Context, err error) error {
-	failed := translate(ctx, "take erased values off the disk", err)
+func (f *file) scrubFailed(ctx context.Context, err error) error {
+	failed := database.Translate(f.Writer.WithContext(ctx), "take erased values off the disk", err)
 	if kv.ClassOf(failed) != kv.ClassDisk {
 		return failed
 	}
@@ -92,7 +113,7 @@ func (p *passes) end() { <-p.turn }
 
 // A pass looks through the file once.
 type pass struct {
-	db      *DB
+	file    *file
 	between func(pages int)
 	log     *os.File // the write-ahead log; nil until it was empty once
 	// todo are the pages that may have something left in their gaps: those in which the
@@ -105,7 +126,7 @@ func (p *pass) run(ctx context.Context) (err error) {
 	if err := p.step(ctx); err != nil {
 		return err
 	}
-	if err := findGaps(p.db.pages, func(pages []int64) error { return p.found(ctx, pages) }); err != nil {
+	if err := findGaps(p.file.pages, func(pages []int64) error { return p.found(ctx, pages) }); err != nil {
 		return err
 	}
 	for {
@@ -113,7 +134,7 @@ func (p *pass) run(ctx context.Context) (err error) {
 			return err
 		}
 		if len(p.todo) == 0 {
-			return p.db.pages.Sync()
+			return p.file.pages.Sync()
 		}
 	}
 }
@@ -121,7 +142,7 @@ func (p *pass) run(ctx context.Context) (err error) {
 // end has SQLite move the log into the file by itself again.
 func (p *pass) end(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	err := p.db.withWriter(ctx, func(conn *sql.Conn) error {
+	err := p.file.withWriter(ctx, func(conn *sql.Conn) error {
 		_, err := conn.ExecContext(ctx, "PRAGMA wal_autocheckpoint = "+autoCheckpoint)
 		return err
 	})
@@ -140,7 +161,7 @@ func (p *pass) found(ctx context.Context, pages []int64) error {
 		p.todo[number] = struct{}{}
 	}
 	p.between(0)
-	if size, err := p.db.LogBytes(); err != nil || size < scrubLog && len(p.todo) < scrubPages {
+	if size, err := p.file.LogBytes(); err != nil || size < scrubLog && len(p.todo) < scrubPages {
 		return err
 	}
 	return p.step(ctx)
@@ -183,7 +204,7 @@ func (p *pass) step(ctx context.Context) error {
 // again afterwards, over frames that changedPages has not read.
 func (p *pass) moveMost(ctx context.Context) error {
 	var busy, frames, moved int64
-	err := p.db.readers.WithContext(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Row().Scan(&busy, &frames, &moved)
+	err := p.file.Readers.WithContext(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Row().Scan(&busy, &frames, &moved)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -193,7 +214,7 @@ func (p *pass) moveMost(ctx context.Context) error {
 // try is one attempt at a step, and returns how long writes waited for it. It reports false
 // when a reader, or a write of another process, is in the way.
 func (p *pass) try(ctx context.Context) (done bool, pages int, took time.Duration, err error) {
-	err = p.db.withWriter(ctx, func(conn *sql.Conn) error {
+	err = p.file.withWriter(ctx, func(conn *sql.Conn) error {
 		began := time.Now()
 		// It is short, and the connection must not be left within a transaction.
 		ctx := context.WithoutCancel(ctx)
@@ -229,7 +250,7 @@ func (p *pass) emptyLog(ctx context.Context, conn *sql.Conn) (empty bool, err er
 		empty, err = truncateLog(ctx, conn)
 	}
 	if err == nil && empty && p.log == nil {
-		p.log, err = os.Open(p.db.logName())
+		p.log, err = os.Open(p.file.logName())
 	}
 	return empty, err
 }
@@ -249,7 +270,7 @@ func (p *pass) overwrite(ctx context.Context, conn *sql.Conn) (done bool, pages 
 	if err != nil {
 		return false, 0, err
 	}
-	size, err := p.db.LogBytes()
+	size, err := p.file.LogBytes()
 	if done = err == nil && size == 0; done {
 		pages, err = p.clearSome()
 	}
@@ -263,49 +284,11 @@ func (p *pass) clearSome() (pages int, err error) {
 		if pages == scrubPages {
 			break
 		}
-		if err := clearGap(p.db.pages, number); err != nil {
+		if err := clearGap(p.file.pages, number); err != nil {
 			return pages, err
 		}
 		delete(p.todo, number)
 		pages++
 	}
 	return pages, nil
-}
-
-// withWriter calls fn with the one connection that writes; nobody else writes
-// meanwhile.
-func (db *DB) withWriter(ctx context.Context, fn func(*sql.Conn) error) (err error) {
-	pool, err := db.writer.DB()
-	if err != nil {
-		return err
-	}
-	conn, err := pool.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	return fn(conn)
-}
-
-// waitAtMost calls fn, in which conn waits that long for readers and other processes.
-func waitAtMost(ctx context.Context, conn *sql.Conn, wait time.Duration, fn func() error) error {
-	set := func(ctx context.Context, wait time.Duration) error {
-		_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", wait.Milliseconds()))
-		return err
-	}
-	if err := set(ctx, wait); err != nil {
-		return err
-	}
-	err := fn()
-	// Whatever comes of it, and though the caller may have gone.
-	return errors.Join(err, set(context.WithoutCancel(ctx), busyTimeout))
-}
-
-// truncateLog reports whether the log is empty now.
-func truncateLog(ctx context.Context, conn *sql.Conn) (empty bool, err error) {
-	var busy, frames, moved int64
-	if err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
-		return false, fmt.Errorf("checkpoint: %w", err)
-	}
-	return busy == 0, nil
 }

@@ -1,4 +1,4 @@
-package database_test
+package sqlite_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
 
@@ -21,9 +22,9 @@ func backedUp(t *testing.T) (url, backup string) {
 	t.Helper()
 	url = databasetest.URL(t)
 	db := databasetest.Open(t, url)
-	put(t, db, "k", "1")
+	databasetest.Put(t, db, "k", "1")
 	backup = filepath.Join(t.TempDir(), "backup.db")
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup}); err != nil {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: backup}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -76,14 +77,14 @@ func TestRestoreRefuses(t *testing.T) {
 		}, "newer than this program"},
 		"one of the development": {func(t *testing.T, backup string) {
 			rawDB(t, "sqlite:"+backup, ofDevelopment...)
-		}, "backup.db: " + database.ErrDevelopment.Error()},
+		}, "backup.db: " + sqlite.ErrDevelopment.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, backup := backedUp(t)
-			path, _ := database.ParseURL(url)
+			path, _ := sqlite.ParseURL(url)
 			before := readFile(t, url)
 			c.spoil(t, backup)
-			_, kept, err := database.Restore(t.Context(), backup, url, time.Now())
+			_, kept, err := sqlite.Restore(t.Context(), backup, url, time.Now())
 			if err == nil || !strings.Contains(err.Error(), c.want) || kept != "" {
 				t.Errorf("Restore = %q, %v, want %q", kept, err, c.want)
 			}
@@ -106,10 +107,10 @@ func expectBeside(t *testing.T, path string, want ...string) {
 // TestRestoreGivenUp: when it is interrupted while it copies, all is as before.
 func TestRestoreGivenUp(t *testing.T) {
 	url, backup := backedUp(t)
-	path, _ := database.ParseURL(url)
+	path, _ := sqlite.ParseURL(url)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := database.Restore(ctx, backup, url, time.Now()); !errors.Is(err, context.Canceled) {
+	if _, _, err := sqlite.Restore(ctx, backup, url, time.Now()); !errors.Is(err, context.Canceled) {
 		t.Errorf("Restore = %v, want Canceled", err)
 	}
 	expectBeside(t, path, path, path+".lock")
@@ -118,7 +119,7 @@ func TestRestoreGivenUp(t *testing.T) {
 // TestOpenRemovesPartial: what a restore that was killed had copied goes with the next start.
 func TestOpenRemovesPartial(t *testing.T) {
 	url, _ := backedUp(t)
-	path, _ := database.ParseURL(url)
+	path, _ := sqlite.ParseURL(url)
 	if err := os.WriteFile(path+".partial", []byte("half of a backup"), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestOpenRemovesPartial(t *testing.T) {
 // able to open it; and a backup to whom it is given, with the directories made for it.
 func TestRestoreByRoot(t *testing.T) {
 	url, backup := backedUp(t)
-	path, _ := database.ParseURL(url)
+	path, _ := sqlite.ParseURL(url)
 	const owner = 12345
 	if err := os.Chown(filepath.Dir(path), owner, owner); err != nil {
 		t.Skipf("only root can give files to others: %v", err)
@@ -141,11 +142,11 @@ func TestRestoreByRoot(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := database.Restore(t.Context(), backup, url, time.Now()); err != nil {
+	if _, _, err := sqlite.Restore(t.Context(), backup, url, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	given := filepath.Join(filepath.Dir(path), "new", "newer", "backup.db")
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: given, Give: true, UID: owner, GID: owner}); err != nil {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: given, Give: true, UID: owner, GID: owner}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{path, path + ".lock", given, filepath.Dir(given), filepath.Dir(filepath.Dir(given))} {
@@ -164,13 +165,13 @@ func TestBackupTwice(t *testing.T) {
 		t.Fatal(locked, err)
 	}
 	defer other.Close()
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: backup + "2"}); err == nil || !strings.Contains(err.Error(), "another process is writing") {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: backup + "2"}); err == nil || !strings.Contains(err.Error(), "another process is writing") {
 		t.Errorf("Backup = %v", err)
 	}
 	if _, err := os.Stat(half); err != nil {
 		t.Errorf("the file of the other is gone: %v", err)
 	}
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: filepath.Dir(backup), Replace: true}); err == nil || !strings.Contains(err.Error(), "is a directory") {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: filepath.Dir(backup), Replace: true}); err == nil || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("Backup to a directory = %v", err)
 	}
 }
@@ -198,7 +199,7 @@ func TestBackupRemovesKilled(t *testing.T) {
 		t.Fatal(locked, err)
 	}
 	defer other.Close()
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: filepath.Join(dir, filepath.Base(backup))}); err != nil {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: filepath.Join(dir, filepath.Base(backup))}); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -230,10 +231,10 @@ func TestRestoreGoesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, backup := backedUp(t)
-			path, _ := database.ParseURL(url)
+			path, _ := sqlite.ParseURL(url)
 			db := databasetest.Open(t, url)
 			for range c.later {
-				put(t, db, "later", "1")
+				databasetest.Put(t, db, "later", "1")
 			}
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
@@ -245,7 +246,7 @@ func TestRestoreGoesOn(t *testing.T) {
 			}
 			before := int64(0)
 			for range c.restores {
-				restored, _, err := database.Restore(t.Context(), backup, url, time.UnixMicro(1).Add(c.since))
+				restored, _, err := sqlite.Restore(t.Context(), backup, url, time.UnixMicro(1).Add(c.since))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -258,7 +259,7 @@ func TestRestoreGoesOn(t *testing.T) {
 				t.Errorf("it goes on with %d, want %d at least", before, c.atLeast)
 			}
 			db = databasetest.Open(t, url)
-			put(t, db, "k", "2")
+			databasetest.Put(t, db, "k", "2")
 			stats, err := db.Stats(t.Context())
 			if err != nil || stats.Revision != before+1 || stats.Restored != before || stats.Keys != 1 || stats.Versions != 2 {
 				t.Errorf("after the next write: %+v, %v", stats.Totals, err)
@@ -270,7 +271,7 @@ func TestRestoreGoesOn(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := database.Check(t.Context(), url); err != nil {
+			if _, err := sqlite.Check(t.Context(), url); err != nil {
 				t.Error(err)
 			}
 		})

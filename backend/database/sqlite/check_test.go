@@ -1,4 +1,4 @@
-package database_test
+package sqlite_test
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
 
@@ -56,20 +56,20 @@ func TestCheckNamesDamage(t *testing.T) {
 			url := databasetest.URL(t)
 			db := databasetest.Open(t, url)
 			for _, value := range []string{"1", "1", "1"} {
-				put(t, db, "k", value)
+				databasetest.Put(t, db, "k", value)
 			}
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
 			rawExec(t, url, statement)
-			if _, err := database.Check(t.Context(), url); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := sqlite.Check(t.Context(), url); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("Check = %v, want %q", err, want)
 			}
-			if _, err := database.Backup(t.Context(), url, database.Target{Name: strings.TrimPrefix(url, "sqlite:") + ".backup"}); err == nil {
+			if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: strings.TrimPrefix(url, "sqlite:") + ".backup"}); err == nil {
 				t.Error("a backup was made of it")
 			}
 			var log bytes.Buffer
-			db, err := database.Open(t.Context(), database.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			db, err := sqlite.Open(t.Context(), sqlite.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			if strings.Contains(statement, "store") {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("Open = %v, want %q", err, want)
@@ -94,20 +94,20 @@ func TestLyingIndex(t *testing.T) {
 	path := strings.TrimPrefix(url, "sqlite:")
 	db := databasetest.Open(t, url)
 	for _, key := range []string{"first", "hidden", "last"} {
-		put(t, db, key, "1")
+		databasetest.Put(t, db, key, "1")
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	spoilIndex(t, path, "hidden", "hiddeo")
 
-	if _, err := database.Check(t.Context(), url); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, err := sqlite.Check(t.Context(), url); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("Check = %v", err)
 	}
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: path + ".backup"}); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: path + ".backup"}); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("Backup = %v", err)
 	}
-	if _, _, err := database.Restore(t.Context(), path, databasetest.URL(t), time.Now()); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, _, err := sqlite.Restore(t.Context(), path, databasetest.URL(t), time.Now()); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("Restore = %v", err)
 	}
 

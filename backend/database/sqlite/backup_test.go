@@ -1,4 +1,4 @@
-package database_test
+package sqlite_test
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 )
 
 // TestBackupUnderWrites copies a database that is being written to. The copy must
@@ -19,7 +19,7 @@ import (
 func TestBackupUnderWrites(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
-	put(t, db, "k", "1")
+	databasetest.Put(t, db, "k", "1")
 	stop, stopped := make(chan struct{}), make(chan int)
 	go func() {
 		n := 1
@@ -30,14 +30,14 @@ func TestBackupUnderWrites(t *testing.T) {
 				return
 			default:
 				n++
-				put(t, db, "k", strconv.Itoa(n))
+				databasetest.Put(t, db, "k", strconv.Itoa(n))
 			}
 		}
 	}()
 	copies := make([]string, 5)
 	for i := range copies {
 		copies[i] = filepath.Join(t.TempDir(), "new", fmt.Sprintf("copy%d.db", i))
-		if _, err := database.Backup(t.Context(), url, database.Target{Name: copies[i]}); err != nil {
+		if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: copies[i]}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -68,20 +68,20 @@ func TestBackupUnderWrites(t *testing.T) {
 func TestRestore(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
-	put(t, db, "k", "1")
+	databasetest.Put(t, db, "k", "1")
 	copied := filepath.Join(t.TempDir(), "copy.db")
-	if _, err := database.Backup(t.Context(), url, database.Target{Name: copied}); err != nil {
+	if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: copied}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, db, "k", "2")
+	databasetest.Put(t, db, "k", "2")
 
 	t.Run("refuses an existing backup file", func(t *testing.T) {
-		if _, err := database.Backup(t.Context(), url, database.Target{Name: copied}); err == nil || !strings.Contains(err.Error(), "exists already") {
+		if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: copied}); err == nil || !strings.Contains(err.Error(), "exists already") {
 			t.Errorf("Backup = %v", err)
 		}
 	})
 	t.Run("refuses a live store", func(t *testing.T) {
-		_, _, err := database.Restore(t.Context(), copied, url, time.Now())
+		_, _, err := sqlite.Restore(t.Context(), copied, url, time.Now())
 		if err == nil || !strings.Contains(err.Error(), "in use by another process") {
 			t.Errorf("Restore = %v", err)
 		}
@@ -95,15 +95,15 @@ func TestRestore(t *testing.T) {
 			if err := os.WriteFile(bad, []byte(data), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := database.Restore(t.Context(), bad, url, time.Now()); err == nil {
+			if _, _, err := sqlite.Restore(t.Context(), bad, url, time.Now()); err == nil {
 				t.Errorf("Restore of %s succeeded", name)
 			}
 		}
-		if _, _, err := database.Restore(t.Context(), filepath.Join(t.TempDir(), "none"), url, time.Now()); !errors.Is(err, os.ErrNotExist) {
+		if _, _, err := sqlite.Restore(t.Context(), filepath.Join(t.TempDir(), "none"), url, time.Now()); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("Restore of a missing file = %v", err)
 		}
 	})
-	_, kept, err := database.Restore(t.Context(), copied, url, time.Now())
+	_, kept, err := sqlite.Restore(t.Context(), copied, url, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,30 +1,34 @@
-package database
+package sqlite
 
 import (
 	"context"
 	"database/sql"
 	"fmt"
 
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
-// Compact gives at most that many free pages of the file back to the disk, in one
+// compactPages bounds one step of Compact.
+const compactPages = 256
+
+// Compact gives at most compactPages free pages of the file back to the disk, in one
 // transaction, for which writes wait as for one another. It waits for a pass of Scrub. What it says is free after it
 // can be given back by another call. The file becomes smaller when the write-ahead
 // log is moved into it: with the call that finds nothing more to give back, unless a
 // read is in the way, else within some thousand pages of writes.
-func (db *DB) Compact(ctx context.Context, pages int) (kv.Compaction, error) {
+func (f *file) Compact(ctx context.Context) (kv.Compaction, error) {
 	var done kv.Compaction
-	if err := db.passes.begin(ctx); err != nil { // a pass must see all of the log before that is emptied
+	if err := f.passes.begin(ctx); err != nil { // a pass must see all of the log before that is emptied
 		return done, err
 	}
-	defer db.passes.end()
-	err := db.withWriter(ctx, func(conn *sql.Conn) error {
+	defer f.passes.end()
+	err := f.withWriter(ctx, func(conn *sql.Conn) error {
 		before, _, err := countPages(ctx, conn)
 		if err != nil {
 			return err
 		}
-		if err := vacuumPages(ctx, conn, pages); err != nil {
+		if err := vacuumPages(ctx, conn, compactPages); err != nil {
 			return err
 		}
 		after, free, err := countPages(ctx, conn)
@@ -40,7 +44,7 @@ func (db *DB) Compact(ctx context.Context, pages int) (kv.Compaction, error) {
 		}
 		return err
 	})
-	return done, translate(ctx, "compact", err)
+	return done, database.Translate(f.Writer.WithContext(ctx), "compact", err)
 }
 
 // vacuumPages reads the pragma to its end: it frees one page for each row that is

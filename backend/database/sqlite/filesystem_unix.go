@@ -1,8 +1,11 @@
 //go:build linux || darwin
 
-package database
+package sqlite
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
 // diskSpace returns how many bytes this program may still write in the file system
 // of that path, and the size of it. It reports false when that cannot be known.
@@ -13,4 +16,17 @@ func diskSpace(path string) (free, size int64, known bool) {
 	}
 	block := int64(fs.Bsize) //nolint:unconvert // the types differ between systems
 	return int64(fs.Bavail) * block, int64(fs.Blocks) * block, true
+}
+
+// ownerOf returns who owns that file.
+func ownerOf(name string) (uid, gid int, ok bool) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, 0, false
+	}
+	found, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return int(found.Uid), int(found.Gid), true
 }

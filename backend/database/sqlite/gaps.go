@@ -1,14 +1,11 @@
-package database
+package sqlite
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 )
 
@@ -158,18 +155,3 @@ func gapOf(kind byte, page []byte) (from, to int) {
 var zeros [pageSize]byte
 
 func isZero(b []byte) bool { return bytes.Equal(b, zeros[:len(b)]) }
-
-// mapPages rewrites a file that has no pointer map, which an earlier version made:
-// without the map its free pages cannot be given back to the disk, nor its gaps be
-// told from values. It needs as much room again while it runs.
-func (db *DB) mapPages(ctx context.Context, logger *slog.Logger) error {
-	return db.withWriter(ctx, func(conn *sql.Conn) error {
-		var mode int
-		if err := conn.QueryRowContext(ctx, "PRAGMA auto_vacuum").Scan(&mode); err != nil || mode != 0 {
-			return err
-		}
-		logger.Info("the database file is rewritten once, so that its free pages can be given back to the disk")
-		_, err := conn.ExecContext(ctx, "PRAGMA auto_vacuum = incremental; VACUUM")
-		return err
-	})
-}

@@ -1,4 +1,4 @@
-package database_test
+package sqlite_test
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
 
@@ -27,17 +28,17 @@ const left = "left in the gap of a page"
 func withLeft(t testing.TB, prepare ...string) (db *database.DB, path string) {
 	t.Helper()
 	url := databasetest.URL(t)
-	path, _ = database.ParseURL(url)
-	made, err := database.Open(t.Context(), database.Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
+	path, _ = sqlite.ParseURL(url)
+	made, err := sqlite.Open(t.Context(), sqlite.Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, made, kv.Entry{Key: "first", Value: bytes.Repeat([]byte("1"), 2<<20)})
+	databasetest.Write(t, made, kv.Entry{Key: "first", Value: bytes.Repeat([]byte("1"), 2<<20)})
 	entries := make([]kv.Entry, 16_000)
 	for i := range entries {
 		entries[i] = kv.Entry{Key: fmt.Sprintf("key%08d", i), Value: bytes.Repeat([]byte("7"), 200+i%200)}
 	}
-	write(t, made, entries...)
+	databasetest.Write(t, made, entries...)
 	if err := made.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func withLeft(t testing.TB, prepare ...string) (db *database.DB, path string) {
 			}
 		})
 	}
-	if planted := database.Plant(t, path, left); planted < 3*database.ScrubPages/2 {
+	if planted := sqlite.Plant(t, path, left); planted < 3*sqlite.ScrubPages/2 {
 		t.Fatalf("something is left in %d pages, too few to tell", planted)
 	}
 	return databasetest.Open(t, url), path
@@ -88,9 +89,9 @@ func countLeft(t testing.TB, path string) (n int) {
 func TestWritesGoOnBesideScrub(t *testing.T) {
 	db, path := withLeft(t)
 	writes, steps, most := 0, 0, 0
-	err := db.ScrubWith(t.Context(), func(pages int) {
+	err := sqlite.ScrubWith(db, t.Context(), func(pages int) {
 		writes++
-		put(t, db, "beside", strconv.Itoa(writes)) // would wait for ever if the pass had the writer
+		databasetest.Put(t, db, "beside", strconv.Itoa(writes)) // would wait for ever if the pass had the writer
 		if most = max(most, pages); pages > 0 {
 			steps++
 		}
@@ -101,8 +102,8 @@ func TestWritesGoOnBesideScrub(t *testing.T) {
 	if n := countLeft(t, path); n > 0 {
 		t.Errorf("%d pages still have something left", n)
 	}
-	if steps < 3 || most > database.ScrubPages {
-		t.Errorf("it took %d steps, the largest of %d pages, want 3 or more of at most %d", steps, most, database.ScrubPages)
+	if steps < 3 || most > sqlite.ScrubPages {
+		t.Errorf("it took %d steps, the largest of %d pages, want 3 or more of at most %d", steps, most, sqlite.ScrubPages)
 	}
 	if v, err := db.Latest(t.Context(), "beside"); err != nil || v.Version != int64(writes) || writes < 5 {
 		t.Errorf("after %d writes: %+v, %v", writes, v, err)
@@ -115,11 +116,11 @@ func TestScrubFindsPagesThatMove(t *testing.T) {
 	db, path := withLeft(t)
 	destroy(t, db, "first", 1) // there is room now
 	calls := 0
-	err := db.ScrubWith(t.Context(), func(int) {
+	err := sqlite.ScrubWith(db, t.Context(), func(int) {
 		if calls++; calls != 3 { // the scan has been at the beginning
 			return
 		}
-		if err := db.MovePages(t.Context(), 300); err != nil {
+		if err := sqlite.MovePages(db, t.Context(), 300); err != nil {
 			t.Error(err)
 		}
 	})
@@ -161,21 +162,21 @@ func TestScrubsShareAPass(t *testing.T) {
 		came.Wait()
 	}
 	var once sync.Once
-	if err := db.ScrubWith(t.Context(), func(int) { once.Do(ask) }); err != nil {
+	if err := sqlite.ScrubWith(db, t.Context(), func(int) { once.Do(ask) }); err != nil {
 		t.Fatal(err)
 	}
 	done.Wait()
-	if n := db.Passes(); n != 2 {
+	if n := sqlite.Passes(db); n != 2 {
 		t.Errorf("%d passes for one call and %d beside it, want 2", n, callers)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var again sync.Once
-	err := db.ScrubWith(ctx, func(int) { again.Do(func() { ask(); cancel() }) })
+	err := sqlite.ScrubWith(db, ctx, func(int) { again.Do(func() { ask(); cancel() }) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a pass that was given up: %v", err)
 	}
 	done.Wait()
-	if n := db.Passes(); n != 4 {
+	if n := sqlite.Passes(db); n != 4 {
 		t.Errorf("%d passes, want two more", n)
 	}
 }

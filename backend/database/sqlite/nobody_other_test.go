@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package database_test
+package sqlite_test
 
 import "syscall"
 

@@ -1,4 +1,4 @@
-package database_test
+package sqlite_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 
 	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
 
@@ -30,7 +31,7 @@ func received(t *testing.T, made *database.Copy) *database.DB {
 	if err := os.WriteFile(name, data, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	found, err := database.Verify(t.Context(), name)
+	found, err := sqlite.Verify(t.Context(), name)
 	if err != nil || found.Totals != made.Totals || found.StoreID != made.StoreID {
 		t.Fatalf("the copy has %+v (%v) and says %+v", found, err, made.Summary)
 	}
@@ -44,9 +45,9 @@ func TestCopyUnderWrites(t *testing.T) {
 	db := databasetest.Open(t, url)
 	filler := strconv.Quote(strings.Repeat("x", 900_000))
 	for i := range 12 { // so that it takes several steps
-		put(t, db, "filler"+strconv.Itoa(i), filler)
+		databasetest.Put(t, db, "filler"+strconv.Itoa(i), filler)
 	}
-	put(t, db, "k", "1")
+	databasetest.Put(t, db, "k", "1")
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	var mu sync.Mutex
@@ -57,7 +58,7 @@ func TestCopyUnderWrites(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				put(t, db, "k", strconv.Itoa(n))
+				databasetest.Put(t, db, "k", strconv.Itoa(n))
 				mu.Lock()
 				last = n
 				mu.Unlock()
@@ -86,7 +87,7 @@ func TestCopyUnderWrites(t *testing.T) {
 			t.Errorf("the copy at revision %d has version %d with %s (%v), and %d was written before", made.Revision, latest.Version, latest.Value, err, before)
 		}
 	}
-	path, _ := database.ParseURL(url)
+	path, _ := sqlite.ParseURL(url)
 	if left, _ := filepath.Glob(path + ".copy*"); left != nil {
 		t.Errorf("left behind: %q", left)
 	}
@@ -98,14 +99,14 @@ func TestCopyHoldsUpNoScrub(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
 	secret := strings.Repeat("secret", 40)
-	put(t, db, "early", strconv.Quote(secret+"early")) // in a page that is copied first
+	databasetest.Put(t, db, "early", strconv.Quote(secret+"early")) // in a page that is copied first
 	filler := strconv.Quote(strings.Repeat("x", 900_000))
 	for i := range 5 {
-		put(t, db, "filler"+strconv.Itoa(i), filler)
+		databasetest.Put(t, db, "filler"+strconv.Itoa(i), filler)
 	}
-	put(t, db, "late", strconv.Quote(secret+"late"))
+	databasetest.Put(t, db, "late", strconv.Quote(secret+"late"))
 	steps := 0
-	made, err := db.CopyWith(t.Context(), func() {
+	made, err := sqlite.CopyWith(db, t.Context(), func() {
 		if steps++; steps != 2 {
 			return
 		}
@@ -137,7 +138,7 @@ func TestCopyHoldsUpNoScrub(t *testing.T) {
 // a killed process left is removed by Open.
 func TestCopyFailsCleanly(t *testing.T) {
 	url := databasetest.URL(t)
-	path, _ := database.ParseURL(url)
+	path, _ := sqlite.ParseURL(url)
 	if err := os.WriteFile(path+".copy", []byte("left by a process that was killed"), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -145,15 +146,15 @@ func TestCopyFailsCleanly(t *testing.T) {
 	if _, err := os.Stat(path + ".copy"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after the start the copy of a killed process is still there: %v", err)
 	}
-	put(t, db, "k", strconv.Quote(strings.Repeat("x", 2_000_000)))
+	databasetest.Put(t, db, "k", strconv.Quote(strings.Repeat("x", 2_000_000)))
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := db.CopyWith(ctx, cancel); !errors.Is(err, context.Canceled) {
+	if _, err := sqlite.CopyWith(db, ctx, cancel); !errors.Is(err, context.Canceled) {
 		t.Errorf("Copy = %v, want Canceled", err)
 	}
 	if left, _ := filepath.Glob(path + ".copy*"); left != nil {
 		t.Errorf("left behind: %q", left)
 	}
-	put(t, db, "k", "2")
+	databasetest.Put(t, db, "k", "2")
 	made, err := db.Copy(t.Context())
 	if err != nil {
 		t.Fatal(err)
