@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// dialWeb opens a connection to Traefik that fails after a while.
+// dialWeb opens a connection to Traefik with a deadline.
 func dialWeb(t *testing.T) net.Conn {
 	t.Helper()
 	connection, err := net.DialTimeout("tcp", webAddress, patience)
@@ -25,7 +25,7 @@ func dialWeb(t *testing.T) net.Conn {
 	return connection
 }
 
-// An answer that the gateway does not finish must not look complete.
+// An answer that the gateway does not complete must not look complete.
 func TestAnswersThatBreakOff(t *testing.T) {
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -46,7 +46,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 		fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", target)
 		answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
 		if err != nil {
-			continue // cut before anything of it was passed on
+			continue // aborted before anything was forwarded
 		}
 		if body, err := io.ReadAll(answer.Body); err == nil || string(body) != "half\n" {
 			t.Errorf("%s: %q, %v: looks complete", target, body, err)
@@ -55,8 +55,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	}
 }
 
-// A client that goes away takes its request with it, so that a stream ends and
-// nothing is worked out in vain.
+// If a client goes away, its request is cancelled, so that streams end and no work is wasted.
 func TestClientsThatGoAway(t *testing.T) {
 	entered, left := make(chan struct{}, 1), make(chan struct{}, 1)
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
@@ -83,8 +82,8 @@ func TestClientsThatGoAway(t *testing.T) {
 	}
 }
 
-// A client that asks first is answered; and what the gateway is asked is what the
-// client said of its body: no type stays no type, which here means JSON.
+// A client that sends Expect: 100-continue gets its answer. Traefik forwards the type of a
+// body unchanged: no type stays no type, which here means JSON.
 func TestBodiesAndTheirTypes(t *testing.T) {
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)

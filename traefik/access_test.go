@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A tokenFile is that of a gateway, changed by its command.
+// A tokenFile is a gateway's file of tokens, changed by the gateway's command.
 type tokenFile string
 
 func (f tokenFile) run(t *testing.T, args ...string) string {
@@ -38,7 +38,7 @@ func (f tokenFile) add(t *testing.T, name string, rules ...string) (secret strin
 
 func bearer(secret string) http.Header { return http.Header{"Authorization": {"Bearer " + secret}} }
 
-// list returns the keys that a token sees.
+// list returns the keys that a token can see.
 func list(t *testing.T, secret, query string) (keys []string) {
 	t.Helper()
 	var page struct{ Keys []struct{ Key string } }
@@ -82,7 +82,8 @@ func TestAccess(t *testing.T) {
 				t.Errorf("%s: %+v", target, p)
 			}
 		}
-		// The document, which answers at Traefik are checked against, has no such path.
+		// At the gateway, because answers through Traefik are compared with the OpenAPI
+		// document, which has no such path.
 		request(t, s.gatewayAddress, http.MethodGet, "/%67et/other", bearer(app), "").wantProblem(t, http.StatusForbidden)
 		do(app, http.MethodPost, "/destroy/app/k?all=true", "").wantProblem(t, http.StatusForbidden)
 		if keys := list(t, app, ""); !slices.Equal(keys, []string{"app/k"}) {
@@ -137,7 +138,8 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// watchWith sends the keys of the events of a stream, and closes the channel with it.
+// watchWith returns a channel with the keys of a stream's events. It is closed when the
+// stream ends.
 func watchWith(t *testing.T, secret, target string) <-chan string {
 	t.Helper()
 	connection, err := net.Dial("tcp", webAddress)
@@ -173,5 +175,49 @@ func wantEvent(t *testing.T, events <-chan string, key string) {
 		}
 	case <-time.After(patience):
 		t.Fatalf("no event of %q", key)
+	}
+}
+
+// Wherever a client puts its token, it is not in any log: not in Traefik's, if that is on, and
+// not in those of the other programs at debug level.
+func TestNoLogHasATokenOfTheURL(t *testing.T) {
+	file := tokenFile(filepath.Join(t.TempDir(), "tokens.yml"))
+	secret := file.add(t, "ci", "read,write:")
+	s := startStack(t, "KV_TOKENS_FILE="+string(file), "KV_LOG_LEVEL=debug", "KV_ACCESS_LOG=true")
+	s.waitHealthy(t)
+	send := func(header http.Header, target string, status int) {
+		t.Helper()
+		for _, address := range []string{webAddress, s.gatewayAddress} {
+			for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodHead} {
+				answer, err := tryRequest(address, method, target, header, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if status != 0 && answer.status != status {
+					t.Errorf("%s %.25s: %d", method, target, answer.status)
+				}
+			}
+		}
+	}
+	for _, query := range []string{"access_token=", "token=", "auth_token=", "bearer=", "api_key=", "x=1&access_token=kv_&access_token=", "%61ccess_token="} {
+		send(nil, "/get/k?"+query+secret, http.StatusUnauthorized)
+		send(bearer(secret), "/get/k?"+query+secret, 0)
+	}
+	send(nil, "/metrics?token="+secret, 0)
+	send(nil, "/get/"+secret, http.StatusUnauthorized)
+	send(bearer(secret), "/nothing/"+secret, http.StatusNotFound)
+	for _, name := range []string{"Cookie", "X-Access-Token", "Proxy-Authorization", "Referer", "User-Agent"} {
+		send(http.Header{name: {secret}}, "/get/k", http.StatusUnauthorized)
+	}
+	request(t, webAddress, http.MethodGet, "/get/logged", nil, "")
+	s.traefik.stop(t) // flushes its log
+	if len(s.traefik.log.lines(`"DownstreamStatus":401`)) == 0 || len(s.traefik.log.lines("/get/")) > 0 ||
+		len(s.gateway.log.lines("/get/logged")) != 1 || len(s.gateway.log.lines("access_token=...")) == 0 || len(s.gateway.log.lines("/get/kv_...")) == 0 {
+		t.Error("the logs do not have what they should")
+	}
+	for _, p := range s.processes() {
+		if strings.Contains(p.log.String(), secret) {
+			t.Errorf("the log of %s has the token: %s", p.name, p.log.lines(secret)[0])
+		}
 	}
 }

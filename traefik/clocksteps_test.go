@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// A machineClock is that of a backend which was built with another file in the place of
-// the one that reads the clock.
+// A machineClock is the clock of a backend that was built with another file instead of the
+// one that reads the clock.
 type machineClock struct{ file string }
 
-// newMachineClock lets the stacks of this test have such a backend.
+// newMachineClock makes the stacks of this test use such a backend.
 func newMachineClock(t *testing.T) *machineClock {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,10 +61,10 @@ func (c *machineClock) set(t *testing.T, offset time.Duration) {
 	}
 }
 
-// clockSteps sets the clock of the backend's machine forth and back under load: no
-// timestamp of the store is before the one before it, reads by time find what they found,
-// a key that has ended stays so, one that has not is there, and one that is written after
-// the clock was set back ends too. The same after a kill.
+// clockSteps sets the backend's clock forward and back under load. Timestamps must never
+// decrease, reads by time must have the same results as before, expired keys must stay
+// expired and others exist, and keys that are written after a step back must expire too. The
+// same must hold after a kill.
 func clockSteps(t *testing.T, table *faultTable) {
 	clock := newMachineClock(t)
 	s := newStack(t, "TEST_CLOCK="+clock.file)
@@ -90,7 +90,7 @@ func clockSteps(t *testing.T, table *faultTable) {
 			get(t, "/get/"+name("minutes")).wantProblem(t, http.StatusNotFound)
 			get(t, "/get/"+name("hours")).wantStatus(t, http.StatusOK)
 		}
-		s.backend.kill(t) // the clock is an hour behind what is in the store
+		s.backend.kill(t) // the clock is an hour behind the store
 		s.backend.start(t)
 		s.waitHealthy(t)
 		get(t, "/get/"+name("minutes")).wantProblem(t, http.StatusNotFound)
@@ -103,8 +103,7 @@ func clockSteps(t *testing.T, table *faultTable) {
 	table.survived(t, load, begin)
 }
 
-// wantTimesInOrder reads every write of the store from the feed, in the order of the
-// revisions.
+// wantTimesInOrder reads every write from the feed and compares the timestamps.
 func wantTimesInOrder(t *testing.T) {
 	t.Helper()
 	last := decode[databaseStats](t, get(t, "/db/stats")).Revision

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Each part in turn is killed while clients write, and started again. Whatever
-// was answered with 200 is there afterwards, and no key has a gap.
+// Each program in turn is killed while clients write, and started again. Afterwards, every
+// write that was answered with 200 must exist, and no key may have a gap.
 func TestKillUnderLoad(t *testing.T) {
 	for _, name := range []string{"backend", "gateway", "traefik"} {
 		t.Run(name, func(t *testing.T) {
@@ -34,8 +34,7 @@ func TestKillUnderLoad(t *testing.T) {
 
 const loadClients = 8
 
-// A load is clients that write, two keys each: one of their own and one that
-// all share.
+// A load runs clients that write two keys each: one of their own and one that all share.
 type load struct {
 	stop func() // returns when the clients have ended
 
@@ -61,13 +60,13 @@ func startLoad(t *testing.T) *load {
 			}
 		})
 	}
-	// What is under way is not cancelled: it would still be written, unknown to us.
+	// Requests in flight are not cancelled, because they could still be written.
 	l.stop = func() { stop(); group.Wait() }
 	t.Cleanup(l.stop)
 	return l
 }
 
-// write writes over kept-alive connections, as clients do.
+// write writes over keep-alive connections, as clients do.
 func (l *load) write(ctx context.Context, key, value string) {
 	answer, err := func() (putAnswer, error) {
 		var answer putAnswer

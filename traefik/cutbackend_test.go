@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// cutConnections stands between gateway and backend and ends connections under load just
-// when an answer comes on them, so that a write was made and the gateway does not know:
-// it may not be sent again.
+// cutConnections closes connections between gateway and backend under load just when an
+// answer arrives, so that the write was made but the gateway does not know it. The gateway
+// must not send it again.
 func cutConnections(t *testing.T, table *faultTable) {
 	cutter := newCutter(t)
 	backend := freeAddress(t)
@@ -29,8 +29,8 @@ func cutConnections(t *testing.T, table *faultTable) {
 	}
 }
 
-// A cutter passes connections on, and drops one answer to a write when that is due, with
-// its connection.
+// A cutter forwards connections. On demand it drops the answer to a write and closes the
+// connection.
 type cutter struct {
 	net.Listener
 

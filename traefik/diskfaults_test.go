@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A faultyDisk is what stands between the backend's SQLite and the C library, and fails
-// or waits when the test says so: internal/diskfault/testdata/diskfault.c.
+// A faultyDisk makes system calls of the backend fail or take long, with
+// internal/diskfault/testdata/diskfault.c between SQLite and the C library.
 type faultyDisk struct{ dir, control, library string }
 
 func newFaultyDisk(t *testing.T) *faultyDisk {
@@ -34,7 +34,7 @@ func newFaultyDisk(t *testing.T) *faultyDisk {
 	return d
 }
 
-// environment is for the processes of a stack.
+// environment returns the variables for the processes of a stack.
 func (d *faultyDisk) environment() []string {
 	return []string{
 		"LD_PRELOAD=" + d.library, "DISKFAULT_DIR=" + d.dir, "DISKFAULT_CONTROL=" + d.control,
@@ -42,7 +42,7 @@ func (d *faultyDisk) environment() []string {
 	}
 }
 
-// set replaces the rules, each OP SUFFIX ERRNO DELAY COUNT MODE; none is a disk that works.
+// set replaces the rules, each OP SUFFIX ERRNO DELAY COUNT MODE. Without any, the disk works.
 func (d *faultyDisk) set(t *testing.T, rules ...string) {
 	t.Helper()
 	next := d.control + ".next"
@@ -55,7 +55,7 @@ func (d *faultyDisk) set(t *testing.T, rules ...string) {
 	}
 }
 
-// gets waits until a request gets the answer that a fault has.
+// gets waits until a request gets the given answer.
 func gets(t *testing.T, method, path, body string, status int, code string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s %s gets %d %s", method, path, status, code), func() error {
@@ -67,9 +67,9 @@ func gets(t *testing.T, method, path, body string, status int, code string) {
 	})
 }
 
-// brokenDisk lets calls of the backend's disk fail under load, all at once, and then lets
-// them work again: writes say what happened, cached reads go on, and it recovers by itself.
-// With kill, the backend is killed while its disk is broken.
+// brokenDisk makes calls to the backend's disk fail under load, and then work again. Writes
+// must report what happened, cached reads go on, and the backend must recover by itself. With
+// kill, it is killed while its disk is broken.
 func brokenDisk(t *testing.T, table *faultTable, rules []string, status int, code string, kill bool) {
 	d := newFaultyDisk(t)
 	s := newStack(t, d.environment()...)
@@ -97,8 +97,8 @@ func brokenDisk(t *testing.T, table *faultTable, rules []string, status int, cod
 	table.survived(t, load, begin)
 }
 
-// unreadableDisk: what is not in the cache is an error that says so, what is in it is
-// served.
+// unreadableDisk makes reads of the disk fail. Uncached reads must get an error that says so,
+// and cached ones must work.
 func unreadableDisk(t *testing.T, table *faultTable) {
 	d := newFaultyDisk(t)
 	s := newStack(t, d.environment()...)
@@ -117,8 +117,8 @@ func unreadableDisk(t *testing.T, table *faultTable) {
 	table.survived(t, load, begin)
 }
 
-// slowDisk: syncs take longer and longer and then do not come back at all; the queue is
-// bounded, reads do not wait, and SIGTERM ends the backend in time.
+// slowDisk makes syncs slower and slower, until they hang. The queue must be bounded, reads
+// must not wait, and SIGTERM must stop the backend in time.
 func slowDisk(t *testing.T, table *faultTable) {
 	d := newFaultyDisk(t)
 	s := newStack(t, append(d.environment(), "KV_MAX_QUEUED_WRITES=8")...)

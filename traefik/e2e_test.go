@@ -1,11 +1,9 @@
-// Package traefik_test drives the whole service from the outside: the real
-// backend, gateway and Traefik as processes, with the configuration in this
-// directory, over HTTP at 127.0.0.1:8000.
+// Package traefik_test tests the whole service from the outside: backend, gateway and Traefik
+// as processes, with the configuration in this directory, over HTTP on 127.0.0.1:8000.
 //
-// It needs the ports 8000 and 8002 and, for the launcher, 8001 and 8080. The
-// first run builds Traefik, which takes minutes. KV_BACKEND_BIN,
-// KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to test instead of building
-// them.
+// It needs ports 8000 and 8002 and, for the launcher, 8001 and 8080. The first run builds
+// Traefik, which takes minutes. KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name
+// programs to test instead of building them.
 package traefik_test
 
 import (
@@ -22,11 +20,11 @@ import (
 )
 
 const (
-	root       = ".." // of the repository, which is the working directory of the programs
+	root       = ".." // of the repository, the working directory of the programs
 	webAddress = "127.0.0.1:8000"
 )
 
-// programs are the paths of what is tested; launcher is internal/up.
+// programs are the paths of the tested programs; launcher is internal/up.
 var programs struct{ backend, gateway, traefik, launcher string }
 
 func TestMain(m *testing.M) {
@@ -70,7 +68,7 @@ func setUpAndRun(m *testing.M) (code int, err error) {
 	return code, nil
 }
 
-// buildPrograms lets the launcher build, or find, the three programs.
+// buildPrograms builds or finds the three programs with the launcher.
 func buildPrograms() error {
 	var output bytes.Buffer
 	launcher := exec.Command(programs.launcher, "--build-only")

@@ -65,7 +65,8 @@ func TestBackendHangs(t *testing.T) {
 	eventually(t, "the backend serves again", func() error { return tryGet("/get/k") })
 }
 
-// Without a gateway Traefik itself answers 503, and is back soon after it.
+// Without a gateway, Traefik itself answers 503. It uses the gateway again soon after its
+// start.
 func TestGatewayRestart(t *testing.T) {
 	s := newStack(t)
 	put(t, "k", "1").wantStatus(t, http.StatusOK)
@@ -99,7 +100,7 @@ func tryGet(target string) error {
 	return err
 }
 
-// A write that is under way when a part is told to stop is done and answered.
+// A write that is in flight when a program is asked to stop is made and answered.
 func TestDrain(t *testing.T) {
 	s := newStack(t)
 	for version, c := range []struct {
@@ -132,8 +133,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// halfAWrite returns when the server asks for the body of a write; finish sends
-// it.
+// halfAWrite returns when the server asks for the body of a write, which finish sends.
 func halfAWrite(t *testing.T, address string) (finish func() response) {
 	t.Helper()
 	const body = `{"value":"in flight"}`

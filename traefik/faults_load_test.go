@@ -18,38 +18,38 @@ import (
 	"time"
 )
 
-// A traffic is clients that write and read over kept-alive connections, each on a key
-// of its own, so that what must be there is known: every write has a value of its own.
+// A traffic runs clients that write and read over keep-alive connections. Each has its own key
+// and writes unique values, so that it knows what must exist.
 type traffic struct {
 	stop func() // returns when the clients have ended
 
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards the fields below
 	keys  map[string]*history
 	count counts
-	lapse time.Time // of the last request that failed
+	lapse time.Time // when the last request failed
 }
 
 // counts are the columns of the table.
 type counts struct {
 	requests     int
 	acknowledged int // writes that were answered with 200
-	refused      int // requests answered with a well-formed error, which say that nothing was done or why it is not known
+	refused      int // requests with a well-formed error, which says that nothing was done or why it is unknown
 	cut          int // requests whose connection was refused or broke off
-	unclear      int // answers that are neither
-	lost         int // acknowledged writes that are not there
-	stale        int // reads of less than was acknowledged before they began
+	unclear      int // any other answers
+	lost         int // acknowledged writes that do not exist
+	stale        int // reads older than a write that was acknowledged before they began
 	doubled      int // writes that were made twice
 }
 
-// A history is what one client knows of its key.
+// A history is what a client knows about its key.
 type history struct {
 	acknowledged map[int]string // version -> value
-	latest       int            // of those
+	latest       int            // version
 }
 
 const trafficClients = 16
 
-// startTraffic begins; path makes a key of the number of a client.
+// startTraffic starts clients that write keys with the prefix.
 func startTraffic(t *testing.T, prefix string) *traffic {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -73,9 +73,9 @@ func startTraffic(t *testing.T, prefix string) *traffic {
 	return l
 }
 
-// ask sends a request and counts what kind of answer it gets; ok is 200.
+// ask sends a request and counts the kind of its answer. It reports whether that is 200.
 func (l *traffic) ask(client *http.Client, method, path, body string) (answer []byte, ok bool) {
-	// Without a context: what is under way is not cancelled, since it might be written, unknown to us.
+	// Without a context: requests in flight are not cancelled, because they could still be written.
 	request, err := http.NewRequest(method, "http://"+webAddress+path, strings.NewReader(body))
 	if err != nil {
 		panic(err)
@@ -104,8 +104,8 @@ func (l *traffic) ask(client *http.Client, method, path, body string) (answer []
 	return nil, false
 }
 
-// clear reports whether an error answer is one that a client can act on: a problem of
-// the same status, or Traefik's own, in plain text.
+// clear reports whether a client can act on an error answer: it must be a problem with the same
+// status, or one of Traefik's own, in plain text.
 func clear(response *http.Response, text []byte) bool {
 	if response.Header.Get("Content-Type") == "application/problem+json" {
 		var p struct {
@@ -116,13 +116,13 @@ func clear(response *http.Response, text []byte) bool {
 		return json.Unmarshal(text, &p) == nil && p.Status == response.StatusCode && p.Code != "internal" && p.Code != "" && p.Detail != "" && retry
 	}
 	own := bytes.TrimSpace(text)
-	// A 500 of Traefik's is for a connection that the gateway ended while a write was being
-	// sent on it; most such errors it knows, and answers with 502.
+	// Traefik answers 500 if the gateway closes a connection in some ways while a write is sent
+	// on it, and otherwise 502.
 	known := response.StatusCode == http.StatusInternalServerError || slices.Contains(traefiksOwn, response.StatusCode)
 	return known && string(own) != "" && strings.EqualFold(string(own), textOf(response.StatusCode))
 }
 
-// textOf is what Traefik answers with a status of its own.
+// textOf returns the body of Traefik's own answer with a status.
 func textOf(status int) string {
 	switch status {
 	case http.StatusServiceUnavailable:
@@ -186,14 +186,14 @@ func (l *traffic) counts() counts {
 	return l.count
 }
 
-// recovered returns how long after begin the last request failed.
+// recovered returns the time from begin to the last failed request.
 func (l *traffic) recovered(begin time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(l.lapse.Sub(begin), 0)
 }
 
-// verify stops the clients and looks for every write of theirs.
+// verify stops the clients and looks for all of their writes.
 func (l *traffic) verify(t *testing.T) counts {
 	t.Helper()
 	l.stop()
@@ -253,7 +253,7 @@ func historyOf(key string) (map[int]string, error) {
 	}
 }
 
-// A faultTable is what the faults were survived with.
+// A faultTable collects the results of all faults.
 type faultTable struct{ rows []string }
 
 const faultColumns = "fault\trequests\tacknowledged\tfailed clearly\tcut\tunclear\tlost\tstale\tdoubled\trecovered in\t"

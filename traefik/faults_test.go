@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// long reports whether the long form was asked for (task faults): more of everything.
+// long reports whether this is the long form (task faults), with more of everything.
 func long() bool { return os.Getenv("FAULTS") == "long" }
 
 func rounds(short, longer int) int {
@@ -22,10 +22,9 @@ func rounds(short, longer int) int {
 	return short
 }
 
-// TestFaults does to the service what it must survive, under load, and prints what
-// became of every request. Nothing acknowledged may be lost, nothing read may be
-// stale, nothing may be written twice, and each failure must be one that a client
-// understands.
+// TestFaults causes faults under load, and prints what became of every request. No acknowledged
+// write may be lost, no read may be stale, nothing may be written twice, and clients must
+// understand every failure.
 func TestFaults(t *testing.T) {
 	table := &faultTable{}
 	defer table.print()
@@ -56,7 +55,7 @@ func TestFaults(t *testing.T) {
 	t.Run("clock steps", func(t *testing.T) { clockSteps(t, table) })
 }
 
-// survived checks what holds whatever happens, and adds the row.
+// survived checks what must hold after every fault, and adds a row.
 func (f *faultTable) survived(t *testing.T, l *traffic, begin time.Time) counts {
 	t.Helper()
 	recovered := l.recovered(begin)
@@ -89,8 +88,7 @@ func restartUnderLoad(t *testing.T, table *faultTable, name string, signal sysca
 	}
 }
 
-// rollingRestart stops one gateway after the other while the other serves: no request
-// may fail.
+// rollingRestart restarts two gateways, one after the other. No request may fail.
 func rollingRestart(t *testing.T, table *faultTable) {
 	first, second := freeAddress(t), freeAddress(t)
 	s := newStack(t, "KV_GATEWAY_ADDR="+first, "KV_GATEWAY_URL=http://"+first+",http://"+second, "KV_LOG_LEVEL=debug")
@@ -118,8 +116,8 @@ func rollingRestart(t *testing.T, table *faultTable) {
 	}
 }
 
-// usedByTraefik waits until Traefik has asked the gateway how it is, after the first
-// so many times.
+// usedByTraefik waits until Traefik has checked the health of the gateway more than before
+// times.
 func usedByTraefik(t *testing.T, gateway *process, before int) {
 	t.Helper()
 	eventually(t, "Traefik uses "+gateway.name, func() error {
@@ -133,8 +131,8 @@ func usedByTraefik(t *testing.T, gateway *process, before int) {
 // checks counts the health checks in the log.
 func checks(gateway *process) int { return len(gateway.log.lines(`"uri":"/healthz"`)) }
 
-// stoppedBackend: requests get 504 in time, and what the backend did with them when
-// it went on is one version each, or none.
+// stoppedBackend stops the backend with SIGSTOP. Requests must get 504 in time, and once it
+// continues, each may make at most one version.
 func stoppedBackend(t *testing.T, table *faultTable) {
 	s := newStack(t, "KV_BACKEND_TIMEOUT=1s")
 	load := startTraffic(t, "k")
@@ -169,7 +167,7 @@ func fullDisk(t *testing.T, table *faultTable) {
 	load := startTraffic(t, "k")
 	load.more(t, 200)
 	ballast := filepath.Join(dir, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 24<<20), 0o600) // as much as there is room for
+	_ = os.WriteFile(ballast, make([]byte, 24<<20), 0o600) // as much as fits
 	eventually(t, "a write gets 507", func() error {
 		answer, err := tryRequest(webAddress, http.MethodPut, "/put/large", nil, `{"value":"`+strings.Repeat("x", 512<<10)+`"}`)
 		if err == nil && answer.status != http.StatusInsufficientStorage {
@@ -184,5 +182,5 @@ func fullDisk(t *testing.T, table *faultTable) {
 	begin := time.Now()
 	load.more(t, 200)
 	table.survived(t, load, begin)
-	s.backend.kill(t) // before the directory goes
+	s.backend.kill(t) // before the directory is removed
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// dialFrom connects to Traefik from another address of this machine, as another client.
+// dialFrom connects to Traefik from another address of this machine, like another client.
 func dialFrom(source string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 	conn, err := dialer.Dial("tcp", webAddress)
@@ -22,7 +22,7 @@ func dialFrom(source string) (net.Conn, error) {
 	return conn, err
 }
 
-// askFrom sends a request and returns the answer with its body unread.
+// askFrom sends a request and returns the answer without reading its body.
 func askFrom(conn net.Conn, method, target string, header http.Header, body string) (*http.Response, error) {
 	if _, err := io.WriteString(conn, head(webAddress, method, target, header, len(body))+body); err != nil {
 		return nil, err
@@ -30,8 +30,7 @@ func askFrom(conn net.Conn, method, target string, header http.Header, body stri
 	return http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 }
 
-// statusFrom is askFrom over a connection of its own. A 429 must be one that a client
-// understands.
+// statusFrom is like askFrom over a new connection. A 429 must be well-formed.
 func statusFrom(source, method, target string, header http.Header, body string) (int, error) {
 	conn, err := dialFrom(source)
 	if err != nil {
@@ -53,9 +52,9 @@ func statusFrom(source, method, target string, header http.Header, body string) 
 
 const floodOfWatchers = 20
 
-// One client opens all streams that it may, and goes on asking for more, in the name of
-// another. It is refused; the other and everybody else have their streams and requests.
-// The log has not a line for each refusal, and afterwards nothing is left.
+// One client opens all streams that it is allowed, and keeps asking for more, also in the name
+// of another client. It must be refused, without a log line for each refusal, and all other
+// clients must be served. Nothing may be left afterwards.
 func TestFloodOfOneClient(t *testing.T) {
 	s := newStack(t, fmt.Sprintf("KV_MAX_WATCHERS_PER_CLIENT=%d", floodOfWatchers), "KV_MAX_REQUESTS_PER_CLIENT=40", "KV_METRICS_ADDR=127.0.0.1:0")
 	levels := map[string][]float64{}
@@ -68,7 +67,7 @@ func TestFloodOfOneClient(t *testing.T) {
 	if lines := len(s.gateway.log.lines("a client has too much under way")); lines == 0 || lines > 200 {
 		t.Errorf("%d lines about refusals", lines)
 	}
-	for name, level := range levels { // the first flood may leave connections that are kept
+	for name, level := range levels { // the first flood may leave idle connections
 		if level[1] > level[0]+floodOfWatchers {
 			t.Errorf("%s: goroutines after each flood: %v", name, level)
 		}

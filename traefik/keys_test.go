@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// A namedKey is a key and the spellings in a request line that name it.
+// A namedKey is a key with its spellings in a request line.
 type namedKey struct {
 	key       string
 	spellings []string
 }
 
-// uglyKeys are all different, though many a proxy would merge them.
+// uglyKeys are all different, although some proxies would merge them.
 var uglyKeys = []namedKey{
 	{"a", []string{"a", "%61"}},
 	{"A", []string{"A", "%41"}},
@@ -60,8 +60,8 @@ var uglyKeys = []namedKey{
 	{"日/本", []string{"日%2F本", "日/本", "%E6%97%A5/%E6%9C%AC"}},
 	{"é", []string{"%C3%A9", "é"}},                               // one character
 	{"e\u0301", []string{"e%CC%81"}},                             // the same to the eye, two characters
-	{"\U0001F600", []string{"%F0%9F%98%80", "😀"}},                // outside of the basic plane
-	{"\u2028\u0085\ufeff", []string{"%E2%80%A8%C2%85%EF%BB%BF"}}, // odd, but no control character of ASCII
+	{"\U0001F600", []string{"%F0%9F%98%80", "😀"}},                // outside the basic multilingual plane
+	{"\u2028\u0085\ufeff", []string{"%E2%80%A8%C2%85%EF%BB%BF"}}, // unusual, but not ASCII control characters
 	{"\u202egnp", []string{"%E2%80%AEgnp"}},
 	{"put/a", []string{"put/a"}},
 	{"healthz", []string{"healthz"}},
@@ -72,8 +72,8 @@ var uglyKeys = []namedKey{
 	{strings.Repeat("/", 512), []string{strings.Repeat("/", 512)}},
 }
 
-// Each spelling at each hop writes the key that it decodes to, and every
-// spelling at every hop then reads just that.
+// Each spelling writes, at each hop, the key that it decodes to, and every spelling reads it at
+// every hop.
 func TestUglyKeys(t *testing.T) {
 	s := newStack(t)
 	writes := 0

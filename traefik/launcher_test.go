@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// newLauncher is "go run ./internal/up", with a database of its own.
+// newLauncher returns a process of internal/up with a new database.
 func newLauncher(t *testing.T, env ...string) *process {
 	t.Helper()
 	env = append([]string{
@@ -24,8 +24,8 @@ func newLauncher(t *testing.T, env ...string) *process {
 	return newProcess(t, "up", programs.launcher, nil, env)
 }
 
-// startLauncher returns when the launcher says that the service is ready, with
-// the process ids of the three programs by name.
+// startLauncher returns when the launcher reports that the service is ready. pids are those of
+// the three programs, by name.
 func startLauncher(t *testing.T, env ...string) (launcher *process, pids map[string]int) {
 	t.Helper()
 	launcher = newLauncher(t, env...)
@@ -46,7 +46,7 @@ func startLauncher(t *testing.T, env ...string) (launcher *process, pids map[str
 	return launcher, pids
 }
 
-// programOf tells which program the process pid runs.
+// programOf returns the name of the program that process pid runs.
 func programOf(t *testing.T, pid int) string {
 	t.Helper()
 	path, err := filepath.EvalSymlinks(fmt.Sprintf("/proc/%d/exe", pid))
@@ -121,7 +121,7 @@ func TestLauncherStopsWhenAPartDies(t *testing.T) {
 	}
 }
 
-// Not even SIGKILL for the launcher leaves a program behind.
+// Even if the launcher gets SIGKILL, it leaves no program behind.
 func TestNothingOutlivesTheLauncher(t *testing.T) {
 	launcher, pids := startLauncher(t)
 	launcher.kill(t)
@@ -150,7 +150,7 @@ func TestLauncherNamesATakenPort(t *testing.T) {
 	}
 }
 
-// A setting with a mistake ends the part that reads it, and so all of them.
+// A program with an invalid setting exits, and so all of them do.
 func TestLauncherWithABadSetting(t *testing.T) {
 	launcher := newLauncher(t, "KV_CACHE_MAX_KEYS=none")
 	launcher.start(t)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A client has so many streams and no more, whoever it says that it is; each 429 tells
-// when to try again.
+// The limit of streams applies to a client whatever it claims to be, and each 429 says when to
+// try again.
 func TestLimitsOfOneClient(t *testing.T) {
 	newStack(t, "KV_MAX_WATCHERS_PER_CLIENT=2", "KV_MAX_REQUESTS_PER_CLIENT=3")
 	first, second := watch(t, webAddress, "", ""), watch(t, webAddress, "", "")
@@ -36,8 +36,7 @@ func TestLimitsOfOneClient(t *testing.T) {
 	})
 }
 
-// Who sends more than the rate limit allows is told when to try again, whoever it says
-// that it is.
+// A client that exceeds the rate limit is told when to try again, whatever it claims to be.
 func TestRateLimitTellsWhen(t *testing.T) {
 	newStack(t, "KV_RATE_LIMIT=1", "KV_RATE_BURST=5")
 	eventually(t, "a client over its rate gets 429", func() error {
@@ -52,8 +51,8 @@ func TestRateLimitTellsWhen(t *testing.T) {
 	})
 }
 
-// A client that sends a large body before it reads is told through all hops that the body
-// is refused, by the gateway (413) or by the backend (415).
+// A client that sends a large body before it reads gets the refusal of the gateway (413) or of
+// the backend (415) through all hops.
 func TestRefusalReachesAClientThatSendsFirst(t *testing.T) {
 	newStack(t)
 	const size = 10 << 20

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// A hopCase is bytes that two readers might understand differently, with what becomes of
-// them at each hop: the statuses of the answers up to the end of the connection.
-// "next" is the right answer to a request that is sent after the first answer on the same
-// connection; "-" is a connection that is closed without an answer.
+// A hopCase is a message that implementations might interpret differently, with the result at
+// each hop: the statuses of the answers until the connection ends. "next" is the correct answer
+// to a request that is sent after the first answer on the same connection. "-" is a connection
+// that is closed without an answer.
 type hopCase struct {
 	name                      string
-	traefik, gateway, backend string // with | between what may be
-	cut                       bool   // nothing follows, and the client says so
+	traefik, gateway, backend string // alternatives separated by |
+	cut                       bool   // the client closes its sending side
 	text                      string
 }
 
@@ -28,7 +28,7 @@ const (
 	hopPut   = "PUT /put/bad HTTP/1.1\r\nHost: h\r\n"
 	hopGet   = "GET /get/known HTTP/1.1\r\nHost: h\r\n"
 	hopWrite = `{"value":1}`
-	// hopHidden is what a reader who ends the body too early takes for a request.
+	// hopHidden would be a request for a reader that ends the body too early.
 	hopHidden = "PUT /put/bad HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n" + hopWrite
 )
 
@@ -90,8 +90,8 @@ var hopCases = []hopCase{
 	{"a head cut short", "400", "-", "400", true, hopPut + "Content-Length: 11\r\n"},
 }
 
-// TestMalformedAtEachHop: none makes a version, none changes what the next request of its
-// connection gets, and none ends a process.
+// TestMalformedAtEachHop checks that none of these makes a version, changes the answer to the
+// next request on its connection, or ends a process.
 func TestMalformedAtEachHop(t *testing.T) {
 	s := newStack(t)
 	put(t, "known", `"known"`).wantStatus(t, http.StatusOK)
@@ -115,7 +115,7 @@ func TestMalformedAtEachHop(t *testing.T) {
 	}
 }
 
-// send returns what comes of a case at one hop.
+// send returns the result of a case at one hop.
 func (c *hopCase) send(address string) string {
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *hopCase) send(address string) string {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	go func() { // a hop may answer before it has read all
+	go func() { // a hop may answer before it has read everything
 		_, _ = io.WriteString(conn, c.text)
 		if c.cut {
 			_ = conn.(*net.TCPConn).CloseWrite() //nolint:forcetypeassert // it is TCP
@@ -149,7 +149,7 @@ func (c *hopCase) send(address string) string {
 			return strings.Join(append(got, "next"), " ")
 		}
 		if got = append(got, strconv.Itoa(answer.StatusCode)); len(got) == 1 && !c.cut {
-			// Not before: what nobody reads any more can take the answer away with it.
+			// Not earlier: unread data could destroy the answer.
 			_, _ = io.WriteString(conn, "GET /get/known?version=1 HTTP/1.1\r\nHost: h\r\nX-Request-Id: next\r\n\r\n")
 		}
 	}

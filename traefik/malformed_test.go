@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// malformed are requests that are none, or that two readers might understand
-// differently.
+// malformed are requests that are invalid, or that implementations might interpret differently.
 var malformed = []string{
 	"\x00", "\r\n\r\n\r\n", "GET\r\n\r\n", "GET / \r\n\r\n", "GET / HTTP/9.9\r\nHost: h\r\n\r\n", "G E T / HTTP/1.1\r\nHost: h\r\n\r\n",
 	"GET /get/k HTTP/1.1\r\n\r\n",
@@ -42,8 +41,8 @@ var malformed = []string{
 	strings.Repeat("\xff", 5000),
 }
 
-// malformedHTTP sends each to each hop: it answers with an error of 4xx or 5xx, or
-// closes the connection, goes on to live, and writes nothing.
+// malformedHTTP sends each of them to each hop, which must answer with an error of 4xx or 5xx,
+// or close the connection, survive, and write nothing.
 func malformedHTTP(t *testing.T, table *faultTable) {
 	s := newStack(t)
 	begin := time.Now()
@@ -80,8 +79,8 @@ func malformedHTTP(t *testing.T, table *faultTable) {
 	}
 }
 
-// sendRaw sends text, says that no more comes, and returns the status of the answer,
-// 0 when the connection was closed without one. An answer must be whole.
+// sendRaw sends text, closes the sending side, and returns the status of the answer, which must
+// be complete, or 0 if the connection was closed without one.
 func sendRaw(address, text string) (status int, err error) {
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
@@ -98,7 +97,7 @@ func sendRaw(address, text string) (status int, err error) {
 		return 0, err
 	}
 	if err != nil {
-		return 0, nil // closed, as it may
+		return 0, nil // closed, which is allowed
 	}
 	defer answer.Body.Close()
 	_, err = io.Copy(io.Discard, answer.Body)

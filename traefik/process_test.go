@@ -14,12 +14,11 @@ import (
 	"time"
 )
 
-// patience bounds every wait. It is long, since it is only ever used up by a
-// test that fails.
+// patience bounds every wait. Only a failing test waits that long.
 const patience = 30 * time.Second
 
-// eventually polls check until it returns nil, and fails the test with its last
-// error after patience.
+// eventually polls check until it returns nil. After patience, the test fails with its last
+// error.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -38,8 +37,8 @@ func eventually(t *testing.T, what string, check func() error) {
 	}
 }
 
-// A process is a program that the test starts, stops and starts again. Its log
-// is printed when the test fails; a panic in it is a failure.
+// A process is a program that the test can start and stop repeatedly. Its log is printed if the
+// test fails. A panic in it is a failure.
 type process struct {
 	name string
 	path string
@@ -48,17 +47,17 @@ type process struct {
 	log  journal
 
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed after it has ended
 }
 
-// newProcess returns a process that has not been started. Whatever runs at the
-// end of the test is killed.
+// newProcess returns a process that is not started yet. If it runs at the end of the test, it
+// is killed.
 func newProcess(t *testing.T, name, path string, args, env []string) *process {
 	t.Helper()
 	p := &process{name: name, path: path, args: args, env: env}
 	t.Cleanup(func() {
 		if p.cmd != nil {
-			_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be a stopped one
+			_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be stopped
 			p.kill(t)
 		}
 		for _, line := range p.log.lines("panic") {
@@ -96,8 +95,7 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// freeze sends SIGSTOP and waits until every thread has stopped, as each does by
-// itself.
+// freeze sends SIGSTOP and waits until every thread has stopped.
 func (p *process) freeze(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGSTOP)
@@ -119,22 +117,21 @@ func (p *process) freeze(t *testing.T) {
 	})
 }
 
-// kill ends the process with SIGKILL, if it has not ended already.
+// kill kills the process, if it has not ended.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	_ = p.cmd.Process.Kill()
 	p.wait(t)
 }
 
-// stop ends the process with SIGTERM and returns its exit code.
+// stop stops the process with SIGTERM and returns its exit code.
 func (p *process) stop(t *testing.T) int {
 	t.Helper()
 	p.signal(t, syscall.SIGTERM)
 	return p.wait(t)
 }
 
-// wait waits for the end of the process and returns its exit code, -1 for one
-// that a signal ended.
+// wait waits until the process has ended and returns its exit code, or -1 if a signal ended it.
 func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
@@ -145,7 +142,7 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// residentBytes is the memory that the process holds (VmRSS).
+// residentBytes returns the resident memory of the process (VmRSS).
 func (p *process) residentBytes(t *testing.T) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -186,14 +183,14 @@ func children(t *testing.T, pid int) []int {
 	return pids
 }
 
-// A journal is a buffer for one writer and any number of readers.
+// A journal is a log that can be read while it is written.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	most int // bytes that are kept at least, the newest; 0 keeps all
+	most int // newest bytes to keep at least; 0 keeps all
 }
 
-// keep lets the journal forget all but the newest bytes, so many at least.
+// keep makes the journal drop old lines, but keep at least the newest bytes.
 func (j *journal) keep(most int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -209,7 +206,7 @@ func (j *journal) Write(p []byte) (int, error) {
 	return j.text.Write(p)
 }
 
-// shortenLocked drops the older half, but for the lines that tell of a panic.
+// shortenLocked drops the older half, except for lines about a panic.
 func (j *journal) shortenLocked() {
 	old := bytes.Clone(j.text.Next(j.text.Len() - j.most))
 	rest := bytes.Clone(j.text.Bytes())

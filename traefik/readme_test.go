@@ -11,13 +11,12 @@ import (
 	"time"
 )
 
-// readmeVaries is what differs from run to run: the times in the answers, and how
-// long a stream asks its client to wait before it comes again.
+// readmeVaries matches what differs between runs: times in answers, and how long a stream asks
+// its client to wait before it reconnects.
 var readmeVaries = regexp.MustCompile(`("timestamp":|"expires_at":|retry: )[\d.]+`)
 
-// TestReadmeTour types the commands of the README's tour on an empty store and
-// compares what comes out, to the letter but for the times; a key lives as long after
-// its write as the command says.
+// TestReadmeTour runs the commands of the README's tour on an empty store and compares the
+// output exactly, except for times. A key must live as long as its command says.
 func TestReadmeTour(t *testing.T) {
 	newStack(t)
 	for _, step := range readmeTour(t) {
@@ -38,7 +37,7 @@ func TestReadmeTour(t *testing.T) {
 
 var readmeTTL = regexp.MustCompile(`[?&]ttl=(\w+)`)
 
-// checkLife fails when a key does not live for the ttl of its command.
+// checkLife fails if a key does not live for the ttl of its command.
 func checkLife(t *testing.T, command, answer string) {
 	t.Helper()
 	ttl := readmeTTL.FindStringSubmatch(command)

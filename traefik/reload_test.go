@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// While a hundred changes of the file come and go, no request and no stream of a token
-// that stays is lost.
+// During a hundred changes of the file, no request and no stream of an unchanged token fails.
 func TestChangesOfTokensDropNothing(t *testing.T) {
 	file := tokenFile(filepath.Join(t.TempDir(), "tokens.yml"))
 	stays := file.add(t, "stays", "read,write:app/")
@@ -66,7 +65,7 @@ func TestChangesOfTokensDropNothing(t *testing.T) {
 	stop.Store(true)
 	clients.Wait()
 	request(t, webAddress, http.MethodPut, "/put/app/last", bearer(stays), `{"value":1}`).wantStatus(t, http.StatusOK)
-	wantEvent(t, events, "app/last") // and so no other, and no end
+	wantEvent(t, events, "app/last") // rather than another event or the end
 	if reloads := len(s.gateway.log.lines("has changed and is in force")); asked.Load() < 100 || reloads == 0 || len(s.gateway.log.lines("cannot be used")) > 0 {
 		t.Errorf("%d requests, %d reloads", asked.Load(), reloads)
 	}

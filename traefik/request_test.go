@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// A response is what came back.
+// A response is the answer to a request.
 type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// request sends a request over a connection of its own, with target in the
-// request line byte for byte: net/http's client would rewrite it.
+// request sends a request over a new connection. It writes target to the request line byte for
+// byte, which the client of net/http would rewrite.
 func request(t *testing.T, address, method, target string, header http.Header, body string) response {
 	t.Helper()
 	answer, err := tryRequest(address, method, target, header, body)
@@ -40,7 +40,7 @@ func tryRequest(address, method, target string, header http.Header, body string)
 	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
 		return response{}, err
 	}
-	go func() { // a server may answer, with 413, before it has read all
+	go func() { // a server may answer (413) before it has read everything
 		_, _ = io.WriteString(connection, head(address, method, target, header, len(body))+body)
 	}()
 	answer, err := http.ReadResponse(bufio.NewReader(connection), &http.Request{Method: method})
@@ -56,14 +56,14 @@ func tryRequest(address, method, target string, header http.Header, body string)
 	return got, err
 }
 
-// head is everything of a request in front of its body.
+// head returns everything before the body of a request.
 func head(address, method, target string, header http.Header, bodyLength int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", method, target, address)
 	if bodyLength > 0 || method == http.MethodPut || method == http.MethodPost {
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", bodyLength)
 	}
-	_ = header.Write(&b) // a strings.Builder does not fail
+	_ = header.Write(&b) // never fails for a strings.Builder
 	b.WriteString("\r\n")
 	return b.String()
 }
@@ -73,7 +73,7 @@ func get(t *testing.T, target string) response {
 	return request(t, webAddress, http.MethodGet, target, nil, "")
 }
 
-// put writes the JSON text value to the key that path spells.
+// put writes the JSON text value to the key at path.
 func put(t *testing.T, path, value string) response {
 	t.Helper()
 	return request(t, webAddress, http.MethodPut, "/put/"+path, nil, `{"value":`+value+`}`)
@@ -88,7 +88,7 @@ func (r response) wantStatus(t *testing.T, status int) response {
 	return r
 }
 
-// decode decodes the body into the type T, which must know every member.
+// decode decodes the body into the type T, which must have every member.
 func decode[T any](t *testing.T, r response) T {
 	t.Helper()
 	var value T
@@ -100,15 +100,15 @@ func decode[T any](t *testing.T, r response) T {
 	return value
 }
 
-// placeholders stand for what differs from run to run in a text for wantBody.
+// placeholders match what differs between runs in the text of wantBody.
 var placeholders = strings.NewReplacer(
-	"<time>", `[0-9]{10}\.[0-9]{1,6}`, // seconds with a fraction, microseconds at most
+	"<time>", `[0-9]{10}\.[0-9]{1,6}`, // seconds with at most six decimals
 	"<count>", `[0-9]+`,
 	"<ratio>", `(?:0|1|0\.[0-9]+)`,
 )
 
-// wantBody compares the whole body, byte for byte but for the placeholders and
-// a newline at the end.
+// wantBody compares the whole body byte for byte, except for placeholders and a newline at the
+// end.
 func (r response) wantBody(t *testing.T, text string) {
 	t.Helper()
 	pattern := placeholders.Replace(regexp.QuoteMeta(text))
@@ -120,7 +120,7 @@ func (r response) wantBody(t *testing.T, text string) {
 	}
 }
 
-// A problem is an error answer, whichever hop made it.
+// A problem is an error answer of any hop.
 type problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
@@ -129,7 +129,7 @@ type problem struct {
 	Code   string `json:"code"`
 }
 
-// phrase is that of RFC 9110, in the place of net/http's older ones.
+// phrase returns the reason phrase of RFC 9110, where net/http has an older one.
 func phrase(status int) string {
 	if newer := map[int]string{413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}[status]; newer != "" {
 		return newer
@@ -137,7 +137,7 @@ func phrase(status int) string {
 	return http.StatusText(status)
 }
 
-// wantProblem checks all that every error answer has in common and returns it.
+// wantProblem checks what all error answers have in common and returns the problem.
 func (r response) wantProblem(t *testing.T, status int) problem {
 	t.Helper()
 	r.wantStatus(t, status)
@@ -155,4 +155,33 @@ func (r response) wantProblem(t *testing.T, status int) problem {
 		t.Error("no X-Request-Id")
 	}
 	return p
+}
+
+// The answers of the contract, member by member.
+
+type putAnswer struct {
+	Operation       string  `json:"operation"`
+	Key             string  `json:"key"`
+	Version         int     `json:"version"`
+	NewVersion      *int    `json:"new_version"`
+	PreviousVersion *int    `json:"previous_version"`
+	TotalVersions   int     `json:"total_versions"`
+	Timestamp       float64 `json:"timestamp"`
+	Revision        int     `json:"revision"`
+}
+
+type getAnswer struct {
+	Key       string          `json:"key"`
+	Value     json.RawMessage `json:"value"`
+	Version   int             `json:"version"`
+	Timestamp float64         `json:"timestamp"`
+	Revision  int             `json:"revision"`
+	Source    string          `json:"source"`
+}
+
+type databaseStats struct {
+	TotalKeys         int `json:"total_keys"`
+	TotalVersions     int `json:"total_versions"`
+	DatabaseSizeBytes int `json:"database_size_bytes"`
+	Revision          int `json:"revision"`
 }

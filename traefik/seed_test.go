@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The examples of the predecessor's README, as they stand there, and what the
-// contract says to them. They run in this order on an empty store.
+// The examples in the predecessor's README, with the answers of the contract. They run in this
+// order on an empty store.
 var seedExamples = []struct {
 	name   string
 	curl   []string // without -s

@@ -86,8 +86,7 @@ func TestMethodsThatAreNotAllowed(t *testing.T) {
 	}
 }
 
-// What the parts serve to their operators is not for the outside, in whichever
-// way the path is spelt.
+// The endpoints for operators are not public, however the path is written.
 func TestInternalsAreNotReachable(t *testing.T) {
 	newStack(t)
 	for _, name := range []string{"metrics", "healthz", "readyz", "db/compact", "db/backup"} {
@@ -124,7 +123,7 @@ func TestHealthHasAMemberForEachPart(t *testing.T) {
 		}
 	}
 	s.backend.kill(t)
-	eventually(t, "the report is made anew", func() error { // it may be 250 ms old
+	eventually(t, "the report is refreshed", func() error { // it may be 250 ms old
 		if status := get(t, "/health").status; status != http.StatusServiceUnavailable {
 			return fmt.Errorf("/health = %d", status)
 		}
@@ -149,7 +148,7 @@ func TestDocumentation(t *testing.T) {
 			target = "/docs/" + strings.TrimPrefix(target, "./")
 		}
 		file := get(t, target).wantStatus(t, http.StatusOK)
-		// With nosniff the browser takes a script or style of this type only.
+		// With nosniff, browsers accept scripts and styles only with the right type.
 		if kind := file.header.Get("Content-Type"); !strings.Contains(kind, "javascript") && !strings.Contains(kind, "text/css") {
 			t.Errorf("%s is %q", target, kind)
 		}
@@ -200,7 +199,7 @@ func TestRequestID(t *testing.T) {
 	})
 	t.Run("all logs have it", func(t *testing.T) {
 		for _, header := range []http.Header{nil, {"X-Request-Id": {"trace.me:1/2+3=4"}}} {
-			// One that fails: Traefik logs no other that is quick.
+			// A failing request, because Traefik does not log fast successful ones.
 			id := request(t, webAddress, http.MethodGet, "/get/none", header, "").wantStatus(t, http.StatusNotFound).header.Get("X-Request-Id")
 			for _, p := range s.processes() {
 				eventually(t, "the log of "+p.name+" has the request id "+id, func() error {

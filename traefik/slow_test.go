@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// slowClients: 2,000 connections that send their heads and bodies byte by byte,
-// through Traefik and at the gateway, while others are served.
+// slowClients opens 2,000 connections that send headers and bodies byte by byte, through
+// Traefik and to the gateway. Other clients must be served.
 func slowClients(t *testing.T, table *faultTable) {
 	s := newStack(t)
 	put(t, "k-0", "0")
@@ -32,8 +32,8 @@ func slowClients(t *testing.T, table *faultTable) {
 	}
 }
 
-// dribble opens connections that send on, a byte at a time, until the test ends or
-// they are closed: half of them in the head, half in a body.
+// dribble opens connections that send one byte at a time until they are closed or the test ends:
+// half of them in the headers, half in a body.
 func dribble(t *testing.T, address string, connections int) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -69,9 +69,9 @@ func dribble(t *testing.T, address string, connections int) {
 	}
 }
 
-// overload sends far more at once than the service takes: each request is answered
-// with 200 or a problem that says when to try again, what was acknowledged is there,
-// memory stays bounded, and afterwards all is as before.
+// overload sends far more at once than the service can handle. Each request must get 200 or a
+// problem that says when to try again, acknowledged writes must exist, memory must stay bounded,
+// and afterwards everything must be as before.
 func overload(t *testing.T, table *faultTable) {
 	s := newStack(t, "KV_MAX_QUEUED_WRITES=32", "KV_MAX_REQUESTS=256")
 	value := `"` + strings.Repeat("v", 20_000) + `"`

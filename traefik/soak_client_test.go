@@ -8,19 +8,19 @@ import (
 	"sync"
 )
 
-// soakKeys is how many keys of a kind a client has at most, which nobody else writes: the
-// clients' keys together are more than the cache has room for, and few enough that each
-// has as many versions as are kept within minutes, so that the database stops to grow.
+// soakKeys bounds the keys of each kind that a client has. All clients together have more keys
+// than fit into the cache, but few enough that within minutes each key has as many versions as
+// are kept, so that the database stops growing.
 const soakKeys = 50
 
-// A soakClient writes to keys of its own, so that it knows what each answer must be.
+// A soakClient is the only writer of its keys, so that it knows every answer.
 type soakClient struct {
 	*soak
 	prefix   string
 	rounds   int
 	versions map[string]int // of each key, the latest
 	revision int            // of its last write
-	timed    map[string]int // keys that have ended -> the version that ended
+	timed    map[string]int // expired keys -> the version that expired
 
 	watching sync.WaitGroup
 }
@@ -32,7 +32,7 @@ func newSoakClient(s *soak, n int) *soakClient {
 	return c
 }
 
-// lastKey is what a client writes when it ends, and no sooner.
+// lastKey is the last key that a client writes.
 const lastKey = "last"
 
 // end waits until the watcher has seen the last write.
@@ -44,7 +44,7 @@ func (c *soakClient) end() {
 
 var jsonBody = http.Header{"Content-Type": {"application/json"}}
 
-// round does everything that can be done with a key.
+// round uses every operation on a key.
 func (c *soakClient) round() {
 	key := fmt.Sprintf("%smain/%d", c.prefix, c.rounds%soakKeys)
 	first := c.writes(key)
@@ -57,7 +57,7 @@ func (c *soakClient) round() {
 		c.largeValue(c.prefix + "large")
 		c.watchOnce(key)
 	}
-	if c.rounds%500 == 100 { // not all clients at once, as they begin
+	if c.rounds%500 == 100 { // not all clients at the start
 		c.operator()
 	}
 	c.rounds++
@@ -78,7 +78,7 @@ func (c *soakClient) wrote(key string, answer response) int {
 	return put.Revision
 }
 
-// wantValue reads the key and compares.
+// wantValue reads a key and compares its value.
 func (c *soakClient) wantValue(key, query string, version int, value string) getAnswer {
 	var got getAnswer
 	c.decode(c.ask(http.StatusOK, http.MethodGet, "/get/"+key+query, nil, ""), &got)
@@ -94,7 +94,7 @@ func (c *soakClient) decode(answer response, to any) {
 	}
 }
 
-// writes writes in every way and returns the version of the first write.
+// writes uses every kind of write and returns the version of the first one.
 func (c *soakClient) writes(key string) int {
 	padding := strings.Repeat("x", 500)
 	c.wrote(key, c.ask(http.StatusOK, http.MethodPut, "/put/"+key, jsonBody, `{"value":{"n":1,"text":"`+padding+`"}}`))
@@ -132,7 +132,7 @@ func (c *soakClient) batch(key string) {
 	c.revision = max(c.revision, answer.Revision)
 }
 
-// reads reads in every way what writes has written, from version first on.
+// reads uses every kind of read on what writes has written, from version first on.
 func (c *soakClient) reads(key string, first int) {
 	latest := c.versions[key]
 	read := c.wantValue(key, "", latest, "3")
@@ -169,14 +169,14 @@ func (c *soakClient) reads(key string, first int) {
 			c.t.Errorf("%s: %.300s", target, answer.body)
 		}
 	}
-	// As a client does that keeps no connection.
+	// Like a client without keep-alive.
 	if answer, err := tryRequest(webAddress, http.MethodGet, "/get/"+key, nil, ""); err != nil || answer.status != http.StatusOK {
 		c.t.Errorf("over a new connection: %v, %+v", err, answer)
 	}
 }
 
-// mistakes are refused, each with its status, and write nothing: the next write has
-// the next version.
+// mistakes sends invalid requests, which must be refused with the right status and write
+// nothing: the next write has the next version.
 func (c *soakClient) mistakes(key string) {
 	c.ask(http.StatusPreconditionFailed, http.MethodPut, "/put/"+key, http.Header{"If-None-Match": {"*"}}, `{"value":1}`)
 	c.ask(http.StatusPreconditionFailed, http.MethodPut, "/put/"+key, http.Header{"If-Match": {`"1000000000"`}}, `{"value":1}`)
@@ -199,8 +199,8 @@ func (c *soakClient) rawValue(key string) {
 	}
 }
 
-// timedValue writes a key that ends at once, and looks at what the round before left:
-// it has ended, with a tombstone of its own once somebody wrote that.
+// timedValue writes a key that expires at once, and checks the one of the previous round, which
+// must have expired, with or without a tombstone.
 func (c *soakClient) timedValue(key string) {
 	if c.timed[key] > 0 {
 		c.ask(http.StatusNotFound, http.MethodGet, "/get/"+key, nil, "")
@@ -222,12 +222,12 @@ func (c *soakClient) destroys(key string) {
 	c.wantValue(key, "", version+1, `"open"`)
 	if c.rounds%20 == 0 {
 		c.ask(http.StatusOK, http.MethodPost, "/destroy/"+key+"?all=true", nil, "")
-		c.versions[key]++ // the number of the tombstone that ends a history for good
+		c.versions[key]++ // the tombstone
 		c.ask(http.StatusNotFound, http.MethodGet, "/get/"+key, nil, "")
 	}
 }
 
-// largeValue writes a value that is sent in many pieces, and one that is too large.
+// largeValue writes a value in many pieces, and one that is too large.
 func (c *soakClient) largeValue(key string) {
 	value := `"` + strings.Repeat("l", 200_000+c.rounds%1000) + `"`
 	c.wrote(key, c.ask(http.StatusOK, http.MethodPut, "/put/"+key, jsonBody, `{"value":`+value+`}`))
@@ -235,17 +235,17 @@ func (c *soakClient) largeValue(key string) {
 	c.ask(http.StatusRequestEntityTooLarge, http.MethodPut, "/put/"+key, jsonBody, `{"value":"`+strings.Repeat("l", mebibyte)+`"}`)
 }
 
-// operator does what is for the operator, and reads the documents.
+// operator uses the endpoints for operators, and reads the documents.
 func (c *soakClient) operator() {
 	c.ask(http.StatusOK, http.MethodGet, "/openapi.json", nil, "")
 	c.ask(http.StatusOK, http.MethodGet, "/docs/index.html", nil, "")
-	c.ask(http.StatusNotFound, http.MethodGet, "/db/backup", nil, "") // while access is off
+	c.ask(http.StatusNotFound, http.MethodGet, "/db/backup", nil, "") // without access control
 	c.askAt(c.backend, http.StatusOK, http.MethodPost, "/db/compact", nil, "")
 	backup, err := c.exchange(c.t.Context(), c.backend, http.MethodGet, "/db/backup", nil, "")
 	switch {
 	case err != nil, backup.status == http.StatusOK && !strings.HasPrefix(backup.body, "SQLite format 3\x00"):
 		c.t.Errorf("backup: %v, %d, %d bytes", err, backup.status, len(backup.body))
-	case backup.status != http.StatusOK && !strings.Contains(backup.body, "backup_running"): // of another client
+	case backup.status != http.StatusOK && !strings.Contains(backup.body, "backup_running"): // by another client
 		c.t.Errorf("backup: %d %.300s", backup.status, backup.body)
 	}
 	c.count("GET backup (at the backend)")

@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// A meter is one thing that must not grow, of one process or of the disk.
+// A meter is a quantity of a process or of the disk that must not grow.
 type meter struct {
 	of, name, unit string
 	values         []float64
-	// percent and noise are how much more the last third may have than the first, of
-	// what the first has and beside it, once the service has run for minutes.
+	// percent and noise are how much the last third may exceed the first, relatively and
+	// absolutely, once the service has run for minutes.
 	percent, noise float64
 }
 
@@ -43,7 +43,7 @@ func newMeters(t *testing.T, s *stack, dir string) *meters {
 	return m
 }
 
-// metricsURL finds in the log of the process where it serves its metrics.
+// metricsURL returns the URL of the metrics of a process, from its log.
 func metricsURL(t *testing.T, p *process) string {
 	t.Helper()
 	url := ""
@@ -60,7 +60,7 @@ func metricsURL(t *testing.T, p *process) string {
 	return url
 }
 
-// add appends a value to the meter of that name, which the first value makes.
+// add appends a value to the named meter, which it creates if necessary.
 func (m *meters) add(of, name, unit string, value, percent, noise float64) {
 	for _, known := range m.all {
 		if known.of == of && known.name == name {
@@ -73,10 +73,10 @@ func (m *meters) add(of, name, unit string, value, percent, noise float64) {
 
 const kibibyte = 1 << 10
 
-// take samples everything once. The noise that is allowed is what moves by itself: the
-// collector and what it gives back to the system (memory), threads that Go makes for
-// blocked system calls and keeps, pools of connections and their goroutines. What is
-// held for each request, if it is one in a thousand, is far above it within an hour.
+// take samples everything once. The allowed noise covers what varies by itself: the garbage
+// collector and the memory that it returns, threads that Go creates for blocked system calls,
+// and pools of connections with their goroutines. A leak in one request of a thousand is far
+// above it within an hour.
 func (m *meters) take(t *testing.T) {
 	t.Helper()
 	for _, p := range m.s.processes() {
@@ -91,7 +91,7 @@ func (m *meters) take(t *testing.T) {
 		values := scrape(t, url)
 		m.add(p.name, "goroutines", "", values["go_goroutines"], 10, 16)
 		m.add(p.name, "heap", "KiB", values["go_memstats_heap_alloc_bytes"]/kibibyte, 10, 8<<10)
-		// What the collector aims at is a multiple of what was alive when it ended last.
+		// The heap goal is a multiple of the live heap after the last collection.
 		m.add(p.name, "heap goal", "KiB", values["go_memstats_next_gc_bytes"]/kibibyte, 10, 4<<10)
 	}
 	m.add("disk", "database and logs", "KiB", float64(sizeOf(t, m.dir))/kibibyte, 10, 4<<10)
@@ -106,7 +106,7 @@ func entries(t *testing.T, dir string) int {
 	return len(found)
 }
 
-// sizeOf is the size of the files under dir, of which some may go at any time.
+// sizeOf returns the size of the files below dir, which may disappear at any time.
 func sizeOf(t *testing.T, dir string) (bytes int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
@@ -127,7 +127,7 @@ func sizeOf(t *testing.T, dir string) (bytes int64) {
 	return bytes
 }
 
-// scrape reads the metrics that have no labels.
+// scrape returns the metrics without labels.
 func scrape(t *testing.T, url string) map[string]float64 {
 	t.Helper()
 	client := &http.Client{Timeout: patience}
@@ -177,16 +177,15 @@ func (m *meters) printLine(elapsed time.Duration, answers int) {
 	fmt.Println(b.String())
 }
 
-// settled is how long a run must be for the noise as it stands with the meters. In a
-// shorter one caches, pools and the collector have not found their level, and there is
-// so many times as much noise; the database still fills, which takes minutes, and is not
-// judged.
+// settled is the shortest run for which the noise of the meters applies. In a shorter run,
+// caches, pools and the collector have not settled, so the noise is multiplied by unsettled, and
+// the database, which takes minutes to fill, is not judged.
 const settled, unsettled = 10 * time.Minute, 4
 
-// judge prints the table and fails the test for what has grown: the first tenth of the
-// samples, in which the service warms up, does not count; of the rest, the median of the
-// last third must not be above that of the first by more than the noise. Medians, so
-// that a collection, a backup or a burst of another program at one moment is nothing.
+// judge prints the table and fails the test if a meter has grown. It ignores the first tenth of
+// the samples, in which the service warms up. Of the rest, the median of the last third must not
+// exceed that of the first by more than the noise. Medians ignore single events such as a
+// collection, a backup or a burst of another program.
 func (s *soak) judge(m *meters, duration time.Duration) {
 	factor := 1.0
 	if duration < settled {

@@ -15,10 +15,9 @@ import (
 	"time"
 )
 
-// TestSoak sends every verb for as long as SOAK says (15s), from as many clients as
-// SOAK_CLIENTS says (8), and checks every answer and every event. Each minute it
-// prints a line. What each process holds, and the database on the disk, must not grow:
-// see judge.
+// TestSoak uses every route for the duration SOAK (15s) with SOAK_CLIENTS clients (8), and checks
+// every answer and every event. It prints a line each minute. The resources of each process and
+// the database on disk must not grow: see judge.
 func TestSoak(t *testing.T) {
 	duration, clients := 15*time.Second, 8
 	var err error
@@ -33,8 +32,8 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	// The newest 20 versions of each key are kept, so that the database has an end.
-	// Port 0: two programs cannot serve their metrics at one address.
+	// 20 versions of each key are kept, so that the database stops growing. Port 0, because two
+	// programs cannot serve their metrics at the same address.
 	s := newStack(t, "KV_MAX_VERSIONS=20", "KV_METRICS_ADDR=127.0.0.1:0", "KV_DATABASE_URL=sqlite:"+dir+"/kv_store.db")
 	run := newSoak(t, s.backendAddress)
 	meters := newMeters(t, s, dir)
@@ -63,14 +62,14 @@ func TestSoak(t *testing.T) {
 	run.printVerbs(time.Since(begin))
 }
 
-// A soak is what its clients share.
+// A soak is shared by its clients.
 type soak struct {
 	t         *testing.T
 	backend   string // its address
 	transport *http.Transport
 
 	mu    sync.Mutex     // guards verbs
-	verbs map[string]int // answers by verb, each checked
+	verbs map[string]int // checked answers by verb
 }
 
 func newSoak(t *testing.T, backend string) *soak {
@@ -95,12 +94,12 @@ func (s *soak) total() (n int) {
 	return n
 }
 
-// recordedOfEachVerb is how many answers of each verb are compared with the OpenAPI
-// document too: an hour's would fill the disk.
+// recordedOfEachVerb bounds the answers of each verb that are also compared with the OpenAPI
+// document. Those of an hour would fill the disk.
 const recordedOfEachVerb = 500
 
-// ask sends a request over a connection that is kept, and fails the test when the
-// answer has another status, or no request id.
+// ask sends a request over a keep-alive connection, and fails the test if the answer has another
+// status, or no request id.
 func (s *soak) ask(status int, method, target string, header http.Header, body string) response {
 	return s.askAt(webAddress, status, method, target, header, body)
 }
@@ -146,8 +145,7 @@ func (s *soak) exchange(ctx context.Context, address, method, target string, hea
 	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
 }
 
-// measure takes samples until ctx ends or a client has failed, and prints a line each
-// minute.
+// measure takes samples until ctx ends or a client fails, and prints a line each minute.
 func (s *soak) measure(ctx context.Context, meters *meters, begin time.Time, every time.Duration) {
 	sampling, minute := time.NewTicker(every), time.NewTicker(time.Minute)
 	defer sampling.Stop()

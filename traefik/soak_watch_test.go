@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// streamEvents is how many events a client takes from one stream before it resumes
-// with another.
+// streamEvents is the number of events that a client reads from a stream before it resumes with
+// another one.
 const streamEvents = 500
 
-// A soakWatcher follows the keys of a client: each version of each key comes, in
-// order, none missing and none twice, in spite of streams that end. Only after a stream
-// has said "compacted", since keys were destroyed, some of a key may be missing, once.
+// A soakWatcher follows the keys of a client. It must receive each version of each key in order
+// and exactly once, even though streams end. Only after an event "compacted", because keys were
+// destroyed, versions of a key may be missing, once.
 type soakWatcher struct {
 	*soak
 	prefix   string
@@ -25,11 +25,11 @@ type soakWatcher struct {
 	last     string          // id of the last event
 	revision int             // of the last event
 	ended    bool            // the last key was seen
-	gap      int             // the revision up to which a stream has said that some may be missing
-	whole    map[string]bool // the keys that have come behind it
+	gap      int             // up to this revision, a stream has said that some may be missing
+	whole    map[string]bool // keys that were received after it
 }
 
-// run watches until the event of the key that is written last.
+// run watches until the event of the last key.
 func (w *soakWatcher) run() {
 	for !w.ended && !w.t.Failed() {
 		if err := w.stream(); err != nil {
@@ -38,7 +38,7 @@ func (w *soakWatcher) run() {
 	}
 }
 
-// stream takes events from one stream.
+// stream reads events from one stream.
 func (w *soakWatcher) stream() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -106,8 +106,8 @@ func (w *soakWatcher) take(e event) error {
 	return nil
 }
 
-// watchOnce opens a stream over a connection of its own, in front of the last write,
-// and ends it with its first event.
+// watchOnce opens a stream just before the last write, over a new connection, and closes it after
+// its first event.
 func (c *soakClient) watchOnce(key string) {
 	before := c.revision
 	c.wrote(key, c.ask(http.StatusOK, http.MethodPut, "/put/"+key, jsonBody, `{"value":"watched"}`))

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A stack is the whole service. Backend and gateway have ports of their own,
-// so that KV_GATEWAY_URL is used; the launcher's tests use the default ones.
+// A stack is the whole service. Backend and gateway use free ports, so that KV_GATEWAY_URL is
+// tested. The tests of the launcher use the default ports.
 type stack struct {
 	backend, gateway, traefik *process
 
@@ -30,7 +30,7 @@ func newStack(t *testing.T, env ...string) *stack {
 	return s
 }
 
-// startStack starts the processes and waits for nothing.
+// startStack starts the processes without waiting.
 func startStack(t *testing.T, env ...string) *stack {
 	t.Helper()
 	s := &stack{backendAddress: freeAddress(t), gatewayAddress: freeAddress(t)}
@@ -50,7 +50,7 @@ func startStack(t *testing.T, env ...string) *stack {
 	return s
 }
 
-// newTraefik is Traefik as every local run starts it.
+// newTraefik returns Traefik as a local run starts it.
 func newTraefik(t *testing.T, env ...string) *process {
 	t.Helper()
 	return newProcess(t, "traefik", programs.traefik, []string{"--configFile=traefik/traefik.yml"}, env)
@@ -58,8 +58,7 @@ func newTraefik(t *testing.T, env ...string) *process {
 
 func (s *stack) processes() []*process { return []*process{s.backend, s.gateway, s.traefik} }
 
-// addresses are those at which the service can be asked; the contract is the
-// same at each.
+// addresses returns the addresses of the hops, which all have the same contract.
 func (s *stack) addresses() map[string]string {
 	return map[string]string{"traefik": webAddress, "gateway": s.gatewayAddress, "backend": s.backendAddress}
 }

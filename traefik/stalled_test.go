@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// crowd is how many of them there are at once.
+// crowd is the number of such clients.
 const crowd = 40
 
-// Clients that ask for a large value and never read, through Traefik and at the gateway:
-// others are served meanwhile, and of those at the gateway nothing is left afterwards.
+// Clients request a large value and never read, through Traefik and at the gateway. Other clients
+// must be served, and nothing may be left of those at the gateway.
 func TestClientsThatNeverRead(t *testing.T) {
 	s := newStack(t, "KV_WRITE_TIMEOUT=1s", "KV_METRICS_ADDR=127.0.0.1:0", "KV_MAX_VALUE_BYTES=8MiB")
 	answer := request(t, webAddress, http.MethodPut, "/put/large", nil, `{"value":"`+strings.Repeat("v", 7<<20)+`"}`)
@@ -25,7 +25,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 	}
 	eventually(t, "nothing is left of them", func() error {
 		for what, n := range held(t, s) {
-			if n > before[what]+crowd { // connections that are kept for the next request: those on which the answer was 503
+			if n > before[what]+crowd { // idle connections on which the answer was 503
 				return fmt.Errorf("%s: %.0f before, %.0f after", what, before[what], n)
 			}
 		}
@@ -39,7 +39,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 	}
 }
 
-// held returns the goroutines and the open files of backend and gateway.
+// held returns the number of goroutines and open files of backend and gateway.
 func held(t *testing.T, s *stack) map[string]float64 {
 	t.Helper()
 	held := map[string]float64{}
@@ -76,7 +76,7 @@ func neverRead(t *testing.T, s *stack, address string) {
 		}
 		return err
 	})
-	if address == s.gatewayAddress { // through Traefik its buffers may have taken all
+	if address == s.gatewayAddress { // Traefik's buffers may have taken everything
 		eventually(t, "those who do not read are cut", func() error {
 			if len(s.gateway.log.lines("does not take its answer")) == 0 {
 				return errors.New("nobody was cut")

@@ -22,8 +22,7 @@ import (
 	"time"
 )
 
-// newCertificate writes a certificate for this machine, which signs itself, and its
-// key to dir.
+// newCertificate writes a self-signed certificate for this machine and its key to dir.
 func newCertificate(t *testing.T, dir string) (trusted *x509.CertPool, certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -60,7 +59,7 @@ func newCertificate(t *testing.T, dir string) (trusted *x509.CertPool, certFile,
 	return trusted, write("tls.crt", "CERTIFICATE", der), write("tls.key", "PRIVATE KEY", encoded)
 }
 
-// A secure client speaks TLS to Traefik, and follows no redirection.
+// newSecureClient returns a client that uses TLS and does not follow redirects.
 func newSecureClient(t *testing.T, trusted *x509.CertPool, http2 bool) *http.Client {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}, ForceAttemptHTTP2: http2}
@@ -208,7 +207,7 @@ func TestTLS(t *testing.T) {
 			}
 			return connection.Close()
 		})
-		// Connections of before live on, on both sides.
+		// Earlier connections still work, on both sides.
 		if response, body := exchange(t, http2, http.MethodPut, url+"/put/renewed", bearer(secret), `{"value":1}`); response.StatusCode != http.StatusOK {
 			t.Errorf("%s %s", response.Status, body)
 		}
@@ -221,7 +220,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// Without the switch nothing of TLS is there.
+// TLS is off by default.
 func TestNoTLSWithoutTheSwitch(t *testing.T) {
 	newStack(t)
 	answer := get(t, "/health").wantStatus(t, http.StatusOK)
@@ -230,7 +229,7 @@ func TestNoTLSWithoutTheSwitch(t *testing.T) {
 	}
 }
 
-// Who asks for TLS by half gets no service without it.
+// With incomplete TLS settings, there is no service without TLS.
 func TestHalfOfTLSIsNone(t *testing.T) {
 	_, certFile, keyFile := newCertificate(t, t.TempDir())
 	for _, half := range []string{"KV_TLS_CERT=" + certFile, "KV_TLS_KEY=" + keyFile} {

@@ -18,17 +18,17 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A span is one that was received, with ids in hexadecimal.
+// A span is a received span, with ids in hexadecimal.
 type span struct{ service, name, trace, id, parent string }
 
-// spans is what a collector has received.
+// spans holds the spans that a collector has received.
 type spans struct {
 	mu  sync.Mutex
 	all []span
 	err error
 }
 
-// newCollector receives OTLP over HTTP.
+// newCollector starts a collector for OTLP over HTTP.
 func newCollector(t *testing.T) (*spans, string) {
 	t.Helper()
 	s := &spans{}
@@ -81,8 +81,8 @@ func (s *spans) receive(r *http.Request) error {
 	return nil
 }
 
-// TestTrace: one PUT makes one trace through all three programs down to the commit,
-// within the trace that the client names. The end of each program sends the rest.
+// TestTrace checks that a PUT makes one trace through all three programs down to the commit, in
+// the trace of the client. Each program sends its last spans when it stops.
 func TestTrace(t *testing.T) {
 	received, url := newCollector(t)
 	launcher, _ := startLauncher(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+url)
@@ -138,8 +138,8 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// TestMetricsOfBoth: the launcher gives each program an address of its own, and no
-// metrics are reached from outside.
+// TestMetricsOfBoth checks that the launcher gives each program its own address for metrics, and
+// that metrics are not public.
 func TestMetricsOfBoth(t *testing.T) {
 	first := freePorts(t)
 	startLauncher(t, fmt.Sprintf("KV_METRICS_ADDR=127.0.0.1:%d", first))
@@ -167,7 +167,7 @@ func TestMetricsOfBoth(t *testing.T) {
 	}
 }
 
-// freePorts returns the first of two neighbours that nobody listens on.
+// freePorts returns the first of two adjacent free ports.
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for range 50 {

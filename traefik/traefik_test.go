@@ -17,11 +17,10 @@ import (
 	"time"
 )
 
-// These tests run Traefik alone, in front of a stand-in for the gateway, to see
-// what arrives there.
+// These tests run Traefik alone, in front of a fake gateway, to see what arrives there.
 
-// newTraefikFor starts Traefik in front of gateway. That also answers /healthz,
-// for Traefik's health check.
+// newTraefikFor starts Traefik in front of a fake gateway, which also answers Traefik's health
+// check.
 func newTraefikFor(t *testing.T, gateway http.HandlerFunc, env ...string) *process {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,10 +31,10 @@ func newTraefikFor(t *testing.T, gateway http.HandlerFunc, env ...string) *proce
 	t.Cleanup(server.Close)
 	traefik := newTraefik(t, append([]string{"KV_GATEWAY_URL=" + server.URL}, env...)...)
 	traefik.start(t)
-	t.Cleanup(func() { traefik.kill(t) }) // before the server closes, which waits for connections
+	t.Cleanup(func() { traefik.kill(t) }) // before the server, which waits for connections when it closes
 	eventually(t, "Traefik has its routes", func() error {
 		answer, err := tryRequest(webAddress, http.MethodHead, "/", nil, "")
-		if err == nil && answer.status == http.StatusNotFound { // which no stand-in answers here
+		if err == nil && answer.status == http.StatusNotFound { // a fake gateway never answers 404 here
 			err = errors.New("it knows no route")
 		}
 		return err
@@ -43,7 +42,7 @@ func newTraefikFor(t *testing.T, gateway http.HandlerFunc, env ...string) *proce
 	return traefik
 }
 
-// What the gateway gets decodes to the same path, and has the same query.
+// The gateway gets a target that decodes to the same path, and the same query.
 func TestTargetsPassUntouched(t *testing.T) {
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%q %s", r.URL.Path, r.URL.RawQuery)
@@ -62,7 +61,7 @@ func TestTargetsPassUntouched(t *testing.T) {
 	}
 	for query, want := range map[string]string{
 		"version=1":                      "version=1",
-		"version=1;x":                    "version=1%3Bx", // the same text; a bare ; would end the parameter for some readers
+		"version=1;x":                    "version=1%3Bx", // the same text; for some readers a bare ; would end the parameter
 		"a=%zz&b=%2F+c&&=":               "a=%zz&b=%2F+c&&=",
 		"at=2026-01-01T00:00:00%2B01:00": "at=2026-01-01T00:00:00%2B01:00",
 	} {
@@ -72,8 +71,8 @@ func TestTargetsPassUntouched(t *testing.T) {
 	}
 }
 
-// Each event is written only after the one before it has arrived, so one that
-// is held back anywhere stops the test.
+// Each event is written only after the previous one has arrived, so the test fails if an event is
+// delayed anywhere.
 func TestStreamsAreNotHeldBack(t *testing.T) {
 	for _, kind := range []string{"text/event-stream", "application/octet-stream"} {
 		t.Run(kind, func(t *testing.T) {
@@ -116,8 +115,7 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 	}
 }
 
-// More clients than a limit of idle connections is likely to have: all are answered, and
-// what they were sent on is used again.
+// With many clients at once, all are answered, and their connections to the gateway are reused.
 func TestManyClientsAtOnce(t *testing.T) {
 	const clients, rounds = 1500, 3
 	var arrived, dialed atomic.Int32
@@ -171,17 +169,17 @@ func TestManyClientsAtOnce(t *testing.T) {
 	}
 }
 
-// A write whose connection breaks may have been done; it is not sent again.
+// A write whose connection breaks may have been made, so it is not sent again.
 func TestWritesAreNotSentTwice(t *testing.T) {
 	var sent atomic.Int32
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/put/") {
 			sent.Add(1)
-			panic(http.ErrAbortHandler) // cuts the connection
+			panic(http.ErrAbortHandler) // closes the connection
 		}
 	})
 	for i, method := range []string{http.MethodPut, http.MethodPost} {
-		get(t, "/warm") // leaves an idle connection, which is where net/http would repeat
+		get(t, "/warm") // leaves an idle connection, on which net/http would retry
 		request(t, webAddress, method, "/put/k", nil, `{"value":1}`).wantStatus(t, http.StatusBadGateway)
 		if got := int(sent.Load()); got != i+1 {
 			t.Errorf("%s: the gateway has got %d writes, want %d", method, got, i+1)
@@ -189,9 +187,8 @@ func TestWritesAreNotSentTwice(t *testing.T) {
 	}
 }
 
-// The Go transport in Traefik takes a request with one of these headers for one that
-// may be sent twice, if it has no body and the connection that it was sent on was kept
-// from before and broke. So the headers end at Traefik.
+// Go's HTTP transport in Traefik would resend a request with one of these headers, if it has no
+// body and its reused connection breaks. So Traefik removes the headers.
 func TestIdempotencyKeysSendNothingTwice(t *testing.T) {
 	var sent, keys atomic.Int32
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +199,7 @@ func TestIdempotencyKeysSendNothingTwice(t *testing.T) {
 		if len(r.Header["Idempotency-Key"])+len(r.Header["X-Idempotency-Key"]) > 0 {
 			keys.Add(1)
 		}
-		panic(http.ErrAbortHandler) // cuts the connection
+		panic(http.ErrAbortHandler) // closes the connection
 	})
 	want := 0
 	for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPatch} {
@@ -294,8 +291,7 @@ func TestHeaders(t *testing.T) {
 	})
 }
 
-// Traefik's log has no requests unless it is asked for them, and warns of no setting that
-// was left open.
+// By default, Traefik's log has no requests, and no warnings about missing settings.
 func TestNoAccessLog(t *testing.T) {
 	traefik := newTraefikFor(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for range 10 {
@@ -309,7 +305,7 @@ func TestNoAccessLog(t *testing.T) {
 	}
 }
 
-// Each answer of the service has the headers for browsers, whoever makes it.
+// Every answer of the service has the headers for browsers.
 func TestHeadersForBrowsers(t *testing.T) {
 	newStack(t)
 	put(t, "k", "1").wantStatus(t, http.StatusOK)
@@ -326,7 +322,7 @@ func TestHeadersForBrowsers(t *testing.T) {
 	}
 }
 
-// KV_GATEWAY_URL may name several gateways.
+// KV_GATEWAY_URL may list several gateways.
 func TestSeveralGatewaysShareTheLoad(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "other") }))
 	t.Cleanup(other.Close)
@@ -348,7 +344,7 @@ func TestHeaderSize(t *testing.T) {
 	request(t, webAddress, http.MethodGet, "/", header, "").wantStatus(t, http.StatusRequestHeaderFieldsTooLarge)
 }
 
-// "traefik healthcheck" is what the container's health check runs.
+// The container's health check runs "traefik healthcheck".
 func TestTraefikHealthcheck(t *testing.T) {
 	traefik := newTraefikFor(t, func(http.ResponseWriter, *http.Request) {})
 	check := func() int {
@@ -365,8 +361,7 @@ func TestTraefikHealthcheck(t *testing.T) {
 	}
 }
 
-// A stream does not end by itself: Traefik gives it the grace time, cuts it,
-// and still ends with 0.
+// A stream does not end by itself: Traefik ends it after the grace time, and exits with 0.
 func TestTraefikStopsInSpiteOfStreams(t *testing.T) {
 	entered := make(chan struct{})
 	traefik := newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {

@@ -2,16 +2,19 @@ package traefik_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 const mebibyte = 1 << 20
 
-// A value comes back byte for byte, from the cache and from the database.
+// A value comes back byte for byte, both from the cache and from the database.
 func TestValuesComeBackAsTheyWentIn(t *testing.T) {
 	newStack(t, "KV_CACHE_MAX_KEYS=1")
 	for name, value := range map[string]string{
@@ -42,7 +45,7 @@ func TestValuesComeBackAsTheyWentIn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			written := decode[putAnswer](t, put(t, "k", value).wantStatus(t, http.StatusOK))
-			put(t, "another", "0").wantStatus(t, http.StatusOK) // takes the only place in the cache
+			put(t, "another", "0").wantStatus(t, http.StatusOK) // replaces it in the cache
 			for _, source := range []string{"database", "cache"} {
 				read := decode[getAnswer](t, get(t, "/get/k").wantStatus(t, http.StatusOK))
 				if string(read.Value) != value || read.Version != written.Version || read.Source != source {
@@ -86,7 +89,7 @@ func TestTheLargestValue(t *testing.T) {
 	}
 }
 
-// send sends a body whose length is not told.
+// send sends a body of unknown length.
 func send(t *testing.T, method, target string, body io.Reader) response {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -161,5 +164,56 @@ func TestVersionsThatAreRefused(t *testing.T) {
 	p = get(t, "/get/none").wantProblem(t, http.StatusNotFound)
 	if p.Detail != "Key 'none' not found" {
 		t.Errorf("detail %q", p.Detail)
+	}
+}
+
+// 16 clients write one key 50 times each. The versions must be 1 to 800, and each must have the
+// value of the client that got its number.
+func TestConcurrentWritesOfOneKey(t *testing.T) {
+	newStack(t)
+	const clients, writes = 16, 50
+	values := make([]map[int]string, clients) // by version
+	var group sync.WaitGroup
+	for client := range clients {
+		values[client] = map[int]string{}
+		group.Go(func() {
+			for i := range writes {
+				value := fmt.Sprintf(`"client %d write %d"`, client, i)
+				answer, err := tryRequest(webAddress, http.MethodPut, "/put/hot", nil, `{"value":`+value+`}`)
+				if err != nil || answer.status != http.StatusOK {
+					t.Errorf("%v, %d: %s", err, answer.status, answer.body)
+					return
+				}
+				var written putAnswer
+				if err := json.Unmarshal([]byte(answer.body), &written); err != nil {
+					t.Error(err)
+					return
+				}
+				values[client][written.Version] = value
+			}
+		})
+	}
+	group.Wait()
+	var versions []int
+	for _, own := range values {
+		for version, value := range own {
+			versions = append(versions, version)
+			read := decode[getAnswer](t, get(t, fmt.Sprintf("/get/hot?version=%d", version)).wantStatus(t, http.StatusOK))
+			if string(read.Value) != value {
+				t.Errorf("version %d is %s, want %s", version, read.Value, value)
+			}
+		}
+	}
+	slices.Sort(versions)
+	for i, version := range versions {
+		if version != i+1 {
+			t.Fatalf("version %d where %d should be", version, i+1)
+		}
+	}
+	if len(versions) != clients*writes {
+		t.Errorf("%d versions, want %d", len(versions), clients*writes)
+	}
+	if latest := decode[getAnswer](t, get(t, "/get/hot")); latest.Version != clients*writes {
+		t.Errorf("the latest is %d", latest.Version)
 	}
 }

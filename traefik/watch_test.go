@@ -19,13 +19,13 @@ type feed struct {
 	header http.Header
 	lines  *bufio.Reader
 	close  context.CancelFunc
-	last   string // the id of the last whole event, or of a block with an id alone
+	last   string // the id of the last complete event, or of a block with only an id
 }
 
 // An event is one block with data.
 type event struct{ id, name, data string }
 
-// openFeed opens a stream over a connection of its own. It ends with the test.
+// openFeed opens a stream over a new connection. The end of the test closes it.
 func openFeed(t *testing.T, address, query, last string) (*feed, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
@@ -65,8 +65,7 @@ func watch(t *testing.T, address, query, last string) *feed {
 
 var errHeartbeat = errors.New("a heartbeat came first")
 
-// next returns the next event. A heartbeat in front of it is an error: it took 15 s
-// to come, or further traffic.
+// next returns the next event. A heartbeat before it is an error: the event took 15 s.
 func (f *feed) next() (event, error) {
 	var e event
 	for {
@@ -115,8 +114,7 @@ func (f *feed) wantPuts(t *testing.T, key string, revisions ...int) {
 	}
 }
 
-// Each event arrives at every hop before anything else is sent, and a stream
-// goes on where another was cut.
+// Each event arrives at every hop before anything else is sent, and a stream can be resumed.
 func TestWatch(t *testing.T) {
 	s := newStack(t)
 	var revision int
@@ -153,8 +151,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// As many watchers as there may be get each event; when they have gone away, the
-// backend lets them go, and there is room for as many again.
+// The maximum number of watchers get each event. After they have gone away, there is room for as
+// many again.
 func TestManyWatchers(t *testing.T) {
 	const watchers, events = 200, 5
 	s := newStack(t, fmt.Sprintf("KV_MAX_WATCHERS=%d", watchers))
@@ -200,10 +198,9 @@ func TestManyWatchers(t *testing.T) {
 	}
 }
 
-// Each part stops in spite of streams, with exit code 0, which a drain that takes
-// too long has not. No event is lost by it, and none comes twice: the backend sends all
-// before it ends a stream; what is on its way through another part when that stops, the
-// client gets with its next stream.
+// Each program stops in spite of streams with exit code 0, which means that the drain did not time
+// out. Events are received exactly once: the backend sends all of them before it ends a stream,
+// and a client gets those that were lost in another program with its next stream.
 func TestStreamsEndWithEachPart(t *testing.T) {
 	s := newStack(t)
 	last := ""
@@ -224,7 +221,7 @@ func TestStreamsEndWithEachPart(t *testing.T) {
 			}
 			f.wantPuts(t, "k", revision-2, revision-1)
 			code := p.stop(t)
-			defer p.start(t) // the next part needs it, also when this one has failed
+			defer p.start(t) // the next subtest needs it, even if this one has failed
 			if code != 0 {
 				t.Errorf("exit code %d", code)
 			}
