@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,6 +23,7 @@ import (
 	"kvstore/backend/store"
 	"kvstore/internal/openapi/contract"
 	"kvstore/internal/problem"
+	"kvstore/internal/telemetry/telemetrytest"
 )
 
 const maxValueBytes = 1000
@@ -33,37 +33,49 @@ type server struct {
 	*httptest.Server
 	db    *database.DB
 	store *store.Store
-	log   *bytes.Buffer
+	log   *telemetrytest.Journal
 }
 
 func start(t *testing.T) *server {
 	t.Helper()
-	return startWith(t, maxValueBytes, func() time.Time { return time.UnixMicro(1764000000123456) })
+	return startWith(t, store.Config{MaxValueBytes: maxValueBytes}, api.Config{})
 }
 
-// startWith is start with another limit and clock.
-func startWith(t *testing.T, maxValue int64, now func() time.Time) *server {
+// startWith starts a server. By default values may have a mebibyte, and the clock stands
+// still.
+func startWith(t *testing.T, cfg store.Config, apiCfg api.Config) *server {
 	t.Helper()
-	db := databasetest.Open(t, databasetest.URL(t))
-	entries, err := cache.New(cache.Config[kv.Entry]{
-		MaxKeys: 2, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() },
+	if cfg.Database == nil {
+		cfg.Database = databasetest.Open(t, databasetest.URL(t))
+	}
+	var err error
+	cfg.Cache, err = cache.New(cache.Config[kv.Entry]{
+		MaxKeys: 2, MaxBytes: mebibyte, Size: func(_ string, e kv.Entry) int64 { return e.Size() },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	logger := slog.New(slog.NewJSONHandler(&log, nil))
-	s, err := store.New(store.Config{Database: db, Cache: entries, MaxValueBytes: maxValue, Logger: logger, Now: now})
+	var log telemetrytest.Journal
+	cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	if cfg.MaxValueBytes == 0 {
+		cfg.MaxValueBytes = mebibyte
+	}
+	if cfg.Now == nil {
+		cfg.Now = func() time.Time { return time.UnixMicro(1764000000123456) }
+	}
+	s, err := store.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(api.New(api.Config{Store: s, Logger: logger}))
+	apiCfg.Store, apiCfg.Logger = s, cfg.Logger
+	h := httptest.NewServer(api.New(apiCfg))
 	t.Cleanup(func() {
+		s.EndWatches()
 		h.Close()
 		s.Close()
-		entries.Close()
+		cfg.Cache.Close()
 	})
-	return &server{Server: h, db: db, store: s, log: &log}
+	return &server{Server: h, db: cfg.Database, store: s, log: &log}
 }
 
 type answer struct {
@@ -72,19 +84,33 @@ type answer struct {
 	body   string
 }
 
-// do sends a request with exactly that target.
+// do sends a request with exactly that target, and checks that the document allows the
+// answer.
 func (s *server) do(t *testing.T, method, target, body string, header ...string) answer {
+	t.Helper()
+	fields := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		fields.Set(header[i], header[i+1])
+	}
+	got := s.send(t, method, target, body, fields)
+	if err := theContract().Check(contract.Exchange{
+		Method: method, Target: target, Status: got.status, Header: got.header, Body: []byte(got.body),
+	}); err != nil {
+		t.Errorf("the answer is not what the document says: %v; body %.300s", err, got.body)
+	}
+	return got
+}
+
+// send sends a request with exactly that target and header.
+func (s *server) send(t *testing.T, method, target, body string, header http.Header) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.URL, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.URL.Opaque = target
-	for i := 0; i < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
-	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Do(request)
+	request.Header = header
+	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,11 +118,6 @@ func (s *server) do(t *testing.T, method, target, body string, header ...string)
 	data, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := theContract().Check(contract.Exchange{
-		Method: method, Target: target, Status: response.StatusCode, Header: response.Header, Body: data,
-	}); err != nil {
-		t.Errorf("the answer is not what the document says: %v; body %.300s", err, data)
 	}
 	return answer{response.StatusCode, response.Header, string(data)}
 }

@@ -19,9 +19,9 @@ import (
 )
 
 // startLarge starts a server whose database is larger than what a connection buffers.
-func startLarge(t *testing.T, cfg api.Config) *watched {
+func startLarge(t *testing.T, cfg api.Config) *server {
 	t.Helper()
-	s := startWatchedWith(t, store.Config{}, cfg)
+	s := startWith(t, store.Config{}, cfg)
 	for i := range 24 {
 		text := make([]byte, 1<<19)
 		for j := range text {
@@ -36,7 +36,7 @@ func startLarge(t *testing.T, cfg api.Config) *watched {
 
 // askSlowly asks for a backup, on a connection with small buffers, and returns once the
 // status line is there.
-func (s *watched) askSlowly(t *testing.T) net.Conn {
+func (s *server) askSlowly(t *testing.T) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *watched) askSlowly(t *testing.T) net.Conn {
 
 // expectPlace waits until another backup can be made. It makes one without a client, which
 // could itself be too slow.
-func (s *watched) expectPlace(t *testing.T) {
+func (s *server) expectPlace(t *testing.T) {
 	t.Helper()
 	until(t, "there is a place for the next backup", func() bool {
 		made, err := s.db.Copy(t.Context())

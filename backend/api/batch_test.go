@@ -155,7 +155,7 @@ func TestBatchProblems(t *testing.T) {
 // TestLargeBatches tests that a batch may have four of the largest values in base64, more of
 // them as JSON, and that the limit is the same for a body without a length.
 func TestLargeBatches(t *testing.T) {
-	s := startWith(t, mebibyte, newTestClock().now)
+	s := startWith(t, store.Config{Now: newTestClock().now}, api.Config{})
 	raw := strings.Repeat("\xff", mebibyte)
 	for name, test := range map[string]struct {
 		value string

@@ -2,32 +2,11 @@ package api_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"testing"
 )
-
-// send is do with a header that may have several fields of one name.
-func (s *server) send(t *testing.T, method, target, body string, header http.Header) answer {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, s.URL+target, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header = header
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{response.StatusCode, response.Header, string(data)}
-}
 
 // conditionCases are conditions and the statuses for a key whose latest version is 3 (read
 // and write) and for one that does not exist (write).

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -25,6 +24,7 @@ import (
 	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
+	"kvstore/internal/telemetry/telemetrytest"
 )
 
 const damagePage = 4096
@@ -32,7 +32,7 @@ const damagePage = 4096
 // openAt serves the database in that file. It returns nil if the file is refused.
 func openAt(t *testing.T, path string) (s *server, end func()) {
 	t.Helper()
-	var log bytes.Buffer
+	var log telemetrytest.Journal
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
 	db, err := sqlite.Open(t.Context(), sqlite.Config{URL: "sqlite:" + path, Logger: logger})
 	if err != nil {
@@ -127,24 +127,12 @@ func damageReads(keys []string, random *rand.Rand) []string {
 
 var sourceOf = regexp.MustCompile(`"source":"(cache|database)"`)
 
-// read sends one request and removes the source from the answer.
+// read sends a GET and removes the source from the answer.
 func (s *server) read(t *testing.T, target string) answer {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.URL.Opaque = target
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{response.StatusCode, response.Header, sourceOf.ReplaceAllString(string(body), "")}
+	got := s.send(t, http.MethodGet, target, "", http.Header{})
+	got.body = sourceOf.ReplaceAllString(got.body, "")
+	return got
 }
 
 // events returns the complete blocks of a watch from the beginning.

@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"kvstore/backend/api"
+	"kvstore/backend/store"
 )
 
 // A testClock stands still until it is moved.
@@ -124,7 +127,7 @@ func TestDestroy(t *testing.T) {
 
 func TestTimeToLive(t *testing.T) {
 	clock := newTestClock()
-	s := startWith(t, maxValueBytes, clock.now)
+	s := startWith(t, store.Config{MaxValueBytes: maxValueBytes, Now: clock.now}, api.Config{})
 	const wrong = "invalid_ttl: ttl: must be a duration such as 90s or 1h30m, from 1ms to 876000h"
 	for _, ttl := range []string{"", "90", "0s", "-1s", "999us", "876001h", "10000000h", "9999999999999999999s", "1y", "NaN"} {
 		s.run(t, []step{{"PUT /put/k?ttl=" + ttl, `{"value":1}`, 422, wrong, "", nil}})

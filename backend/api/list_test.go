@@ -42,13 +42,6 @@ func wantProblems(t *testing.T, s *server, want [][4]string) {
 	}
 }
 
-func (s *server) write(t *testing.T, c store.Change) {
-	t.Helper()
-	if _, err := s.store.Write(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestHistory(t *testing.T) {
 	s := start(t)
 	s.do(t, "PUT", "/put/a/b", `{"value": { "b":1.0,  "a":"<é>" } }`)

@@ -32,7 +32,7 @@ func wantOverloaded(t *testing.T, got answer, option string) {
 }
 
 // stuck makes every write wait until release is called.
-func (s *watched) stuck(t *testing.T) (release func()) {
+func (s *server) stuck(t *testing.T) (release func()) {
 	t.Helper()
 	hold, goOn := make(chan struct{}), make(chan struct{})
 	var holding sync.WaitGroup
@@ -45,7 +45,7 @@ func (s *watched) stuck(t *testing.T) (release func()) {
 
 // wait begins a write that is stuck, waits until it is queued, and returns a channel that
 // gets its answer.
-func (s *watched) wait(t *testing.T, method, target, body string) <-chan answer {
+func (s *server) wait(t *testing.T, method, target, body string) <-chan answer {
 	t.Helper()
 	waiting := make(chan answer, 1)
 	go func() { waiting <- s.do(t, method, target, body) }()
@@ -55,7 +55,7 @@ func (s *watched) wait(t *testing.T, method, target, body string) <-chan answer 
 
 // partOfPut sends a part of a body and leaves the connection open. It returns once the server
 // reads the body, so that the request does not count any more, or has refused it.
-func (s *watched) partOfPut(t *testing.T, body string, length int) {
+func (s *server) partOfPut(t *testing.T, body string, length int) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
@@ -89,7 +89,7 @@ func TestTooManyRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer metrics.Close()
-	s := startWatchedWith(t, store.Config{}, api.Config{MaxRequests: 1, Metrics: metrics.Requests("kv_http", api.Routes())})
+	s := startWith(t, store.Config{}, api.Config{MaxRequests: 1, Metrics: metrics.Requests("kv_http", api.Routes())})
 	s.partOfPut(t, `{"value"`, 11)
 	if got := s.do(t, "PUT", "/put/k", `{"value":1}`); got.status != http.StatusOK {
 		t.Fatalf("beside a slow client: %d %s", got.status, got.body)
@@ -128,7 +128,7 @@ var refused = regexp.MustCompile(`(?m)^kv_http_requests_refused_total [1-9]`)
 // TestRequestsWithUnreadBodiesCount tests that a request counts from its header on, even if
 // nobody reads its body.
 func TestRequestsWithUnreadBodiesCount(t *testing.T) {
-	s := startWatchedWith(t, store.Config{}, api.Config{MaxRequests: 1})
+	s := startWith(t, store.Config{}, api.Config{MaxRequests: 1})
 	release := s.stuck(t)
 	waiting := s.wait(t, "DELETE", "/delete/k", "x")
 	for range 16 {
@@ -146,7 +146,7 @@ func TestRequestsWithUnreadBodiesCount(t *testing.T) {
 }
 
 func TestTooManyQueuedWrites(t *testing.T) {
-	s := startWatched(t, store.Config{MaxQueuedWrites: 1})
+	s := startWith(t, store.Config{MaxQueuedWrites: 1}, api.Config{})
 	release := s.stuck(t)
 	waiting := s.wait(t, "PUT", "/put/k", `{"value":1}`)
 	wantOverloaded(t, s.do(t, "PUT", "/put/k", `{"value":2}`), "KV_MAX_QUEUED_WRITES")
@@ -160,7 +160,7 @@ func TestTooManyQueuedWrites(t *testing.T) {
 // TestTooManyBodyBytes tests that large bodies are bounded together, and small ones do not
 // count.
 func TestTooManyBodyBytes(t *testing.T) {
-	s := startWatchedWith(t, store.Config{}, api.Config{MaxBodyBytes: 200 << 10})
+	s := startWith(t, store.Config{}, api.Config{MaxBodyBytes: 200 << 10})
 	large := `{"value":"` + strings.Repeat("x", 180<<10) + `"}`
 	var refused answer
 	until(t, "a large body is refused", func() bool {
@@ -176,7 +176,7 @@ func TestTooManyBodyBytes(t *testing.T) {
 
 // TestRefusalsAreLoggedInSum tests that many refusals make few lines in the log.
 func TestRefusalsAreLoggedInSum(t *testing.T) {
-	s := startWatched(t, store.Config{MaxQueuedWrites: 1})
+	s := startWith(t, store.Config{MaxQueuedWrites: 1}, api.Config{})
 	release := s.stuck(t)
 	waiting := s.wait(t, "PUT", "/put/k", `{"value":1}`)
 	began := time.Now()

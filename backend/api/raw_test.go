@@ -10,6 +10,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"kvstore/backend/api"
+	"kvstore/backend/store"
 )
 
 const mebibyte = 1 << 20
@@ -61,7 +64,7 @@ func checkRaw(t *testing.T, s *server, target, value, kind string) {
 }
 
 func TestRawValues(t *testing.T) {
-	s := startWith(t, mebibyte, newTestClock().now)
+	s := startWith(t, store.Config{Now: newTestClock().now}, api.Config{})
 	const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
 	for i, test := range []struct{ kind, value string }{
 		{"image/png", png},
@@ -269,7 +272,7 @@ func TestRawRanges(t *testing.T) {
 // TestRawRandom writes random bytes of random lengths, and reads them from the cache and from
 // the database.
 func TestRawRandom(t *testing.T) {
-	s := startWith(t, 300_000, newTestClock().now)
+	s := startWith(t, store.Config{MaxValueBytes: 300_000, Now: newTestClock().now}, api.Config{})
 	random := rand.New(rand.NewPCG(1, 2))
 	var written []string
 	for range 60 {

@@ -16,7 +16,7 @@ import (
 // TestWatchSlow tests that a client that reads too slowly gets what was on its way, and then
 // where to resume.
 func TestWatchSlow(t *testing.T) {
-	s := startWatchedWith(t, store.Config{}, api.Config{Heartbeat: time.Minute, StallTimeout: time.Minute})
+	s := startWith(t, store.Config{}, api.Config{Heartbeat: time.Minute, StallTimeout: time.Minute})
 	f := s.watch(t, "?prefix=k")
 	large := `"` + strings.Repeat("x", 1<<20-2) + `"`
 	const writes = 30 // more than the connection and the log hold
@@ -51,7 +51,7 @@ func TestWatchSlow(t *testing.T) {
 func TestWatchStalled(t *testing.T) {
 	for name, stall := range map[string]time.Duration{"timeout": 50 * time.Millisecond, "stop": time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			s := startWatchedWith(t, store.Config{MaxWatchers: 1}, api.Config{Heartbeat: time.Minute, StallTimeout: stall})
+			s := startWith(t, store.Config{MaxWatchers: 1}, api.Config{Heartbeat: time.Minute, StallTimeout: stall})
 			conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 			if err != nil {
 				t.Fatal(err)

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -17,54 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kvstore/backend/api"
-	"kvstore/backend/cache"
-	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
-	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// A watched is a server together with its store.
-type watched struct {
-	*server
-	store *store.Store
-	log   *telemetrytest.Journal
-}
-
-func startWatched(t *testing.T, cfg store.Config) *watched {
-	t.Helper()
-	return startWatchedWith(t, cfg, api.Config{})
-}
-
-func startWatchedWith(t *testing.T, cfg store.Config, apiCfg api.Config) *watched {
-	t.Helper()
-	if cfg.Database == nil {
-		cfg.Database = databasetest.Open(t, databasetest.URL(t))
-	}
-	var err error
-	cfg.Cache, err = cache.New(cache.Config[kv.Entry]{MaxKeys: 2, MaxBytes: 1 << 20, Size: func(_ string, e kv.Entry) int64 { return e.Size() }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log telemetrytest.Journal
-	cfg.MaxValueBytes, cfg.Logger = 1<<20, slog.New(slog.NewJSONHandler(&log, nil))
-	cfg.Now = func() time.Time { return time.UnixMicro(1764000000123456) }
-	s, err := store.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	apiCfg.Store, apiCfg.Logger = s, cfg.Logger
-	h := httptest.NewServer(api.New(apiCfg))
-	t.Cleanup(func() {
-		s.EndWatches()
-		h.Close()
-		s.Close()
-		cfg.Cache.Close()
-	})
-	return &watched{server: &server{Server: h, db: cfg.Database}, store: s, log: &log}
-}
-
-func (s *watched) write(t *testing.T, changes ...store.Change) {
+func (s *server) write(t *testing.T, changes ...store.Change) {
 	t.Helper()
 	for _, change := range changes {
 		if _, err := s.store.Write(t.Context(), change); err != nil {
@@ -85,7 +40,7 @@ type feed struct {
 }
 
 // watch opens a stream and returns once its header and first block have arrived.
-func (s *watched) watch(t *testing.T, query string, header ...string) *feed {
+func (s *server) watch(t *testing.T, query string, header ...string) *feed {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -150,7 +105,7 @@ func fields(t *testing.T, block string) (id, event, data string) {
 }
 
 func TestWatchEvents(t *testing.T) {
-	s := startWatched(t, store.Config{})
+	s := startWith(t, store.Config{}, api.Config{})
 	live := s.watch(t, "")
 	s.write(t,
 		putOf("a", `{"b" : 12345678901234567890, "a":"é"}`),
@@ -187,7 +142,7 @@ func TestWatchEvents(t *testing.T) {
 
 // TestWatchValues tests that values arrive as they were written, whatever their lines are.
 func TestWatchValues(t *testing.T) {
-	s := startWatched(t, store.Config{})
+	s := startWith(t, store.Config{}, api.Config{})
 	f := s.watch(t, "")
 	for _, value := range []string{
 		"{\n  \"b\": 1.0,\n  \"a\": [\n\n    1\n  ]\n}", "\n1\n", `"\n\r data: x"`, "\"\u2028\u0085\"", "[ 1e400 , -0 ]",
@@ -205,7 +160,7 @@ func TestWatchValues(t *testing.T) {
 
 // TestWatchWithoutValues tests that values=false leaves the values out.
 func TestWatchWithoutValues(t *testing.T) {
-	s := startWatched(t, store.Config{})
+	s := startWith(t, store.Config{}, api.Config{})
 	f := s.watch(t, "?values=false")
 	s.write(t,
 		putOf("a", `"1"`),
@@ -229,7 +184,7 @@ func TestWatchWithoutValues(t *testing.T) {
 }
 
 func TestWatchBegins(t *testing.T) {
-	s := startWatched(t, store.Config{})
+	s := startWith(t, store.Config{}, api.Config{})
 	s.write(t, putOf("a", "1"), putOf("b", "2"), putOf("a/x", "3"))
 	for _, test := range []struct{ query, last, want string }{ // want: which of the three writes are delivered
 		{"", "", ""}, {"?since=0", "", "123"}, {"?since=2", "", "3"}, {"?since=3", "", ""},
@@ -265,7 +220,7 @@ func TestWatchBegins(t *testing.T) {
 }
 
 func TestWatchProblems(t *testing.T) {
-	s := startWatched(t, store.Config{MaxWatchers: 1})
+	s := startWith(t, store.Config{MaxWatchers: 1}, api.Config{})
 	s.write(t, putOf("k", "1"))
 	for _, test := range []struct {
 		target, last string
@@ -316,7 +271,7 @@ func TestWatchProblems(t *testing.T) {
 }
 
 // waitForRoom returns once the only watcher allowed has gone.
-func (s *watched) waitForRoom(t *testing.T) {
+func (s *server) waitForRoom(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		w, err := s.store.Watch(store.WatchRequest{Keys: kv.Prefixes{""}, Since: store.Now, Values: true})
@@ -333,7 +288,7 @@ func (s *watched) waitForRoom(t *testing.T) {
 // TestWatchHeartbeat tests that an idle stream has heartbeats, which say up to which revision
 // events of other keys were passed over.
 func TestWatchHeartbeat(t *testing.T) {
-	s := startWatchedWith(t, store.Config{}, api.Config{Heartbeat: time.Millisecond, StallTimeout: time.Minute})
+	s := startWith(t, store.Config{}, api.Config{Heartbeat: time.Millisecond, StallTimeout: time.Minute})
 	f := s.watch(t, "?prefix=quiet")
 	for i, want := range []string{": heartbeat\nid: 0\n", ": heartbeat\nid: 1\n", ": heartbeat\nid: 2\n"} {
 		for block := ""; block != want; {
@@ -347,7 +302,7 @@ func TestWatchHeartbeat(t *testing.T) {
 
 // TestWatchEnds tests that a stream ends after a whole event when the server stops.
 func TestWatchEnds(t *testing.T) {
-	s := startWatched(t, store.Config{})
+	s := startWith(t, store.Config{}, api.Config{})
 	f := s.watch(t, "")
 	s.write(t, putOf("k", "1"))
 	s.store.EndWatches()
@@ -362,7 +317,7 @@ func TestWatchEnds(t *testing.T) {
 
 // TestWatchFor tests that a client can poll: the answer has what there is, and ends.
 func TestWatchFor(t *testing.T) {
-	s := startWatched(t, store.Config{})
+	s := startWith(t, store.Config{}, api.Config{})
 	s.write(t, putOf("k", "1"))
 	got := s.do(t, "GET", "/watch?since=0&for=20ms", "")
 	if got.status != 200 || !strings.Contains(got.body, "id: 1\nevent: put\n") || !strings.HasSuffix(got.body, "\n\n") {
@@ -371,7 +326,7 @@ func TestWatchFor(t *testing.T) {
 }
 
 func TestWatchCompacted(t *testing.T) {
-	s := startWatched(t, store.Config{MaxVersions: 1})
+	s := startWith(t, store.Config{MaxVersions: 1}, api.Config{})
 	s.write(t, putOf("k", "1"), putOf("k", "2"), putOf("k", "3"))
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		stats, err := s.store.DatabaseStats(t.Context())
@@ -387,7 +342,7 @@ func TestWatchCompacted(t *testing.T) {
 		t.Errorf("while the store still has it in memory: %s %s", id, event)
 	}
 	s.store.Close()
-	s = startWatched(t, store.Config{Database: s.db})
+	s = startWith(t, store.Config{Database: s.db}, api.Config{})
 	f = s.watch(t, "?since=1")
 	if block := f.block(t); block != "id: 1\nevent: compacted\ndata: {\"requested\":1,\"compacted\":2,\"oldest\":3}\n" {
 		t.Errorf("block %q", block)
