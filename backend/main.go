@@ -97,7 +97,7 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
 
 	handler := api.New(api.Config{
-		Store: st, Logger: logger, Metrics: observed.register(st, logger), Tracer: observed.tracing.Tracer(),
+		Store: st, Logger: logger, Metrics: observed.register(st, db, logger), Tracer: observed.tracing.Tracer(),
 		MaxRequests: c.maxRequests, MaxBodyBytes: c.maxBytes,
 	})
 	if err := telemetry.Serve(ctx, listener, handler, logger); err != nil {

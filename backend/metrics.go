@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kvstore/backend/database"
 	"kvstore/backend/store"
 	"kvstore/internal/telemetry"
 )
@@ -16,8 +17,9 @@ const statsTimeout = 2 * time.Second
 
 // storeStatistics collects the metrics of a store and its database.
 type storeStatistics struct {
-	store  *store.Store
-	logger *slog.Logger
+	store    *store.Store
+	database *database.DB
+	logger   *slog.Logger
 }
 
 var (
@@ -54,16 +56,15 @@ var (
 
 func (c storeStatistics) collect(send telemetry.Send) {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	cached := c.store.CacheStats()
-	send(cacheHits, counter, float64(cached.Hits))
-	send(cacheMisses, counter, float64(cached.Misses))
-	send(cacheEvictions, counter, float64(cached.Evictions))
-	send(cacheKeys, gauge, float64(cached.Keys))
-	send(cacheMaxKeys, gauge, float64(cached.MaxKeys))
-	send(cacheBytes, gauge, float64(cached.Bytes))
-	send(cacheMaxBytes, gauge, float64(cached.MaxBytes))
-
 	stats := c.store.Stats()
+	send(cacheHits, counter, float64(stats.Cache.Hits))
+	send(cacheMisses, counter, float64(stats.Cache.Misses))
+	send(cacheEvictions, counter, float64(stats.Cache.Evictions))
+	send(cacheKeys, gauge, float64(stats.Cache.Keys))
+	send(cacheMaxKeys, gauge, float64(stats.Cache.MaxKeys))
+	send(cacheBytes, gauge, float64(stats.Cache.Bytes))
+	send(cacheMaxBytes, gauge, float64(stats.Cache.MaxBytes))
+
 	send(queueLength, gauge, float64(stats.QueuedWrites))
 	send(queueCapacity, gauge, float64(stats.MaxQueuedWrites))
 	send(queueBytes, gauge, float64(stats.QueuedBytes))
@@ -83,16 +84,16 @@ func (c storeStatistics) collect(send telemetry.Send) {
 
 // collectDatabase omits the metrics that cannot be read.
 func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
-	if free, size, known := c.store.DiskBytes(); known {
+	if free, size, known := c.database.DiskBytes(); known {
 		send(diskFree, float64(free))
 		send(diskSize, float64(size))
 	}
-	if log, err := c.store.LogBytes(); err == nil {
+	if log, err := c.database.LogBytes(); err == nil {
 		send(databaseLog, float64(log))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
 	defer cancel()
-	stats, err := c.store.DatabaseStats(ctx)
+	stats, err := c.database.Stats(ctx)
 	if err != nil {
 		c.logger.Warn("cannot read the statistics of the database", "error", err)
 		send(databaseUp, 0)

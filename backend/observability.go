@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"kvstore/backend/api"
+	"kvstore/backend/database"
 	"kvstore/backend/store"
 	"kvstore/internal/telemetry"
 )
@@ -129,9 +130,9 @@ func startObservability(
 	return o, err
 }
 
-// register adds the metrics of the store, and returns those of requests.
-func (o *observability) register(st *store.Store, logger *slog.Logger) *telemetry.RequestMetrics {
-	o.metrics.Register(telemetry.Statistics(storeStatistics{st, logger}.collect))
+// register adds the metrics of the store and its database, and returns those of requests.
+func (o *observability) register(st *store.Store, db *database.DB, logger *slog.Logger) *telemetry.RequestMetrics {
+	o.metrics.Register(telemetry.Statistics(storeStatistics{st, db, logger}.collect))
 	return o.metrics.Requests("kv_http", api.Routes())
 }
 

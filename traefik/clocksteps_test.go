@@ -27,7 +27,7 @@ func newMachineClock(t *testing.T) *machineClock {
 		return absolute
 	}
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
-		path(root + "/backend/store/machine.go"): path("testdata/machine.go.txt"),
+		path(root + "/backend/store/systemclock.go"): path("testdata/systemclock.go.txt"),
 	}})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600)

@@ -122,13 +122,13 @@ func (a *API) databaseHealth(ctx context.Context) part {
 		}
 		return part{Status: failed, Detail: "The database does not answer"}
 	}
-	switch took := a.Store.Committing(); {
-	case a.Store.DiskFailing():
+	switch disk := a.Store.Disk(); {
+	case disk.Failing:
 		return part{Status: failed, Detail: "The disk reports errors: writes fail until it works again; what can be read is served"}
-	case a.Store.DiskFull():
+	case disk.Full:
 		return part{Status: ok, Detail: "The disk is full: writes are refused until there is room; reads work"}
-	case took >= slowCommit:
-		return part{Status: ok, Detail: fmt.Sprintf("The disk is slow: writes have waited for it for %d s; reads work", int(took.Seconds()))}
+	case disk.Committing >= slowCommit:
+		return part{Status: ok, Detail: fmt.Sprintf("The disk is slow: writes have waited for it for %d s; reads work", int(disk.Committing.Seconds()))}
 	case time.Since(time.Unix(0, a.damage.last.Load())) < damageTold:
 		return part{Status: ok, Detail: "In the last minute something could not be read: the database is damaged, or its disk does not give it back"}
 	default:

@@ -34,7 +34,7 @@ type cacheStatsAnswer struct {
 //	@Success	200	{object}	cacheStatsAnswer
 //	@Router		/cache/stats [get]
 func (a *API) cacheStats(c *gin.Context, _ query) error {
-	stats := a.Store.CacheStats()
+	stats := a.Store.Stats().Cache
 	return writeJSON(c, cacheStatsAnswer{
 		CurrentSize: stats.Keys,
 		MaxSize:     stats.MaxKeys,

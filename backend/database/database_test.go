@@ -67,6 +67,17 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+func TestSpace(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	databasetest.Put(t, db, "k", "1")
+	if bytes, err := db.LogBytes(); err != nil || bytes == 0 {
+		t.Errorf("the log has %d bytes, %v", bytes, err)
+	}
+	if free, size, known := db.DiskBytes(); !known || free <= 0 || size < free {
+		t.Errorf("%d of %d bytes are free, known %v", free, size, known)
+	}
+}
+
 func TestUpdateIsAllOrNothing(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	databasetest.Put(t, db, "k", "1")

@@ -65,7 +65,7 @@ func (t *Tx) removePiece(all []removed, ids []versionID) ([]removed, error) {
 	return all, rows.Err()
 }
 
-// trim removes the oldest versions of keys, so that each has Keep at most, moves their heads
+// trim removes the oldest versions of keys, so that each has MaxVersions at most, moves their heads
 // on, and returns those of entries that stay: others are not stored at all. It makes up for
 // the versions that were added and a few more. One that is damaged or hidden does not keep
 // others from being written.
@@ -74,7 +74,7 @@ func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.En
 	trimmed := make(map[int64]*loadedKey, len(keys))
 	for _, k := range keys {
 		from := max(k.head.CompleteFrom, 1)
-		through := min(k.head.Version-t.Keep, from+added[k]+trimSlack-1)
+		through := min(k.head.Version-t.MaxVersions, from+added[k]+trimSlack-1)
 		for version := from; version <= min(through, k.head.Version-added[k]); version++ {
 			ids = append(ids, versionID{k.head.ID, version})
 		}

@@ -27,10 +27,11 @@ type Tx struct {
 	before   []Head
 	// Totals are the store's counters, saved with the transaction. Append advances them.
 	Totals kv.Totals
-	// Keep, when not 0, is how many of its newest versions a key has after Save. One that
-	// had more before loses them over several. Trimmed is how many were removed so.
-	Keep    int64
-	Trimmed int
+	// MaxVersions, when not 0, is how many versions a key has at most after Save. A key that
+	// had more before loses them over several transactions. Trimmed counts those that Save
+	// has removed.
+	MaxVersions int64
+	Trimmed     int
 }
 
 // Update runs fn in one transaction and commits it: when it returns nil, all that
@@ -157,7 +158,7 @@ func (t *Tx) Try(fn func() error) error {
 }
 
 // Save writes the versions that were appended since the last Save, and returns them in
-// their order. When Keep is set it removes older versions, and does not store those that
+// their order. When MaxVersions is set it removes older versions, and does not store those that
 // would go at once. Update saves what its function has not.
 func (t *Tx) Save() (appended []kv.Entry, err error) {
 	appended, t.appended, t.before = t.appended, nil, nil
@@ -174,7 +175,7 @@ func (t *Tx) Save() (appended []kv.Entry, err error) {
 		}
 	}
 	stored := appended
-	if t.Keep > 0 {
+	if t.MaxVersions > 0 {
 		if stored, err = t.trim(changed, added, appended); err != nil {
 			return nil, err
 		}

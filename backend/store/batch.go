@@ -16,14 +16,14 @@ type Requirement struct {
 	If  kv.Condition
 }
 
-// OpGet in a batch reads a key as it is at that point of the batch.
+// OpGet reads a key as it is at that point of the batch.
 const OpGet kv.Operation = "get"
 
 // A Result is what one operation of a batch did.
 type Result struct {
 	// Written is what a write did.
 	Written kv.Written
-	// Entry is what OpGet read, and Err why it read nothing: kv.ErrKeyNotFound,
+	// Entry is what OpGet read. Err is why it read nothing: kv.ErrKeyNotFound,
 	// kv.ErrKeyDeleted or kv.ErrVersionGone.
 	Entry kv.Entry
 	Err   error
@@ -31,15 +31,14 @@ type Result struct {
 
 // A BatchResult is what a batch did.
 type BatchResult struct {
-	// Revision is that of the store after the batch: what the gets have read is the
-	// state at that revision when nothing was written, and else the revision of the
-	// batch's last write.
+	// Revision is the revision of the store after the batch, that of the batch's last write.
+	// When nothing was written, the gets have read the state at that revision.
 	Revision int64
-	// Results has one for each operation, in their order.
+	// Results has one result for each operation, in their order.
 	Results []Result
 }
 
-// An OperationError says which operation of a batch could not be made.
+// An OperationError says which operation of a batch failed.
 type OperationError struct {
 	Index int
 	Err   error
@@ -50,21 +49,20 @@ func (e *OperationError) Error() string { return fmt.Sprintf("operations[%d]: %v
 // Unwrap returns the cause.
 func (e *OperationError) Unwrap() error { return e.Err }
 
-// maxBatchRead bounds the bytes of the values that the gets and reverts of one batch
-// read, in sum: the writer reads them, and others wait for it meanwhile.
+// maxBatchRead bounds the bytes of all values that the gets and reverts of one batch
+// read, because other writes wait while the writer reads them.
 const maxBatchRead = maxBatchBytes
 
 // Batch makes all changes in one transaction, in their order, or none of them. Each
-// sees what those before it did, so that a key may come more than once; the
-// requirements are those of the state before the first change. OpGet is allowed too,
-// and of a change's members only Key and If count for it. The gets of a batch are a
-// consistent read: no write of another comes between them. A batch of gets alone is made
-// beside the writer, so writes do not wait for it, nor it for them.
+// sees what those before it did, and a key may occur more than once. The requirements are
+// checked before the first change. A change may also be an OpGet, which uses only Key and
+// If. The gets of a batch are a consistent read: no other write comes between them. A batch
+// of gets alone reads a snapshot, so writes do not wait for it, nor it for them.
 //
-// A requirement that does not hold is a *kv.PreconditionError with its index; a
+// A requirement that does not hold is a *kv.PreconditionError with its index. A
 // change that cannot be made is an *OperationError with one of the errors of Write,
-// or with kv.ErrBatchTooLarge when the values that the batch reads come to more than
-// 8 MiB (or the size of the largest value, when that is more).
+// or with kv.ErrBatchTooLarge when the batch reads more than 8 MiB of values (or the size of
+// the largest value, if that is more).
 func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes []Change) (BatchResult, error) {
 	conditions := make([]Requirement, len(requirements))
 	for i, r := range requirements {
@@ -82,9 +80,9 @@ func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes [
 	}
 	r := &request{ctx: ctx, requirements: conditions, changes: own, batch: true, done: make(chan struct{})}
 	run := s.writer.queue.submit
-	defer s.locks.share(own)()
+	defer s.locks.lockWrites(own)()
 	if !slices.ContainsFunc(own, func(c Change) bool { return c.Operation != OpGet }) {
-		run = s.view
+		run = s.snapshot
 	}
 	if err := run(r); err != nil {
 		return BatchResult{}, err
@@ -92,11 +90,11 @@ func (s *Store) Batch(ctx context.Context, requirements []Requirement, changes [
 	return BatchResult{Revision: r.revision, Results: r.results}, nil
 }
 
-// view makes a request of gets beside the writer, from one snapshot.
-func (s *Store) view(r *request) error {
+// snapshot answers a request that has only gets, from one snapshot.
+func (s *Store) snapshot(r *request) error {
 	select {
-	case s.views <- struct{}{}:
-		defer func() { <-s.views }()
+	case s.snapshots <- struct{}{}:
+		defer func() { <-s.snapshots }()
 	case <-r.ctx.Done():
 		return r.ctx.Err()
 	}
@@ -119,7 +117,7 @@ func (s *Store) view(r *request) error {
 	return r.err
 }
 
-// existing returns the keys that a request of gets reads, as far as they exist, each once.
+// existing returns the keys of a request that exist, each once.
 func (p *pending) existing(r *request) []string {
 	keys := make([]string, 0, len(r.changes))
 	for _, c := range r.changes {
@@ -131,7 +129,7 @@ func (p *pending) existing(r *request) []string {
 	return slices.Compact(keys)
 }
 
-// bytesRead is how much of a value the change had to read for its result.
+// bytesRead is the size of the value that the change had to read.
 func (c Change) bytesRead(r Result) int64 {
 	if c.Operation == OpGet {
 		return int64(len(r.Entry.Value))

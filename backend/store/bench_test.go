@@ -45,7 +45,7 @@ func BenchmarkGet(b *testing.B) {
 			for i := range benchKeys {
 				put(b, s, "key"+strconv.Itoa(i), strconv.Itoa(i))
 			}
-			before := s.CacheStats()
+			before := s.Stats().Cache
 			var next atomic.Int64
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
@@ -58,7 +58,7 @@ func BenchmarkGet(b *testing.B) {
 				}
 			})
 			b.StopTimer()
-			after := s.CacheStats()
+			after := s.Stats().Cache
 			if name == "hit" && after.Misses != before.Misses {
 				b.Errorf("%d misses", after.Misses-before.Misses)
 			}

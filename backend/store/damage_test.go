@@ -86,7 +86,7 @@ func TestDamagedHead(t *testing.T) {
 				_, _, err := s.Get(t.Context(), "k")
 				wantDamaged(t, "Get", err, named)
 			}
-			if stats := s.CacheStats(); stats.Keys != 0 {
+			if stats := s.Stats().Cache; stats.Keys != 0 {
 				t.Errorf("%d keys are cached", stats.Keys)
 			}
 			_, _, err := s.GetVersion(t.Context(), "k", 2)

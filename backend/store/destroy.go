@@ -11,23 +11,22 @@ import (
 // A Destroyed is what Destroy did.
 type Destroyed struct {
 	Key string
-	// Versions are those that are erased now, in the order in which they were asked
-	// for.
+	// Versions are the erased versions, in the order of the request.
 	Versions []int64
 	// TotalVersions counts the versions in the key's history that are not destroyed.
 	TotalVersions int64
 }
 
 // Destroy erases the values of those versions of key for good. When it returns nil
-// the bytes are neither in the database file nor in its log nor in the cache; the
-// numbers stay, and reading them is kv.ErrVersionGone. It makes no version. To
-// destroy a version again changes nothing, and is no error. Many or large versions go in
-// several transactions, so that other writes wait for none of them long.
+// the bytes are neither in the database file nor in its log nor in the cache. The
+// numbers stay, and reading them is kv.ErrVersionGone. Destroy makes no version. Destroying
+// a version again is no error and changes nothing. Many or large versions take several
+// transactions, so that other writes wait only briefly.
 //
-// Errors: kv.ErrInvalidKey, kv.ErrPreconditionFailed, kv.ErrKeyNotFound,
-// kv.ErrVersionNotFound, kv.ErrVersionGone for a version that retention removed,
-// kv.ErrKeyDeleted for one that is a tombstone and has no value (in all of these
-// nothing was erased), or kv.ErrUnavailable.
+// Nothing was erased with kv.ErrInvalidKey, kv.ErrPreconditionFailed, kv.ErrKeyNotFound,
+// kv.ErrVersionNotFound, kv.ErrVersionGone for a version that retention removed, and
+// kv.ErrKeyDeleted for a tombstone, which has no value. After kv.ErrUnavailable and
+// kv.ErrDiskFailed some may be erased, and the call can be repeated.
 func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condition kv.Condition) (Destroyed, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return Destroyed{}, err
@@ -73,24 +72,23 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 }
 
 // DestroyAll erases key and its whole history. A key that exists ends with a version
-// that watchers see, and that version is the last one to be erased: what is written
-// after it stays. When DestroyAll returns nil, nothing up to there is left but a digest
-// of the name and how far the key had counted, so that a new key of that name goes on
-// from there. author is the one of the version that watchers see.
+// that watchers see, made by author, and that version is the last one to be erased: what is
+// written after it stays. When DestroyAll returns nil, all that is left of the history up to
+// there is a digest of the name and the number of the last version, so that a new key of
+// that name goes on from there.
 //
-// A short history ends and goes in one transaction. A long one goes in several, so that
-// other writes wait for none of them long.
+// A short history is erased in one transaction. A long one takes several, so that
+// other writes wait only briefly.
 //
-// Errors are those of Destroy. After kv.ErrUnavailable it can be repeated: for a key that
-// is erased already it takes what may be left off the disk before it returns
-// kv.ErrKeyNotFound.
+// Errors are those of Destroy. For a key that is erased already, DestroyAll takes what may be
+// left of it off the disk before it returns kv.ErrKeyNotFound.
 func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv.Condition) (Destroyed, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return Destroyed{}, err
 	}
 	key, author = strings.Clone(key), strings.Clone(author)
 	var last int64 // the version that ends the key
-	var before, erased bool
+	var erasedBefore, erased bool
 	erase := func(p *pending) (err error) {
 		erased, err = p.tx.Erase(key, last)
 		p.erased = newErasure(key, nil)
@@ -105,7 +103,7 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 			return err
 		}
 		if head.ID == 0 {
-			before = head.Version != 0
+			erasedBefore = head.Version != 0
 			return kv.KeyNotFound(key)
 		}
 		if !head.Deleted {
@@ -120,8 +118,8 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 	for err == nil && !erased {
 		err = s.writer.queue.await(aloneRequest(ctx, erase, key))
 	}
-	// Only with these two is it certain that the writer is done with the variables above.
-	if err == nil || errors.Is(err, kv.ErrKeyNotFound) && before {
+	// With any other error the writer may still be using the variables above.
+	if err == nil || errors.Is(err, kv.ErrKeyNotFound) && erasedBefore {
 		err = errors.Join(s.db.Scrub(ctx), err)
 	}
 	if err != nil {
@@ -130,7 +128,8 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 	return Destroyed{Key: key, Versions: []int64{}}, nil
 }
 
-// aloneRequest has the writer call fn in a transaction of its own, with the heads of keys.
+// aloneRequest returns a request to call fn in a transaction of its own, with the heads of
+// keys.
 func aloneRequest(ctx context.Context, fn func(*pending) error, keys ...string) *request {
 	r := &request{ctx: ctx, changes: make([]Change, len(keys)), alone: fn, done: make(chan struct{})}
 	for i, key := range keys {

@@ -36,7 +36,7 @@ func TestCommitFails(t *testing.T) {
 		wg.Go(func() { _, results[i] = tryPut(context.Background(), s, "k", "2") })
 	}
 	waitFor(t, func() bool { return s.QueueLength() == len(results) })
-	before := s.CacheStats()
+	before := s.Stats().Cache
 	faults.FailCommits(1)
 	close(release)
 	wg.Wait()
@@ -48,7 +48,7 @@ func TestCommitFails(t *testing.T) {
 	if entry, source := get(t, s, "k"); entry.Version != 1 || source != store.FromCache {
 		t.Errorf("the cache answers version %d from the %s, want 1 from the cache", entry.Version, source)
 	}
-	if after := s.CacheStats(); after.Keys != before.Keys+1 { // k of the first write, which was held before the cache
+	if after := s.Stats().Cache; after.Keys != before.Keys+1 { // k of the first write, which was held before the cache
 		t.Errorf("the cache has %d keys, want %d", after.Keys, before.Keys+1)
 	}
 	if stats, err := s.DatabaseStats(t.Context()); err != nil || !cmp.Equal(stats.Totals, kv.Totals{Revision: 1, Keys: 1, Versions: 1}) {
@@ -212,9 +212,9 @@ func TestGetsBesideTheWriter(t *testing.T) {
 	}
 	var waiting sync.WaitGroup
 	waiting.Go(func() { put(t, s, "a", "2") })
-	waitFor(t, func() bool { return s.Committing() > 0 })
+	waitFor(t, func() bool { return s.Disk().Committing > 0 })
 	done, err := s.Batch(t.Context(), []store.Requirement{{Key: "a", If: atVersion(1)}}, []store.Change{getOf("a"), getOf("b"), getOf("none")})
-	if s.Committing() == 0 {
+	if s.Disk().Committing == 0 {
 		t.Error("the batch has waited for the write")
 	}
 	if err != nil || done.Revision != 3 || string(done.Results[0].Entry.Value) != "1" ||

@@ -11,42 +11,42 @@ import (
 )
 
 const (
-	// expiryInterval is the time between two searches for keys that have expired; a
-	// tombstone is written within it and a commit.
+	// expiryInterval is the time between two searches for keys that have expired. A
+	// tombstone is written within it and the time of a commit.
 	expiryInterval = 250 * time.Millisecond
-	// expiryRetry is the time before another attempt when the database failed.
-	expiryRetry = 5 * time.Second
-	// defaultSweepInterval is the time between two searches of the whole store for what
-	// retention may take. It is longer when a search takes long: sweepRest times as long.
+	// janitorRetry is the least time before another attempt after the database failed.
+	janitorRetry = 5 * time.Second
+	// defaultSweepInterval is the time between two searches of the whole store for versions
+	// that retention removes. After a search that took long it is sweepPause times as long
+	// as the search.
 	defaultSweepInterval = time.Minute
-	sweepRest            = 20
-	// janitorKeys is how many keys one transaction ends or prunes, and janitorRows how many
-	// versions it deletes: about five milliseconds, for which other writes wait.
+	sweepPause           = 20
+	// janitorKeys and janitorRows bound how many keys one transaction ends or prunes and how
+	// many versions it deletes. Other writes wait about five milliseconds for that.
 	janitorKeys = 256
 	janitorRows = 1024
 )
 
-// janitor is the task that does what nobody asks for: it writes the tombstones of keys
-// that have expired, and deletes what retention takes, but for the versions that each
-// write deletes itself. Reads do not depend on it. It does many keys in a transaction, and
-// those that fail are set aside.
+// janitor is the task that writes the tombstones of expired keys and deletes what retention
+// removes, except for the versions that each write deletes itself. Reads do not depend on
+// it. A transaction has many keys. Keys that fail are tried again later.
 type janitor struct {
 	*task
-	store  *Store
-	logger *slog.Logger
-	aside  *aside
+	store   *Store
+	logger  *slog.Logger
+	backoff *backoff
 
 	now         func() time.Time
 	maxVersions int64
 	maxAge      time.Duration
-	interval    time.Duration // between two searches, 0 when everything is kept
-	searched    int64         // up to this row of a key
-	searching   time.Duration // how long the present search has taken
+	interval    time.Duration // between two searches
+	searched    int64         // the row of the last key that the current search has seen
+	searching   time.Duration // how long the current search has taken
 }
 
 func startJanitor(s *Store, cfg Config) *janitor {
 	j := &janitor{
-		store: s, logger: cfg.Logger, aside: newAside(),
+		store: s, logger: cfg.Logger, backoff: &backoff{map[string]delay{}},
 		now: cfg.Now, maxVersions: int64(cfg.MaxVersions), maxAge: cfg.MaxVersionAge, interval: cfg.SweepInterval,
 	}
 	if j.interval == 0 {
@@ -76,7 +76,7 @@ func (j *janitor) run(ctx context.Context) {
 	}
 }
 
-// report logs a failure, and returns when to go on.
+// report logs a failure and returns when to go on.
 func (j *janitor) report(ctx context.Context, what string, next time.Duration, err error) time.Duration {
 	if err == nil {
 		return next
@@ -84,13 +84,13 @@ func (j *janitor) report(ctx context.Context, what string, next time.Duration, e
 	if ctx.Err() == nil {
 		j.logger.Error(what, "error", err)
 	}
-	return max(next, expiryRetry)
+	return max(next, janitorRetry)
 }
 
-// endExpired ends every key that has expired, but for those that are set aside. A key that
-// somebody wrote meanwhile is left as it is.
+// endExpired ends every key that has expired. A key that was written meanwhile is left as it
+// is.
 func (j *janitor) endExpired(ctx context.Context) error {
-	defer j.aside.forget()
+	defer j.backoff.clean()
 	var last database.Expired
 	for {
 		found, err := j.store.db.Expired(ctx, j.store.clock.now(), last, janitorKeys)
@@ -101,14 +101,13 @@ func (j *janitor) endExpired(ctx context.Context) error {
 		for _, last = range found {
 			keys = append(keys, last.Key)
 		}
-		if err := j.each(ctx, keys, j.store.endExpired); err != nil || len(found) < janitorKeys {
+		if err := j.each(ctx, keys, j.end); err != nil || len(found) < janitorKeys {
 			return err
 		}
 	}
 }
 
-// search prunes the next keys that have versions which may go, and returns when to go on.
-// Between two transactions it leaves the writer to others for as long as the last one took.
+// search prunes the next keys with versions that retention removes, and returns when to go on.
 func (j *janitor) search(ctx context.Context) (next time.Duration, err error) {
 	began := time.Now()
 	found, last, err := j.store.db.Prunables(ctx, j.rule(), j.searched)
@@ -124,7 +123,7 @@ func (j *janitor) search(ctx context.Context) (next time.Duration, err error) {
 	if j.searched = last; last > 0 {
 		return 0, nil
 	}
-	next, j.searching = max(j.interval, sweepRest*j.searching), 0
+	next, j.searching = max(j.interval, sweepPause*j.searching), 0
 	return next, nil
 }
 
@@ -136,7 +135,8 @@ func (j *janitor) rule() database.Retention {
 	return rule
 }
 
-// prune deletes what may go of those keys, in transactions of janitorRows versions.
+// prune deletes what retention removes of those keys, in transactions of janitorRows versions.
+// After each it yields the writer for as long as the transaction took.
 func (j *janitor) prune(ctx context.Context, keys []string) (failed map[string]error, err error) {
 	failed = map[string]error{}
 	for len(keys) > 0 {
@@ -160,12 +160,12 @@ func (j *janitor) prune(ctx context.Context, keys []string) (failed map[string]e
 	return failed, nil
 }
 
-// each does something to keys together, or to each alone when one of them fails. It sets
-// those aside with which it failed. An error is that of the database as a whole.
+// each calls do with the keys that need not wait, and with each alone when that fails. Those
+// that fail must wait. The error is one that concerns all keys.
 func (j *janitor) each(ctx context.Context, keys []string, do func(context.Context, []string) (map[string]error, error)) error {
 	ready := make([]string, 0, len(keys))
 	for _, key := range keys {
-		if !j.aside.has(key) {
+		if !j.backoff.waits(key) {
 			ready = append(ready, key)
 		}
 	}
@@ -175,7 +175,7 @@ func (j *janitor) each(ctx context.Context, keys []string, do func(context.Conte
 	failed, err := do(ctx, ready)
 	switch {
 	case err == nil:
-	case ofStore(err) || ctx.Err() != nil:
+	case kv.ClassOf(err) == kv.ClassDisk || errors.Is(err, errClosed) || ctx.Err() != nil:
 		return err
 	case len(ready) == 1:
 		failed = map[string]error{ready[0]: err}
@@ -189,24 +189,19 @@ func (j *janitor) each(ctx context.Context, keys []string, do func(context.Conte
 	}
 	for _, key := range ready {
 		if cause := failed[key]; cause != nil {
-			j.logger.Error("a key could not be ended or pruned; it is tried again later", "error", cause, "after", j.aside.add(key))
+			j.logger.Error("a key could not be ended or pruned; it is tried again later", "error", cause, "after", j.backoff.failed(key))
 		} else {
-			j.aside.remove(key)
+			j.backoff.succeeded(key)
 		}
 	}
 	return nil
 }
 
-// ofStore tells what stops every write from what is wrong with one key.
-func ofStore(err error) bool {
-	return kv.ClassOf(err) == kv.ClassDisk || errors.Is(err, errClosed) || errors.Is(err, context.Canceled)
-}
-
-// endExpired appends the tombstones of those of keys that have expired, in one
-// transaction, and returns why some of them could not be.
-func (s *Store) endExpired(ctx context.Context, keys []string) (failed map[string]error, err error) {
+// end appends the tombstones of those keys that have expired, in one transaction. failed holds
+// the errors of damaged keys.
+func (j *janitor) end(ctx context.Context, keys []string) (failed map[string]error, err error) {
 	failed = map[string]error{}
-	err = s.writer.queue.await(aloneRequest(ctx, func(p *pending) error {
+	err = j.store.writer.queue.await(aloneRequest(ctx, func(p *pending) error {
 		for _, key := range keys {
 			switch head, err := p.tx.Head(key); {
 			case err != nil:
@@ -217,48 +212,45 @@ func (s *Store) endExpired(ctx context.Context, keys []string) (failed map[strin
 		}
 		return nil
 	}, keys...))
-	if err != nil { // the writer may not be done with failed
+	if err != nil { // the writer may still be using failed
 		return nil, err
 	}
 	return failed, nil
 }
 
 const (
-	firstPause   = 5 * time.Second
-	longestPause = 10 * time.Minute
+	firstDelay   = 5 * time.Second
+	longestDelay = 10 * time.Minute
 )
 
-// aside has the keys with which a task of the store failed. Each waits before it is
-// tried again, twice as long each time, so that it does not hold up the others. It is used by
-// one goroutine.
-type aside struct{ keys map[string]pause }
+// A backoff holds the keys that a task failed on. Each waits before it is tried again, twice as
+// long each time, so that it does not delay the others. It is used by one goroutine.
+type backoff struct{ keys map[string]delay }
 
-type pause struct {
+type delay struct {
 	until time.Time
 	of    time.Duration
 }
 
-func newAside() *aside { return &aside{keys: map[string]pause{}} }
+// waits reports whether the key waits.
+func (b *backoff) waits(key string) bool { return time.Now().Before(b.keys[key].until) }
 
-// has reports whether the key waits.
-func (a *aside) has(key string) bool { return time.Now().Before(a.keys[key].until) }
-
-// add lets the key wait, and returns how long.
-func (a *aside) add(key string) time.Duration {
-	of := min(max(firstPause, 2*a.keys[key].of), longestPause)
-	a.keys[key] = pause{time.Now().Add(of), of}
+// failed lets the key wait, and returns how long.
+func (b *backoff) failed(key string) time.Duration {
+	of := min(max(firstDelay, 2*b.keys[key].of), longestDelay)
+	b.keys[key] = delay{time.Now().Add(of), of}
 	return of
 }
 
-// remove is for a key that has not failed.
-func (a *aside) remove(key string) { delete(a.keys, key) }
+// succeeded forgets the key.
+func (b *backoff) succeeded(key string) { delete(b.keys, key) }
 
-// forget removes keys that are not tried any more: those that could have been for as long
-// as they had waited.
-func (a *aside) forget() {
-	for key, p := range a.keys {
-		if time.Since(p.until) > p.of {
-			delete(a.keys, key)
+// clean forgets keys that nobody tries any more: they were ready for as long as they had
+// waited.
+func (b *backoff) clean() {
+	for key, d := range b.keys {
+		if time.Since(d.until) > d.of {
+			delete(b.keys, key)
 		}
 	}
 }

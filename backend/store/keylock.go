@@ -7,25 +7,25 @@ import (
 	"sync"
 )
 
-// keyLocks have a lock for each key. Keys share them by hash.
+// keyLocks lock keys. Each lock is shared by the keys of one hash.
 type keyLocks struct {
 	seed  maphash.Seed
 	locks [256]keyLock
 }
 
-// A keyLock orders what is done to its keys.
+// A keyLock orders the writes and updates of its keys.
 type keyLock struct {
-	// turn is that of one update at a time.
-	turn chan struct{}
+	// update is held by one update at a time. It is a mutex that a context can end.
+	update chan struct{}
 	// writes is held for reading by each write until it is answered, and for writing by
-	// an update that could not be made beside them.
+	// an update that other writes have overtaken too often.
 	writes sync.RWMutex
 }
 
 func newKeyLocks() *keyLocks {
 	l := &keyLocks{seed: maphash.MakeSeed()}
 	for i := range l.locks {
-		l.locks[i].turn = make(chan struct{}, 1)
+		l.locks[i].update = make(chan struct{}, 1)
 	}
 	return l
 }
@@ -36,19 +36,19 @@ func (l *keyLocks) index(key string) int {
 
 func (l *keyLocks) of(key string) *keyLock { return &l.locks[l.index(key)] }
 
-// enter waits for the turn of an update, or for the end of ctx.
-func (l *keyLock) enter(ctx context.Context) (leave func(), err error) {
+// lockUpdate waits until no other update holds the lock, or returns the error of ctx.
+func (l *keyLock) lockUpdate(ctx context.Context) (unlock func(), err error) {
 	select {
-	case l.turn <- struct{}{}:
-		return func() { <-l.turn }, nil
+	case l.update <- struct{}{}:
+		return func() { <-l.update }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// share lets changes be written while no update holds their keys. They take each lock
-// once, in the order of all, so that none waits for another in a circle.
-func (l *keyLocks) share(changes []Change) (leave func()) {
+// lockWrites locks the keys of changes for reading. It takes each lock once, in the order of
+// all locks, so that no two callers wait for each other.
+func (l *keyLocks) lockWrites(changes []Change) (unlock func()) {
 	var buffer [8]int
 	taken := buffer[:0]
 	for i := range changes {

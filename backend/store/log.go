@@ -10,61 +10,62 @@ import (
 )
 
 const (
-	// logEvents and logBytes bound what the log keeps, texts for watches included, together
-	// with what one transaction made.
+	// logEvents and logBytes bound the log with its texts for watches. The newest
+	// transaction is kept whole.
 	logEvents = 16_384
 	logBytes  = 16 << 20
-	// deliveryBytes ends what one read of the log returns, behind a whole transaction.
+	// deliveryBytes and logWindow end one read of the log, after a whole transaction, so that
+	// it does not hold the lock long.
 	deliveryBytes = 256 << 10
-	// logWindow is how many events one read of the log looks at, so that nobody waits for
-	// its lock long.
-	logWindow = 1024
+	logWindow     = 1024
+	// textBytes is about the size of the text of an event without the strings of its entry.
+	textBytes = 256
 )
 
-// A log has the newest events, in the order of their revisions, each from the moment on
-// when everybody may know of it. What is older is in the database.
+// A log holds the newest events in the order of their revisions, each from the moment when
+// it may be seen. Older events are in the database.
 //
-// Whoever supplies it appends commits. Whoever must not be ahead of the others waits for a
-// revision; whoever follows reads what came after one. All of this costs the same whoever
-// else does it.
+// The writer appends commits. A read that must not be ahead of others awaits a revision. A
+// watch reads what came after a revision. None of them depends on how many others there are.
 type log struct {
 	mu     sync.Mutex    // guards all below
 	head   int64         // the revision of the newest event
-	events []*Event      // as a ring whose length is a power of two; see at
-	first  int64         // the revision of the oldest event that is kept, head+1 when none is
+	events []*Event      // a ring whose length is a power of two; see at
+	first  int64         // the revision of the oldest event in the ring, head+1 without one
 	bytes  int64         // of the entries
-	added  int64         // bytes of all entries that were ever added
+	added  int64         // bytes of all entries ever added
 	texts  atomic.Int64  // bytes of the texts
-	moved  chan struct{} // closed with the next commit; nil when nobody waits
+	moved  chan struct{} // closed by the next commit; nil when nobody waits
 }
 
 func newLog(revision int64) *log {
 	return &log{head: revision, first: revision + 1, events: make([]*Event, logWindow)}
 }
 
-// append adds a commit, which has brought the store to that revision. It calls learn, in
-// which the caller tells those who must not be behind the log, before anybody sees the
-// revision.
-func (l *log) append(written []kv.Entry, revision int64, learn func()) {
+// append adds a commit, after which the store is at that revision. It calls before with the
+// lock held, for what must not be seen later than the revision.
+func (l *log) append(written []kv.Entry, revision int64, before func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer func() { // whatever becomes of learn, it is on disk
+	defer func() { // even if before panics: the commit is on disk
 		l.addLocked(written, revision)
 		if l.moved != nil {
 			close(l.moved)
 			l.moved = nil
 		}
 	}()
-	learn()
+	before()
 }
 
 func (l *log) addLocked(written []kv.Entry, revision int64) {
-	if len(written) > 0 && written[0].Revision != l.head+1 { // which cannot be
+	if len(written) > 0 && written[0].Revision != l.head+1 { // cannot happen
 		l.emptyLocked(written[0].Revision - 1)
 	}
 	for i := range written {
-		entry := &Event{Entry: written[i], last: i == len(written)-1, counted: &l.texts} // a copy, since its neighbours would be kept with it
-		for l.first <= l.head && (l.head-l.first+1 >= logEvents || l.bytes+l.texts.Load()+entry.Size() > logBytes) && l.first < written[0].Revision {
+		// A copy, since a pointer into written would keep all of it in memory.
+		entry := &Event{Entry: written[i], last: i == len(written)-1, counted: &l.texts}
+		for l.first <= l.head && l.first < written[0].Revision &&
+			(l.head-l.first+1 >= logEvents || l.bytes+l.texts.Load()+entry.Size() > logBytes) {
 			l.dropLocked()
 		}
 		if l.head-l.first+1 == int64(len(l.events)) {
@@ -78,7 +79,7 @@ func (l *log) addLocked(written []kv.Entry, revision int64) {
 	l.head = revision
 }
 
-// at is where the event of a revision is, or would be.
+// at returns the place of the event of a revision.
 func (l *log) at(revision int64) **Event { return &l.events[revision&int64(len(l.events)-1)] }
 
 func (l *log) dropLocked() {
@@ -97,7 +98,7 @@ func (l *log) growLocked() {
 	}
 }
 
-// erase takes out of the log what was erased of a key.
+// erase removes what was erased of a key from the log.
 func (l *log) erase(e *erasure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,7 +107,7 @@ func (l *log) erase(e *erasure) {
 		if had.Key != e.key || had.Operation == kv.OpDestroy || e.versions != nil && !slices.Contains(e.versions, had.Version) {
 			continue
 		}
-		left := &Event{Entry: kv.Entry{Revision: r}, last: had.last, counted: &l.texts} // whose it was is forgotten
+		left := &Event{Entry: kv.Entry{Revision: r}, last: had.last, counted: &l.texts} // without the name of the key
 		if e.versions != nil {
 			left.Entry = had.Entry
 			left.Value, left.Destroyed = nil, true
@@ -117,7 +118,7 @@ func (l *log) erase(e *erasure) {
 	}
 }
 
-// emptyLocked drops what is in the log and goes on behind a revision.
+// emptyLocked drops all events and goes on after a revision.
 func (l *log) emptyLocked(revision int64) {
 	for l.first <= l.head {
 		l.dropLocked()
@@ -125,14 +126,14 @@ func (l *log) emptyLocked(revision int64) {
 	l.head, l.first = revision, revision+1
 }
 
-// reached is the revision of the newest event.
+// reached returns the revision of the newest event.
 func (l *log) reached() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.head
 }
 
-// await returns once the log has reached a revision, or with the error of ctx.
+// await returns when the log has reached a revision, or with the error of ctx.
 func (l *log) await(ctx context.Context, revision int64) error {
 	for {
 		l.mu.Lock()
@@ -153,9 +154,9 @@ func (l *log) await(ctx context.Context, revision int64) error {
 	}
 }
 
-// readLocked returns whole transactions behind a revision, as far as they are within
-// logWindow and deliveryBytes, and how far that is; through is after when that is the end.
-// The log must have what is behind after.
+// readLocked returns the whole transactions after a revision, within logWindow and
+// deliveryBytes, and the revision of the last event, or after when there is none. The log must
+// hold all events after it.
 func (l *log) readLocked(after int64) (read []*Event, through int64) {
 	read, through = make([]*Event, 0, min(l.head-after, logWindow)), after
 	whole, bytes := 0, int64(0)
@@ -171,4 +172,65 @@ func (l *log) readLocked(after int64) (read []*Event, through int64) {
 		}
 	}
 	return slices.Clip(read[:whole]), through
+}
+
+// An Event is a write as all watches share it. Nobody may change it.
+type Event struct {
+	kv.Entry
+
+	last bool // of its transaction
+
+	text atomic.Pointer[[]byte]
+	bare atomic.Pointer[Event]
+
+	mu      sync.Mutex    // guards the making of text and bare, and all below
+	counted *atomic.Int64 // counts the bytes of the texts; nil when nobody does
+}
+
+// Text returns the event as encode appends it, which must be the same function for all watches
+// with values and the same for all without. It is made once and shared. Nobody may change it.
+func (e *Event) Text(encode func([]byte, *kv.Entry) []byte) []byte {
+	if text := e.text.Load(); text != nil {
+		return *text
+	}
+	text := encode(make([]byte, 0, e.Size()+textBytes), &e.Entry)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if made := e.text.Load(); made != nil {
+		return *made
+	}
+	e.text.Store(&text)
+	if e.counted != nil {
+		e.counted.Add(int64(cap(text)))
+	}
+	return text
+}
+
+// withoutValue returns the event as watches without values share it.
+func (e *Event) withoutValue() *Event {
+	if bare := e.bare.Load(); bare != nil {
+		return bare
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if made := e.bare.Load(); made != nil {
+		return made
+	}
+	bare := &Event{Entry: e.Entry, counted: e.counted}
+	bare.Value = nil
+	e.bare.Store(bare)
+	return bare
+}
+
+// drop ends the counting of its texts, because it is not kept for other watches any more.
+func (e *Event) drop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if text := e.text.Load(); text != nil && e.counted != nil {
+		e.counted.Add(-int64(cap(*text)))
+	}
+	e.counted = nil
+	if bare := e.bare.Load(); bare != nil {
+		bare.drop()
+	}
 }

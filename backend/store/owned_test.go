@@ -86,7 +86,7 @@ func TestNothingKeptPinsARequest(t *testing.T) {
 			}
 			grown := heap() - before
 			// An entry takes a few hundred bytes beside what it is counted for, wherever it is kept.
-			if stats := s.CacheStats(); grown > stats.Bytes+keys*8<<10 {
+			if stats := s.Stats().Cache; grown > stats.Bytes+keys*8<<10 {
 				t.Errorf("the cache counts %d bytes, and the heap has grown by %d", stats.Bytes, grown)
 			}
 			runtime.KeepAlive(watch)

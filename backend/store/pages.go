@@ -11,15 +11,17 @@ import (
 )
 
 const (
-	// pagesAtOnce bounds the reads of history for watches, so that other reads have
-	// connections and processors left.
+	// pagesAtOnce bounds the reads of history for watches, which leaves connections and
+	// processors for other reads.
 	pagesAtOnce = 2
-	// pagesBytes bounds the pages that are kept for others who come to them, texts included.
+	// pagesBytes bounds the pages that are kept for other watches, with their texts.
 	pagesBytes = 16 << 20
+	// entryBytes is about what an entry takes besides its strings.
+	entryBytes = 200
 )
 
-// pages reads history for watches. Those that follow the same keys and are at the same
-// revision share a read: when a store comes back, all of its watchers do at once.
+// pages reads history for watches. Watches of the same keys at the same revision share a
+// read: after a restart of the store all of its watchers come back at once.
 type pages struct {
 	db    *database.DB
 	pacer *pacer
@@ -29,7 +31,7 @@ type pages struct {
 
 	mu    sync.Mutex // guards all below
 	all   map[pageKey]*page
-	order []pageKey // of those that are read, the oldest first
+	order []pageKey // of those that were read, the oldest first
 	bytes int64
 	texts atomic.Int64 // bytes of the texts
 }
@@ -40,21 +42,21 @@ type pageKey struct {
 	values       bool
 }
 
-// A page is there when done is closed.
+// A page is a part of the history.
 type page struct {
-	done   chan struct{}
+	done   chan struct{} // closed when the rest is there
 	bytes  int64
 	events []*Event
 	database.Page
 	err     error
-	dropped atomic.Bool // it is kept no more for those who come to it
+	dropped atomic.Bool // it is not kept for other watches any more
 }
 
 func newPages(db *database.DB) *pages {
 	return &pages{db: db, pacer: &pacer{}, slots: make(chan struct{}, pagesAtOnce), all: map[pageKey]*page{}}
 }
 
-// get is database.DB.Events, which may end before r.Last. Others have the same entries.
+// get is database.DB.Events, which may end before r.Last. Watches share the events.
 func (p *pages) get(ctx context.Context, r database.EventsRequest) (*page, error) {
 	key := pageKey{strings.Join(r.Keys, "\x00"), r.After, r.Known, r.Values} // no prefix has that character
 	p.mu.Lock()
@@ -78,8 +80,8 @@ func (p *pages) get(ctx context.Context, r database.EventsRequest) (*page, error
 	}
 }
 
-// read fills a page, and keeps it unless it failed or history was erased meanwhile. It is
-// bounded, and goes on without whoever has asked for it.
+// read fills a page and keeps it, unless it failed or forget was called meanwhile. It is
+// bounded and goes on when the watch that asked for it has gone.
 func (p *pages) read(ctx context.Context, key pageKey, to *page, r database.EventsRequest) {
 	p.slots <- struct{}{}
 	to.Page, to.err = p.db.Events(ctx, r)
@@ -112,7 +114,7 @@ func (p *pages) read(ctx context.Context, key pageKey, to *page, r database.Even
 	}
 }
 
-// drop ends the count of the page's texts.
+// drop ends the counting of the page's texts.
 func (p *page) drop() {
 	p.dropped.Store(true)
 	for _, e := range p.events {
@@ -120,13 +122,10 @@ func (p *page) drop() {
 	}
 }
 
-// close waits for the reads that were begun.
+// close waits for the reads that have begun.
 func (p *pages) close() { p.reading.Wait() }
 
-// entryBytes is what an entry takes besides its texts.
-const entryBytes = 200
-
-// forget drops all pages: some of what they have was erased.
+// forget drops all pages, because something in them was erased.
 func (p *pages) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,33 +8,29 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A pending is what a transaction of the writer, or a snapshot, has done so far. A request is
+// pending is what a transaction of the writer, or a snapshot, has done so far. A request is
 // applied to it whole or not at all.
 type pending struct {
-	tx  *database.Tx
-	now kv.Timestamp
-	// written are the versions that were saved, in their order.
-	written []kv.Entry
-	// uncached are keys whose cached value must go although no version follows it.
-	uncached []string
-	// erased is what was made unreadable, which nobody may keep.
-	erased *erasure
-	// maxRead is how many bytes of values one batch may read.
-	maxRead int64
+	tx       *database.Tx
+	now      kv.Timestamp
+	written  []kv.Entry // the versions that were saved, in their order
+	uncached []string   // keys to remove from the cache although they have no new version
+	erased   *erasure   // what nobody may keep any more, or nil
+	maxRead  int64      // how many bytes of values one batch may read
 }
 
-// pending returns that of a transaction, with the heads of the keys of a batch of requests.
+// pending loads the heads of the keys of a batch of requests.
 func (s *Store) pending(tx *database.Tx, batch []*request) (*pending, error) {
 	var keys []string
 	for _, r := range batch {
 		keys = r.keys(keys)
 	}
-	tx.Keep = s.keep
+	tx.MaxVersions = s.maxVersions
 	return &pending{tx: tx, now: s.clock.now(), maxRead: max(maxBatchRead, s.maxValueBytes)}, tx.Load(keys...)
 }
 
-// apply does what r wants, or sets r.err and leaves everything as it was. It returns an error
-// when the database failed, and any error of a request that is alone.
+// apply makes the changes of r, or sets r.err and leaves everything as it was. It returns an
+// error when the database failed, and any error of a request that is alone.
 func (p *pending) apply(r *request) error {
 	if r.alone != nil {
 		return r.alone(p)
@@ -48,7 +44,7 @@ func (p *pending) apply(r *request) error {
 		return nil
 	}
 	var condition *kv.PreconditionError
-	if errors.As(err, &condition) { // it has found what is taken back now
+	if errors.As(err, &condition) { // it may have found a version that was taken back
 		if current := p.current(condition.Key); current != condition.Current {
 			condition.Current, condition.Meanwhile = current, true
 		}
@@ -60,7 +56,7 @@ func (p *pending) apply(r *request) error {
 	return nil
 }
 
-// damage returns why r cannot be applied, whatever it wants: a key of it is damaged.
+// damage returns the error of a key of r that is damaged. Nothing can be done with it.
 func (p *pending) damage(r *request) error {
 	for _, key := range r.keys(nil) {
 		if _, err := p.tx.Head(key); err != nil {
@@ -94,13 +90,13 @@ func (p *pending) tryApply(r *request) error {
 	return nil
 }
 
-// head is that of a key which is not damaged.
+// head returns the head of a key that is not damaged.
 func (p *pending) head(key string) database.Head {
 	head, _ := p.tx.Head(key)
 	return head
 }
 
-// current is the latest version of a key that exists, else 0.
+// current returns the latest version of a key that exists, else 0.
 func (p *pending) current(key string) int64 { return p.head(key).Current(p.now) }
 
 func (p *pending) change(c Change) (Result, error) {
@@ -125,7 +121,7 @@ func (p *pending) change(c Change) (Result, error) {
 		entry.Expires = p.head(c.Key).Expires
 	case kv.OpPut:
 		entry.Value, entry.ContentType = c.Value, c.ContentType
-	case kv.OpExpire, kv.OpDestroy: // they are made otherwise
+	case kv.OpExpire, kv.OpDestroy: // not made by a Change
 		fallthrough
 	default:
 		return Result{}, fmt.Errorf("%w: %q is no change", kv.ErrUnavailable, c.Operation)
@@ -133,7 +129,7 @@ func (p *pending) change(c Change) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if expired { // its tombstone comes first
+	if expired { // the tombstone comes first
 		p.append(kv.Entry{Key: c.Key, Operation: kv.OpExpire})
 	}
 	if c.TTL > 0 {
@@ -155,7 +151,7 @@ func (p *pending) save() error {
 	return err
 }
 
-// settle tells callers how many versions a key has after the whole transaction.
+// settle sets TotalVersions in the results to what the whole transaction leaves of the keys.
 func (p *pending) settle(r *request) {
 	for i := range r.results {
 		if w := &r.results[i].Written; w.Entry.Version != 0 {
@@ -164,7 +160,7 @@ func (p *pending) settle(r *request) {
 	}
 }
 
-// exists returns why a key does not exist.
+// exists returns nil for a key that exists, else why it does not.
 func (p *pending) exists(key string) error {
 	switch head := p.head(key); {
 	case head.ID == 0:
@@ -194,7 +190,7 @@ func whyNone(key string, head database.Head, version int64) error {
 		return kv.KeyNotFound(key)
 	case version > head.Version:
 		return kv.VersionNotFound(key, version)
-	case version < head.CompleteFrom || head.ID == 0: // it was pruned, or erased with its key
+	case version < head.CompleteFrom || head.ID == 0: // pruned, or erased with its key
 		return kv.VersionGone(key, version)
 	default:
 		return kv.Damaged(key, version)
@@ -210,7 +206,7 @@ func (p *pending) described(key string, version int64) (kv.Entry, error) {
 	return entry, err
 }
 
-// source returns the version that a revert goes back to.
+// source returns the version that a revert copies.
 func (p *pending) source(key string, version int64) (kv.Entry, error) {
 	if version == 0 {
 		return p.lastValue(key)
@@ -246,8 +242,8 @@ func (p *pending) lastValue(key string) (kv.Entry, error) {
 	}
 }
 
-// patchable returns nil while the version that was patched is the latest and has
-// its value still.
+// patchable returns nil while the version that was patched is the latest and still has
+// its value.
 func (p *pending) patchable(c Change) error {
 	if err := p.exists(c.Key); err != nil {
 		return err
@@ -265,7 +261,7 @@ func (p *pending) patchable(c Change) error {
 // get reads the latest version of a key within a batch.
 func (p *pending) get(key string) (Result, error) {
 	if err := p.exists(key); err != nil {
-		return Result{Err: err}, nil //nolint:nilerr // that there is nothing is what was read
+		return Result{Err: err}, nil //nolint:nilerr // it is the result
 	}
 	entry, err := p.entry(key, p.head(key).Version)
 	if err != nil {

@@ -6,10 +6,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-// What follows a commit, and how a read waits for it.
-
-// publish lets everybody know of a transaction: those who follow the log, and in the same
-// moment the cache.
+// publish makes a committed transaction visible: to those who follow the log, and at the
+// same moment in the cache.
 func (s *Store) publish(p *pending) {
 	if s.hooks.afterCommit != nil {
 		s.hooks.afterCommit()
@@ -37,8 +35,8 @@ func (s *Store) publish(p *pending) {
 	}
 }
 
-// publishAgain is publish after it has panicked: the cache forgets the keys, so that the
-// database is asked for them.
+// publishAgain is for a publish that has panicked. The cache forgets the keys, so that the
+// next reads ask the database.
 func (s *Store) publishAgain(p *pending) {
 	s.uncache(p)
 	if s.log.reached() < p.tx.Totals.Revision {
@@ -46,7 +44,7 @@ func (s *Store) publishAgain(p *pending) {
 	}
 }
 
-// uncache takes out of the cache what a transaction changed.
+// uncache removes what a transaction changed from the cache.
 func (s *Store) uncache(p *pending) {
 	for _, e := range p.written {
 		s.cache.Remove(e.Key)
@@ -56,29 +54,28 @@ func (s *Store) uncache(p *pending) {
 	}
 }
 
-// An erasure makes versions of a key unreadable, all of them and the name when there are
-// none; done is closed when the cache knows.
+// An erasure makes versions of a key unreadable, or the whole key when versions is nil.
 type erasure struct {
 	key      string
 	versions []int64
-	done     chan struct{}
+	done     chan struct{} // closed when the cache knows
 }
 
 func newErasure(key string, versions []int64) *erasure {
 	return &erasure{key: key, versions: versions, done: make(chan struct{})}
 }
 
-// endErasure lets the reads go on that wait for an erasure.
+// endErasure lets the reads that wait for the erasure go on.
 func (s *Store) endErasure() {
 	if e := s.erasing.Swap(nil); e != nil {
 		close(e.done)
 	}
 }
 
-// awaitPublished returns once the cache and the log know what made the answer of the
-// database: the write of an entry, or the erasure because of which it is destroyed or not
-// there. Else a later read could be answered with what was before. Without a key it is about
-// many. err is that of the read.
+// awaitPublished waits until the cache and the log know what the database answered: the write
+// of entry, or the erasure because of which it is destroyed or missing. Otherwise a later read
+// could return what was before. With key "" the answer is about many keys. err is the error
+// of the read, and is returned.
 func (s *Store) awaitPublished(ctx context.Context, key string, entry kv.Entry, err error) error {
 	if err == nil {
 		if s.hooks.afterRead != nil {

@@ -10,38 +10,37 @@ import (
 
 const (
 	// maxBatchWrites and maxBatchBytes bound one transaction, and so how long a
-	// write waits for its neighbours.
+	// write waits for the others in it.
 	maxBatchWrites = 128
 	maxBatchBytes  = 8 << 20
-	// defaultMaxQueuedWrites and defaultMaxQueuedBytes are the bounds of a Config that does
-	// not say. The rate of writes is at its highest from some hundred clients on. The first
-	// bound is several times as many, since refusing a write costs as much processor time as
-	// making it, and still less than a second of writes. The second lets 256 clients write
-	// half a megabyte each at once; with that the process held 450 MiB.
+	// defaultMaxQueuedWrites is several times the number of clients that bring the highest
+	// rate of writes, a few hundred, since refusing a write costs as much processor time as
+	// making it. It is less than a second of writes.
+	// defaultMaxQueuedBytes lets 256 clients write half a megabyte each at once, with which
+	// the process held 450 MiB.
 	defaultMaxQueuedWrites = 4096
 	defaultMaxQueuedBytes  = 128 << 20
 )
 
-// A request is what is written whole or not at all: one change, or those of a batch;
-// or, with alone set, something that needs a transaction of its own. Its outcome is
-// there when done is closed.
+// A request is what is written whole or not at all: one change, or those of a batch.
 type request struct {
-	ctx          context.Context //nolint:containedctx // belongs to the caller that waits for the outcome
+	ctx          context.Context //nolint:containedctx // of the caller that waits for the outcome
 	requirements []Requirement
 	changes      []Change
 	batch        bool // an error names the index of its change
-	alone        func(*pending) error
+	// alone, when set, is what to do in place of the changes, in a transaction of its own.
+	alone func(*pending) error
 
 	admittedWrites int // what the queue has counted
 	admittedBytes  int64
 
+	done     chan struct{} // closed when the outcome below is there
 	results  []Result
 	revision int64 // of the store after the request
 	err      error
-	done     chan struct{}
 }
 
-// keys appends those whose heads the request needs.
+// keys appends the keys whose heads the request needs.
 func (r *request) keys(keys []string) []string {
 	for _, q := range r.requirements {
 		keys = append(keys, q.Key)
@@ -59,17 +58,17 @@ func (r *request) bytes() (n int) {
 	return n
 }
 
-// A queue has the requests that were accepted and are not answered. It refuses what goes over
-// its bounds, so that under more load than the disk takes neither memory nor the time that a
+// A queue holds the requests that are accepted and not answered. It refuses requests beyond
+// its bounds, so that under more load than the disk takes, neither memory nor the time that a
 // write waits grows.
 type queue struct {
-	waiting   chan *request // has room for all that is admitted
+	waiting   chan *request // has room for every admitted request
 	maxWrites int
 	maxBytes  int64
 
-	next *request // taken, but for the next batch; the writer's alone
+	next *request // taken, for the next batch; only the writer uses it
 
-	sending sync.RWMutex // held for reading while a request is put into waiting
+	sending sync.RWMutex // held for reading while a request is sent to waiting
 	closed  bool
 
 	mu     sync.Mutex // guards all below
@@ -98,8 +97,8 @@ func (q *queue) submit(r *request) error {
 	return q.await(r)
 }
 
-// await is submit without the refusal, for what the store itself writes and for further steps
-// of something that was begun: it waits for room.
+// await is submit that waits for room in place of refusing, for what the store itself writes
+// and for the further steps of a caller's request.
 func (q *queue) await(r *request) error {
 	if err := q.send(r); err != nil {
 		q.release(r)
@@ -137,9 +136,9 @@ func (q *queue) close() {
 	}
 }
 
-// take waits for a request, and returns it with what waits behind it, within the bounds of a
-// transaction. A request whose caller has gone is left out; one that must be alone ends the
-// batch. It returns false when the queue is closed and empty.
+// take waits for a request and returns it with those that wait behind it, within the bounds of
+// a transaction. It leaves out a request whose caller has gone, and ends before one that must
+// be alone. It returns false when the queue is closed and empty.
 func (q *queue) take() (batch []*request, ok bool) {
 	next := q.next
 	if q.next = nil; next == nil {
@@ -147,7 +146,7 @@ func (q *queue) take() (batch []*request, ok bool) {
 			return nil, false
 		}
 	}
-	// Lets those that were answered just now write again within this batch; else the
+	// This lets the callers that were just answered write again in this batch. Otherwise
 	// callers split into two halves that wait for each other.
 	runtime.Gosched()
 	for writes, bytes := 0, 0; ; {
@@ -176,8 +175,8 @@ func (q *queue) take() (batch []*request, ok bool) {
 	}
 }
 
-// admit counts r, or returns kv.ErrOverloaded. What is alone over a bound is admitted
-// when nothing else waits: else it never would be.
+// admit counts r, or returns kv.ErrOverloaded. A request that is larger than a bound by itself
+// is admitted when nothing else waits, else it never would be.
 func (q *queue) admit(r *request) error {
 	writes, bytes := max(len(r.changes), 1), int64(r.bytes())
 	q.mu.Lock()
@@ -196,7 +195,7 @@ func (q *queue) admit(r *request) error {
 	return nil
 }
 
-// release uncounts r, which has its outcome.
+// release undoes admit.
 func (q *queue) release(r *request) {
 	if r.admittedWrites == 0 {
 		return
@@ -216,7 +215,7 @@ func (q *queue) answer(r *request, err error) {
 	close(r.done)
 }
 
-// load is how many writes were accepted and are not answered, and the bytes of their values.
+// load returns how many writes are accepted and not answered, and the bytes of their values.
 func (q *queue) load() (writes int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

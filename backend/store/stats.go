@@ -1,38 +1,43 @@
 package store
 
 import (
+	"context"
 	"sync/atomic"
 
+	"kvstore/backend/cache"
 	"kvstore/backend/kv"
 )
 
-// Stats describe what a store has done since it was opened, and does now.
+// Stats describe what a store has done since it was opened, and its present state.
 type Stats struct {
-	// QueuedWrites were accepted and are not answered, MaxQueuedWrites are the most
-	// that may be; the same of the bytes of their values.
+	// Cache describes the cache.
+	Cache cache.Stats
+	// QueuedWrites were accepted and are not answered, MaxQueuedWrites is their limit; the
+	// same of the bytes of their values.
 	QueuedWrites, MaxQueuedWrites int
 	QueuedBytes, MaxQueuedBytes   int64
-	// Written counts the versions that were written, by their operation.
+	// Written counts the versions that were written, by operation.
 	Written map[kv.Operation]uint64
 	// Pruned counts the versions that retention has deleted.
 	Pruned uint64
 	// Damage counts how often a read, a write or the check at the start has found a
 	// damaged row or page.
 	Damage uint64
-	// Watchers are open now, MaxWatchers the most that may be.
+	// Watchers are open, MaxWatchers is their limit.
 	Watchers, MaxWatchers int
-	// Events counts those that were delivered to watchers, Cut the watchers that
+	// Events counts the events that were delivered to watchers, Cut the watchers that
 	// were too slow.
 	Events, Cut uint64
 }
 
-// Stats may be called at any time; it waits for nothing but two locks that are held shortly.
+// Stats may be called at any time; it waits only for locks that are held briefly.
 func (s *Store) Stats() Stats {
 	s.log.mu.Lock()
 	watchers := s.watchers.open
 	s.log.mu.Unlock()
 	queue := s.writer.queue
 	stats := Stats{
+		Cache:           s.cache.Stats(),
 		MaxQueuedWrites: queue.maxWrites, MaxQueuedBytes: queue.maxBytes, Written: map[kv.Operation]uint64{},
 		Pruned: s.counters.pruned.Load(), Damage: s.db.Damage(), Watchers: watchers, MaxWatchers: s.watchers.max,
 		Events: s.counters.events.Load(), Cut: s.counters.cut.Load(),
@@ -44,11 +49,8 @@ func (s *Store) Stats() Stats {
 	return stats
 }
 
-// LogBytes is the size of the database's write-ahead log.
-func (s *Store) LogBytes() (int64, error) { return s.db.LogBytes() }
-
-// DiskBytes are those of the file system that the database is on.
-func (s *Store) DiskBytes() (free, size int64, known bool) { return s.db.DiskBytes() }
+// DatabaseStats describes the database, in constant time.
+func (s *Store) DatabaseStats(ctx context.Context) (kv.DatabaseStats, error) { return s.db.Stats(ctx) }
 
 // operations are those of versions.
 var operations = [...]kv.Operation{kv.OpPut, kv.OpPatch, kv.OpRevert, kv.OpDelete, kv.OpExpire, kv.OpDestroy}

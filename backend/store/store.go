@@ -13,32 +13,32 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A Config has what a store is made of.
+// A Config says what a store is made of.
 type Config struct {
-	// Database keeps the entries. The store does not close it.
+	// Database holds the entries. The store does not close it.
 	Database *database.DB
-	// Cache is empty at the start. The store does not close it.
+	// Cache is empty at first. The store does not close it.
 	Cache *cache.Cache[kv.Entry]
 	// MaxValueBytes is the size of the largest value.
 	MaxValueBytes int64
 	// MaxVersions is how many of the newest versions of a key are kept, and
 	// MaxVersionAge how long a version is kept after it was written; 0 means all
-	// and for ever. The latest version of a key is always kept, unless it is a tombstone.
+	// and forever. The latest version of a key is always kept, unless it is a tombstone.
 	MaxVersions   int
 	MaxVersionAge time.Duration
-	// SweepInterval is the time between two searches for versions that grew old;
+	// SweepInterval is the time between two searches for versions that are too old;
 	// 0 means a minute.
 	SweepInterval time.Duration
 	// MaxWatchers is how many watches may be open at once; 0 means 10,000.
 	MaxWatchers int
 	// MaxQueuedWrites and MaxQueuedBytes bound the writes that wait for the disk, in
-	// number and by the bytes of their values; 0 means 4,096 and 128 MiB. What goes
-	// over a bound is refused with kv.ErrOverloaded.
+	// number and by the bytes of their values; 0 means 4,096 and 128 MiB. A write beyond
+	// a bound is refused with kv.ErrOverloaded.
 	MaxQueuedWrites int
 	MaxQueuedBytes  int64
-	// Now is the clock; nil means that of the machine.
+	// Now is the clock; nil means the system clock.
 	Now func() time.Time
-	// Logger is told of failed transactions.
+	// Logger logs failed transactions.
 	Logger *slog.Logger
 	// Observe, when set, watches the writer's transactions.
 	Observe Observe
@@ -49,8 +49,8 @@ type Store struct {
 	db            *database.DB
 	cache         *cache.Cache[kv.Entry]
 	maxValueBytes int64
+	maxVersions   int64
 	writer        *writer
-	keep          int64 // Config.MaxVersions
 	janitor       *janitor
 	diskProbe     *diskProbe
 	clock         *clock
@@ -60,37 +60,28 @@ type Store struct {
 	pages         *pages
 	restored      int64 // the revision with which the last restore of a backup went on
 	counters      counters
-	views         chan struct{} // has one for each batch of gets that is made
+	snapshots     chan struct{} // holds one element for each batch of gets that is running
 	logger        *slog.Logger
 
-	// erasing is what is being erased, from before the commit until the cache knows.
+	// erasing is the erasure that is under way, from before its commit until the cache knows.
 	erasing atomic.Pointer[erasure]
 
-	// full: the last transaction found no room on the disk.
+	// full reports that the last transaction found no room on the disk.
 	full atomic.Bool
 
 	hooks hooks
 }
 
-// hooks let tests hold the store at the moments where orders matter; nil in use.
+// hooks let tests stop the store at the moments where order matters; nil in use.
 type hooks struct {
 	afterRead   func(kv.Entry)
 	afterCommit func()
 }
 
-// A Source says where a read was answered from.
-type Source string
-
-// The sources of a read.
-const (
-	FromCache    Source = "cache"
-	FromDatabase Source = "database"
-)
-
 // New returns a store over an open database.
 func New(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
-		cfg.Now = machineTime
+		cfg.Now = systemTime
 	}
 	totals, err := cfg.Database.Stats(context.Background())
 	if err != nil {
@@ -101,10 +92,10 @@ func New(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes, keep: int64(cfg.MaxVersions),
+		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes, maxVersions: int64(cfg.MaxVersions),
 		clock: newClock(cfg.Now, lastWrite), locks: newKeyLocks(),
-		views: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), // others are for the writer
-		log:   newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
+		snapshots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), // the other processors are for the writer
+		log:       newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
 	}
 	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	s.diskProbe = startDiskProbe(cfg.Database, cfg.Logger)
@@ -113,7 +104,7 @@ func New(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Close refuses new writes, finishes those that were accepted, ends every watch, and
+// Close refuses new writes, finishes those that were accepted and ends every watch. It
 // returns when everything that New started has ended.
 func (s *Store) Close() {
 	s.EndWatches()
@@ -124,19 +115,20 @@ func (s *Store) Close() {
 	s.pages.close()
 }
 
-// A task is a goroutine of the store that works by itself until close.
+// A task is a goroutine of the store.
 type task struct {
+	ctx    context.Context //nolint:containedctx // no caller's
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
-// startTask runs a task, which ends soon after its context.
+// startTask starts a task. run must return soon after its context has ended.
 func startTask(run func(context.Context)) *task {
-	ctx, cancel := context.WithCancel(context.Background())
-	t := &task{cancel: cancel, ended: make(chan struct{})}
+	t := &task{ended: make(chan struct{})}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
 	go func() {
 		defer close(t.ended)
-		run(ctx)
+		run(t.ctx)
 	}()
 	return t
 }
@@ -150,37 +142,8 @@ func (t *task) close() {
 // ID identifies the store for as long as its database exists.
 func (s *Store) ID() string { return s.db.StoreID() }
 
-// Ping returns nil when the database answers.
-func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
-
 // MaxValueBytes is the size of the largest value that a write accepts.
 func (s *Store) MaxValueBytes() int64 { return s.maxValueBytes }
 
-// CacheStats describes the cache.
-func (s *Store) CacheStats() cache.Stats { return s.cache.Stats() }
-
-// DatabaseStats describes the database, in constant time.
-func (s *Store) DatabaseStats(ctx context.Context) (kv.DatabaseStats, error) { return s.db.Stats(ctx) }
-
-// errClosed is what a write gets from a store that is closing.
+// errClosed is the error of a write to a store that is closing.
 var errClosed = fmt.Errorf("%w: the store is closing", kv.ErrUnavailable)
-
-// Backup makes a copy of the whole store, see database.Engine. Every write that was answered before
-// Backup was called is in it. Writes go on; each waits for the copying of at most a
-// megabyte. The copy must be closed.
-func (s *Store) Backup(ctx context.Context) (*database.Copy, error) {
-	made, err := s.db.Copy(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.logger.InfoContext(ctx, "a backup was made", "revision", made.Revision, "bytes", made.Bytes)
-	return made, nil
-}
-
-// Compact gives some of the free space of the database file back to the disk, at most
-// a megabyte, and says how much it was and how much is left. It changes nothing that a
-// read can see. Free space is used by later writes too, so this is for a store that
-// has become smaller for good.
-func (s *Store) Compact(ctx context.Context) (kv.Compaction, error) {
-	return s.db.Compact(ctx)
-}

@@ -208,7 +208,7 @@ func TestOldVersionDoesNotDisplace(t *testing.T) {
 			t.Errorf("Get after GetVersion(%d) = version %d from the %s", version, entry.Version, source)
 		}
 	}
-	if stats := s.CacheStats(); stats.Hits != 4 || stats.Misses != 2 {
+	if stats := s.Stats().Cache; stats.Hits != 4 || stats.Misses != 2 {
 		t.Errorf("hits %d, misses %d, want 4 and 2", stats.Hits, stats.Misses)
 	}
 }

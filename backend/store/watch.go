@@ -10,62 +10,63 @@ import (
 	"kvstore/backend/kv"
 )
 
-// Now lets a watch begin with the next write.
+// Now makes a watch begin with the next write.
 const Now = -1
 
-// A Watch is a feed of what is written to some keys: a cursor in the log or, further back,
-// in the database. It is used by one goroutine.
+// A Watch is a feed of the writes to some keys: a cursor in the log or, further back, in the
+// database. It is used by one goroutine.
 type Watch struct {
 	store  *Store
 	keys   kv.Prefixes
 	values bool
-	told   int64         // up to it the feed was told that revisions may be missing
-	reset  bool          // a restore came between since and the history of today; to be told
-	wake   chan struct{} // has one when there is something to read
+	gone   int64         // the feed was told that revisions up to it may be missing
+	reset  bool          // the feed is still to be told of a restore since its position
+	wake   chan struct{} // holds an element when there is something to read
 	slow   func()        // see OnSlow
 
 	// Under the lock of the log:
-	open          bool           // and counted
-	born          int64          // the revision of the store when it was opened
-	subscriptions []subscription // none when it has none
-	position      int64          // all up to it was delivered, or is of other keys; the feed alone changes it
-	unread        int64          // from it on there may be something to read; 0 when that is not known
-	live          bool           // it was at the end of the log
+	open          bool           // it is counted
+	opened        int64          // the revision of the store when it was opened
+	subscriptions []subscription // none after it was cut off or closed
+	position      int64          // everything up to it was delivered, or is of other keys; only the feed changes it
+	unread        int64          // there may be something to read from it on; 0 when none is known
+	live          bool           // it has been at the end of the log
 	held          holding
-	place         *list.Element // among the holders; nil when it has no delivery
-	shed          bool          // it has had a delivery too long
+	element       *list.Element // among the holders; nil when it has no delivery
+	cut           bool          // it has held a delivery too long
 }
 
 // A Delivery is the next part of a feed.
 type Delivery struct {
-	// Entries are writes in the order of their revisions; there may be none.
+	// Entries are writes in the order of their revisions. There may be none.
 	Entries []*Event
 	// Position is the revision to resume from after this delivery. It advances
-	// without entries too, as others write.
+	// without entries too, as other keys are written.
 	Position int64
-	// Compacted, when not 0, says in front of Entries that history may lack writes up to
-	// that revision which this feed should have had: retention has removed versions of its
-	// keys, or a key was erased together with its name. What history still has is
+	// Compacted, when not 0, says before Entries that the history may lack writes up to
+	// that revision which belong to this feed: retention has removed versions of its
+	// keys, or a key was erased together with its name. What the history still has is
 	// delivered all the same.
 	Compacted int64
-	// Reset, with Compacted, says that a backup was restored since the feed was followed
-	// up to where it goes on: what was seen of it may not have happened.
+	// Reset, with Compacted, says that a backup was restored after the position from which
+	// the feed resumed: what it delivered before may not have happened.
 	Reset bool
 }
 
-// A WatchRequest says what a feed has.
+// A WatchRequest says what a feed delivers.
 type WatchRequest struct {
-	// Keys are those whose writes are delivered. Each prefix costs as much as a watch of
+	// Keys are the keys whose writes are delivered. Each prefix costs as much as a watch of
 	// its own.
 	Keys kv.Prefixes
-	// Since is the revision behind which the feed begins, or Now.
+	// Since is the revision after which the feed begins, or Now.
 	Since int64
-	// Values: the entries have their values.
+	// Values says that the entries have their values.
 	Values bool
 }
 
-// Watch returns a feed of writes. None is missed and none comes twice, and those of one
-// transaction that are not history yet come in one delivery. The caller must Close it.
+// Watch returns a feed of writes. None is missed and none comes twice, and the writes of one
+// transaction come in one delivery while they are in the log. A delivery may still have a value
+// that is destroyed meanwhile. The caller must Close the feed.
 //
 // Errors: kv.ErrInvalidKey for a prefix, kv.ErrFutureRevision,
 // kv.ErrTooManyWatchers, or kv.ErrUnavailable for a store that is closing.
@@ -82,34 +83,34 @@ func (s *Store) Watch(r WatchRequest) (*Watch, error) {
 	return w, nil
 }
 
-// EndWatches ends every feed, now and from now on: each delivers what it has and
-// then says kv.ErrWatchEnded. A feed never ends by itself, so a server that drains
+// EndWatches ends every feed, and those that are opened later: each delivers what it has and
+// then returns kv.ErrWatchEnded. A feed never ends by itself, so a server that drains
 // would wait for it in vain.
-func (s *Store) EndWatches() { s.watchers.end() }
+func (s *Store) EndWatches() { s.watchers.cancel() }
 
-// Close ends the feed. To close it again does nothing.
+// Close ends the feed. Closing it again does nothing.
 func (w *Watch) Close() { w.store.watchers.dismiss(w) }
 
 // Position is the revision to resume from after the last delivery.
 func (w *Watch) Position() int64 { return w.position }
 
-// OnEnd arranges for f to be called, in a goroutine of its own, when EndWatches is.
-// The function that it returns undoes that.
+// OnEnd arranges for f to be called, in its own goroutine, when EndWatches is called.
+// stop undoes that.
 func (w *Watch) OnEnd(f func()) (stop func() bool) {
-	return context.AfterFunc(w.store.watchers.ending, f)
+	return context.AfterFunc(w.store.watchers.ctx, f)
 }
 
-// OnSlow arranges for f to be called when the feed has had a delivery for so long that its
-// memory is needed: the next call of Next would be kv.ErrSlowWatcher, and whoever is still
-// busy with the delivery should give it up. It must be called before Next.
+// OnSlow arranges for f to be called when the feed has held a delivery for so long that its
+// memory is needed: the next call of Next returns kv.ErrSlowWatcher, and a caller that is still
+// busy with the delivery should drop it. OnSlow must be called before Next.
 func (w *Watch) OnSlow(f func()) { w.slow = f }
 
-// Next returns the next delivery, and takes back the one before. It waits at most idle for one, and returns one
-// without entries then.
+// Next returns the next delivery. The one before must not be used any more. After idle without
+// a write it returns a delivery without entries.
 //
-// Errors: kv.ErrSlowWatcher when the feed was not read in time, so that the log has no
-// more what comes next: a new one from Position misses nothing; kv.ErrWatchEnded;
-// kv.ErrUnavailable or kv.ErrCorrupt when history cannot be read; that of ctx.
+// Errors: kv.ErrSlowWatcher when the feed was not read in time, so that the log no longer
+// has the next event (a new feed from Position misses nothing); kv.ErrWatchEnded;
+// those of reading the history; the error of ctx.
 func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) {
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
@@ -119,8 +120,8 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 		if err := ctx.Err(); err != nil {
 			return Delivery{}, err
 		}
-		ended := w.store.watchers.ending.Err() != nil // before the look into the log: what is in it goes out still
-		found, err := w.look(ended)
+		ended := w.store.watchers.ctx.Err() != nil // read before the log, whose events are still delivered
+		found, err := w.advance(ended)
 		var d Delivery
 		paged := 0
 		switch {
@@ -131,7 +132,7 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 				return Delivery{}, err
 			}
 			paged = len(d.Entries)
-			if next, err := w.look(ended); err == nil { // else the next call tells
+			if next, err := w.advance(ended); err == nil { // else the next call returns it
 				w.deliver(&d, next.events)
 			}
 		default:
@@ -145,7 +146,7 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 			return d, nil
 		}
 		if !found.idle {
-			select { // nothing matches in a long history
+			select { // a long history without a match
 			case <-timer.C:
 				return d, nil
 			default:
@@ -155,31 +156,31 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 		select {
 		case <-w.wake:
 		case <-ctx.Done():
-		case <-w.store.watchers.ending.Done():
+		case <-w.store.watchers.ctx.Done():
 		case <-timer.C:
 			expired = true
 		}
 	}
 }
 
-// A sight is what a feed finds behind its position.
-type sight struct {
-	events  []*Event // of the log, of whatever keys
-	history bool     // the log does not go back so far; the database is to be asked
-	last    int64    // up to there
+// A step is what a feed finds after its position.
+type step struct {
+	events  []*Event // of the log, of any keys
+	history bool     // the log does not go back so far: ask the database
+	last    int64    // up to this revision
 	idle    bool     // there is nothing up to the end of the log
 }
 
-// look finds what is next, and moves the position behind what it returns. When the feeds
-// are ended it is kv.ErrWatchEnded, but for a feed that was at the end of the log and has
-// something more.
-func (w *Watch) look(ended bool) (sight, error) {
+// advance finds what is next and moves the position behind the events that it returns. When
+// the feeds are ended it returns kv.ErrWatchEnded, unless the feed was at the end of the log
+// and has something more.
+func (w *Watch) advance(ended bool) (step, error) {
 	l := w.store.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := sight{}
+	found := step{}
 	w.store.watchers.releaseLocked(w)
-	if w.shed {
+	if w.cut {
 		return found, kv.ErrSlowWatcher
 	}
 	for _, s := range w.subscriptions {
@@ -213,7 +214,7 @@ func (w *Watch) look(ended bool) (sight, error) {
 	return found, nil
 }
 
-// noteLocked notes that there is an event of that revision to read, unless it was read.
+// noteLocked notes that an event of that revision is to be read, unless it was read.
 func (w *Watch) noteLocked(revision int64) {
 	revision = max(revision, w.position+1)
 	if w.unread == 0 || revision < w.unread {
@@ -221,29 +222,29 @@ func (w *Watch) noteLocked(revision int64) {
 	}
 }
 
-// restLocked notes what is left to read behind the position.
+// restLocked notes what is left to read after the position.
 func (w *Watch) restLocked() {
 	if w.unread = 0; w.position < w.store.log.head {
 		w.unread = w.position + 1
 	}
 }
 
-// deliver adds to a delivery those events that are of the feed's keys, in whose memory they
-// stay if it has none yet. What was erased
-// together with the name of its key may be of each feed. The end of such a key is for those
-// who were there: nobody tells its name to others.
+// deliver adds the events of the feed's keys to a delivery. An empty delivery takes over the
+// slice of events. An event that was erased together with the name of its key may be one of
+// this feed. The end of such a key is delivered only to a feed that was open at that time: no
+// other learns the name.
 func (w *Watch) deliver(d *Delivery, events []*Event) {
 	d.Position = w.position
 	before := len(d.Entries)
 	if before == 0 {
 		d.Entries = events[:0]
-		defer func() { clear(events[len(d.Entries):]) }() // they need not be kept for this delivery
+		defer func() { clear(events[len(d.Entries):]) }() // lets go of the events of other keys
 	}
 	for _, e := range events {
 		switch {
-		case e.Key == "", e.Operation == kv.OpDestroy && e.Revision <= w.born:
-			if e.Revision > w.told {
-				w.told, d.Compacted = e.Revision, e.Revision
+		case e.Key == "", e.Operation == kv.OpDestroy && e.Revision <= w.opened:
+			if e.Revision > w.gone {
+				w.gone, d.Compacted = e.Revision, e.Revision
 			}
 		case !w.keys.Has(e.Key):
 		case w.values:
@@ -255,10 +256,10 @@ func (w *Watch) deliver(d *Delivery, events []*Event) {
 	w.store.counters.events.Add(uint64(len(d.Entries) - before))
 }
 
-// history delivers the next page of the database, up to that revision.
+// history delivers the next page of the database, up to revision last.
 func (w *Watch) history(ctx context.Context, last int64) (Delivery, *page, error) {
 	page, err := w.store.pages.get(ctx, database.EventsRequest{
-		Keys: w.keys, After: w.position, Last: last, Known: w.told, Values: w.values,
+		Keys: w.keys, After: w.position, Last: last, Known: w.gone, Values: w.values,
 	})
 	if err != nil {
 		return Delivery{}, nil, err
@@ -267,7 +268,7 @@ func (w *Watch) history(ctx context.Context, last int64) (Delivery, *page, error
 	if w.reset {
 		d.Compacted = max(page.Gone, w.store.restored)
 	}
-	w.told, w.reset = max(w.told, d.Compacted), false
+	w.gone, w.reset = max(w.gone, d.Compacted), false
 	w.store.counters.events.Add(uint64(len(d.Entries)))
 	l := w.store.log
 	l.mu.Lock()

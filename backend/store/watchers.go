@@ -2,7 +2,6 @@ package store
 
 import (
 	"container/list"
-	"context"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -11,32 +10,26 @@ import (
 )
 
 const (
-	// defaultMaxWatchers is that of a Config that does not say.
+	// defaultMaxWatchers is the limit of a Config that does not set one.
 	defaultMaxWatchers = 10_000
-	// wakeChunk is how many watches are woken at a time. Who comes late finds more at once.
-	wakeChunk = 32
-	// restFactor times as long as it takes to wake more watches than that, the waking rests,
-	// but no longer than longestRest; every restStep it looks whether it should go on.
-	restFactor  = 3
-	longestRest = 500 * time.Millisecond
-	restStep    = 10 * time.Millisecond
+	// heldBytes bounds the deliveries of all watches that neither the log nor the pages
+	// hold any more.
+	heldBytes = 64 << 20
+	// shedInterval is the least time between two looks at what they hold.
+	shedInterval = 100 * time.Millisecond
 )
 
-// watchers knows who watches what, and wakes those who have something to read. A commit
-// costs the writer the same, however many they are: it marks groups, of which there is one
-// for each prefix, found by one look into a map for each length that some prefix has. A
-// goroutine wakes their members.
+// watchers is the task that wakes watches that have something to read. A commit costs the
+// writer the same however many watches there are: it marks groups, one for each prefix, each
+// found by one look into a map for each length that some prefix has. The task wakes the members
+// of marked groups. Its context ends when every feed must.
 type watchers struct {
-	log *log
-	max int
-	cut *atomic.Uint64 // counts watches that were too slow
-	// pacer is for what is delivered to many.
-	pacer *pacer
-	// ending ends when every feed must.
-	ending context.Context //nolint:containedctx // it is no caller's
-	end    context.CancelFunc
-	marked chan struct{} // has one when groups are marked
-	ended  chan struct{}
+	*task
+	log    *log
+	max    int
+	cut    *atomic.Uint64 // counts watches that were too slow
+	pacer  *pacer
+	marked chan struct{} // holds an element when groups are marked
 
 	// Under the lock of the log:
 	open     int
@@ -46,7 +39,7 @@ type watchers struct {
 	groups   []*group    // that are marked
 	holders  list.List   // of the watches that have a delivery, by when they got it
 	held     int64       // bytes of these, those that are shared for each
-	shed     time.Time   // when the holders were looked after
+	shed     time.Time   // when the holders were last looked at
 }
 
 // A group is the watches of one prefix.
@@ -58,7 +51,7 @@ type group struct {
 }
 
 // A subscription is the place of a watch in a group. A watch has one for each of its
-// prefixes, and a key has at most one of these.
+// prefixes, and a key belongs to at most one of these.
 type subscription struct {
 	watch  *Watch
 	prefix string
@@ -71,21 +64,14 @@ func startWatchers(l *log, pacer *pacer, maxOpen int, cut *atomic.Uint64) *watch
 		maxOpen = defaultMaxWatchers
 	}
 	w := &watchers{
-		log: l, pacer: pacer, max: maxOpen, cut: cut, marked: make(chan struct{}, 1), ended: make(chan struct{}),
+		log: l, pacer: pacer, max: maxOpen, cut: cut, marked: make(chan struct{}, 1),
 		byPrefix: map[string]*group{}, ofLength: map[int]int{},
 	}
-	w.ending, w.end = context.WithCancel(context.Background())
-	go w.run()
+	w.task = startTask(w.run)
 	return w
 }
 
-// close ends every feed, and returns when nobody is woken any more.
-func (w *watchers) close() {
-	w.end()
-	<-w.ended
-}
-
-// markLocked marks the groups of what was written.
+// markLocked marks the groups whose keys were written.
 func (w *watchers) markLocked(written []kv.Entry) {
 	before := len(w.groups)
 	for i := range written {
@@ -107,88 +93,17 @@ func (w *watchers) markLocked(written []kv.Entry) {
 	if len(w.groups) > before {
 		select {
 		case w.marked <- struct{}{}:
-		default: // it is awake
+		default: // the task knows already
 		}
 	}
 }
 
-// run wakes watches until the feeds end.
-func (w *watchers) run() {
-	defer close(w.ended)
-	var ready []*Watch
-	var events int64 // at most, for each
-	for {
-		select {
-		case <-w.marked:
-		case <-w.ending.Done():
-			return
-		}
-		began := time.Now()
-		ready, events = w.takeMarked(ready[:0])
-		for rest := ready; len(rest) > 0; {
-			chunk := rest[:min(len(rest), wakeChunk)]
-			time.Sleep(w.pacer.begin(len(chunk), events))
-			for _, watch := range chunk {
-				select {
-				case watch.wake <- struct{}{}:
-				default: // it knows already
-				}
-			}
-			rest = rest[len(chunk):]
-		}
-		if len(ready) > wakeChunk {
-			w.rest(time.Since(began))
-		}
-		clear(ready)
-	}
-}
-
-// rest leaves the processors to the writer for a multiple of the time that a round took, so
-// that the next round's deliveries have more events and cost less for each. It ends when
-// nothing was written, and when there is a delivery's worth.
-func (w *watchers) rest(took time.Duration) {
-	until := time.Now().Add(min(restFactor*took, longestRest))
-	w.log.mu.Lock()
-	head, added := w.log.head, w.log.added
-	w.log.mu.Unlock()
-	for len(w.marked) > 0 && w.ending.Err() == nil && time.Now().Before(until) {
-		time.Sleep(min(restStep, time.Until(until)))
-		w.log.mu.Lock()
-		enough := w.log.head-head >= logWindow/2 || w.log.added-added >= deliveryBytes/2
-		w.log.mu.Unlock()
-		if enough {
-			return
-		}
-	}
-}
-
-// takeMarked tells the members of the groups that are marked from where on there is
-// something to read for them, appends them to ready, and returns how many events that is
-// for one of them at most.
-func (w *watchers) takeMarked(ready []*Watch) (_ []*Watch, events int64) {
-	w.log.mu.Lock()
-	defer w.log.mu.Unlock()
-	for _, g := range w.groups {
-		g.marked = false
-		events = max(events, g.last-g.first+1)
-		for _, s := range g.members {
-			if s.watch.position < g.last {
-				s.watch.noteLocked(g.first)
-				ready = append(ready, s.watch)
-			}
-		}
-	}
-	clear(w.groups)
-	w.groups = w.groups[:0]
-	return ready, events
-}
-
-// admit counts a watch in and subscribes it, unless it begins beyond the log.
+// admit counts a watch and subscribes it, unless it begins beyond the log.
 func (w *watchers) admit(watch *Watch, since int64) error {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
 	switch {
-	case w.ending.Err() != nil:
+	case w.ctx.Err() != nil:
 		return errClosed
 	case since > w.log.head:
 		return kv.FutureRevision(since, w.log.head)
@@ -196,7 +111,7 @@ func (w *watchers) admit(watch *Watch, since int64) error {
 		return kv.TooManyWatchers(w.max)
 	}
 	w.open++
-	watch.open, watch.born = true, w.log.head
+	watch.open, watch.opened = true, w.log.head
 	if watch.position = since; since == Now {
 		watch.position = w.log.head
 	}
@@ -211,7 +126,7 @@ func (w *watchers) admit(watch *Watch, since int64) error {
 	return nil
 }
 
-// dismiss ends what admit began.
+// dismiss undoes admit.
 func (w *watchers) dismiss(watch *Watch) {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
@@ -260,4 +175,82 @@ func (w *watchers) leaveLocked(s *subscription) {
 		at, _ := slices.BinarySearch(w.lengths, n)
 		w.lengths = slices.Delete(w.lengths, at, at+1)
 	}
+}
+
+// A holding is the delivery that a watch holds from one call of Next to the following one.
+type holding struct {
+	bytes int64 // of its events of the log
+	page  *page // its page of history, or nil
+}
+
+// hold counts a delivery to a watch: a page of history, or nil, and events of the log after it.
+// When the deliveries of all watches are too large, it cuts off the watches that have held
+// theirs the longest: they are behind the log, or have stopped reading.
+func (w *watchers) hold(watch *Watch, of *page, events []*Event) {
+	held := holding{page: of}
+	for _, e := range events {
+		held.bytes += 2*e.Size() + entryBytes + textBytes
+	}
+	w.log.mu.Lock()
+	watch.held, watch.element = held, w.holders.PushBack(watch)
+	w.held += held.size()
+	var slow []*Watch
+	if now := time.Now(); w.held > heldBytes && now.Sub(w.shed) >= shedInterval {
+		w.shed = now
+		slow = w.shedLocked()
+	}
+	w.log.mu.Unlock()
+	for _, s := range slow {
+		if s.slow != nil {
+			s.slow()
+		}
+	}
+}
+
+func (h holding) size() int64 {
+	if h.page == nil {
+		return h.bytes
+	}
+	return h.bytes + h.page.bytes
+}
+
+// releaseLocked undoes hold.
+func (w *watchers) releaseLocked(watch *Watch) {
+	if watch.element == nil {
+		return
+	}
+	w.holders.Remove(watch.element)
+	w.held -= watch.held.size()
+	watch.held, watch.element = holding{}, nil
+}
+
+// shedLocked cuts off watches and returns them. What the log or the pages still hold takes no
+// memory by a watch, and what several watches hold of one page takes it once.
+func (w *watchers) shedLocked() (slow []*Watch) {
+	var kept int64
+	pages := map[*page]bool{}
+	for at := w.holders.Back(); at != nil; {
+		watch := at.Value.(*Watch)
+		at = at.Prev()
+		bytes, of := watch.held.bytes, watch.held.page
+		switch {
+		case of == nil && watch.position >= w.log.first, of != nil && (pages[of] || !of.dropped.Load()):
+			continue
+		case of != nil:
+			bytes += of.bytes
+		}
+		if kept+bytes <= heldBytes {
+			kept += bytes
+			if of != nil {
+				pages[of] = true
+			}
+			continue
+		}
+		w.releaseLocked(watch)
+		w.unsubscribeLocked(watch)
+		watch.cut = true
+		w.cut.Add(1)
+		slow = append(slow, watch)
+	}
+	return slow
 }

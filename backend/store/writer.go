@@ -14,16 +14,16 @@ import (
 )
 
 // Observe is called before each transaction of the writer with the contexts of the
-// callers whose writes go into it together, and must not keep them. The context that
-// it returns is the transaction's; it must not end. done is called after the
-// transaction, when its callers are about to be answered. Both hold up every write.
+// callers whose writes it makes, and must not keep them. It returns the context of the
+// transaction, which must not end. done is called after the transaction, before its callers
+// are answered. Both delay every write.
 type Observe func(callers []context.Context) (ctx context.Context, done func(Transaction))
 
-// A Transaction is what one of the writer's did.
+// A Transaction is what a transaction of the writer did.
 type Transaction struct {
-	// Versions is how many were appended; 0 when it failed.
+	// Versions is how many versions were appended; 0 when it failed.
 	Versions int
-	// Err is why nothing of it was written, or nil. When it has several callers and
+	// Err is why nothing was written, or nil. When it has several callers and
 	// one write cannot be applied, each is tried again in a transaction of its own.
 	Err error
 }
@@ -35,11 +35,10 @@ type writer struct {
 	logger  *slog.Logger
 	observe Observe
 	queue   *queue
-	began   atomic.Pointer[time.Time] // the transaction that is under way, nil when none is
+	began   atomic.Pointer[time.Time] // when the current transaction began, nil without one
 
-	// Failed writes that are not in the log yet, and the time of the last line.
-	failedWrites int
-	toldFailure  time.Time
+	failedWrites  int // that are not logged yet
+	failureLogged time.Time
 }
 
 func startWriter(s *Store, cfg Config) *writer {
@@ -48,13 +47,13 @@ func startWriter(s *Store, cfg Config) *writer {
 	return w
 }
 
-// close refuses further requests, and returns when those that were accepted are answered.
+// close refuses further requests and returns when the accepted ones are answered.
 func (w *writer) close() {
 	w.queue.close()
 	<-w.ended
 }
 
-// run ends with the queue, so that what was accepted is finished.
+// run ends when the queue is closed and empty. Its context is not used.
 func (w *writer) run(context.Context) {
 	for {
 		batch, ok := w.queue.take()
@@ -89,13 +88,13 @@ func (w *writer) commit(batch []*request) {
 	}
 }
 
-// logFailure tells of the first failure, and then once a second of all: a disk that fails
-// at once lets thousands of writes fail in that time.
+// logFailure logs the first failure, and then at most one line a second: on a disk that fails
+// at once, thousands of writes fail in that time.
 func (w *writer) logFailure(writes int, err error) {
 	w.failedWrites += writes
-	if now := time.Now(); now.Sub(w.toldFailure) >= time.Second {
+	if now := time.Now(); now.Sub(w.failureLogged) >= time.Second {
 		w.logger.Error("writes failed", "writes", w.failedWrites, "error", err)
-		w.failedWrites, w.toldFailure = 0, now
+		w.failedWrites, w.failureLogged = 0, now
 	}
 }
 
@@ -104,8 +103,8 @@ type progress int
 
 const (
 	waiting progress = iota // it did not begin
-	begun                   // a write could not be applied
-	applied                 // every write was, and the commit came next
+	begun                   // a request could not be applied
+	applied                 // every request was, and the commit came next
 )
 
 // transact commits a batch and publishes it, or returns why not and how far it got.
@@ -115,7 +114,7 @@ func (w *writer) transact(batch []*request) (got progress, err error) {
 	w.began.Store(&began)
 	defer w.began.Store(nil)
 	defer s.endErasure()
-	// The transaction belongs to all its requests, so no single caller can end it.
+	// The transaction belongs to all its requests, so the context of no caller ends it.
 	ctx, done := w.begin(batch)
 	p, got, err := w.update(ctx, batch)
 	s.full.Store(errors.Is(err, kv.ErrStorageFull))
@@ -131,9 +130,9 @@ func (w *writer) transact(batch []*request) (got progress, err error) {
 	return got, err
 }
 
-// update is the transaction. A defect of the program must not end the only writer: a
-// panic before the commit is kv.ErrUnavailable, with nothing written. Behind that point
-// it is kv.ErrOutcomeUnknown.
+// update is the transaction. A panic must not end the only writer: before the commit it
+// becomes kv.ErrUnavailable, with nothing written, and after that point
+// kv.ErrOutcomeUnknown.
 func (w *writer) update(ctx context.Context, batch []*request) (p *pending, got progress, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -156,7 +155,7 @@ func (w *writer) update(ctx context.Context, batch []*request) (p *pending, got 
 	return p, got, err
 }
 
-// apply applies the requests in their order, and saves what they append.
+// apply applies the requests in their order and saves what they append.
 func (w *writer) apply(tx *database.Tx, batch []*request) (*pending, error) {
 	p, err := w.store.pending(tx, batch)
 	if err != nil {
@@ -176,12 +175,12 @@ func (w *writer) apply(tx *database.Tx, batch []*request) (*pending, error) {
 	return p, nil
 }
 
-// guard calls fn, which belongs to what a transaction is followed by, and reports whether
-// it came to its end. Its answers are settled by then, so a panic is logged and changes none.
+// guard calls fn after a transaction and reports whether fn returned. The answers are settled
+// by then, so a panic is logged and changes none of them.
 func (w *writer) guard(fn func()) (ended bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			w.logger.Error("a defect of the program after a transaction, whose answers it does not change",
+			w.logger.Error("panic after a transaction; it does not change the answers",
 				"panic", cause, "stack", string(debug.Stack()))
 		}
 	}()
@@ -189,7 +188,7 @@ func (w *writer) guard(fn func()) (ended bool) {
 	return true
 }
 
-// begin tells the observer of a transaction.
+// begin calls Observe.
 func (w *writer) begin(batch []*request) (ctx context.Context, done func(*pending, error)) {
 	if w.observe == nil {
 		return context.Background(), func(*pending, error) {}
@@ -201,7 +200,7 @@ func (w *writer) begin(batch []*request) (ctx context.Context, done func(*pendin
 	ctx, end := w.observe(callers)
 	return ctx, func(p *pending, err error) {
 		t := Transaction{Err: err}
-		if kv.ClassOf(err) == kv.ClassRefused { // such as that of a request which must be alone
+		if kv.ClassOf(err) == kv.ClassRefused { // from a request that is alone
 			t.Err = nil
 		}
 		if err == nil && p != nil {
