@@ -20,7 +20,7 @@ const cacheHelp = `go run . cache compares our cache with golang-lru and otter i
 that hits, of a Put that evicts and of a Put that replaces, and the hit ratio on traces.
 `
 
-// The traces of the hit ratios.
+// The traces for the hit ratios.
 const (
 	traceKeys   = 100_000
 	traceLength = 1_000_000
@@ -42,7 +42,7 @@ func cacheCommand(ctx context.Context, args []string, out io.Writer) error {
 	var goroutines string
 	flags := newFlags(" cache", cacheHelp, out)
 	s.define(flags, 200*time.Millisecond, 15)
-	flags.IntVar(&s.keys, "keys", 16384, "how many keys the caches hold, 256 to 1000000")
+	flags.IntVar(&s.keys, "keys", 16384, "capacity of the caches in keys, 256 to 1000000")
 	flags.StringVar(&goroutines, "goroutines", "1,2,8", "comma-separated numbers of goroutines")
 	err := s.parse(flags, args)
 	if err != nil {
@@ -72,16 +72,15 @@ func cacheCommand(ctx context.Context, args []string, out io.Writer) error {
 		wrong, wrongHits)
 }
 
-// A cacheRow is one operation of one cache from a number of goroutines.
+// A cacheRow is an operation of a cache in a number of goroutines.
 type cacheRow struct {
 	operation  string
 	goroutines int
 	kind       string
-	wall, cpu  []float64 // nanoseconds for each operation, one for each round
+	wall, cpu  []float64 // nanoseconds per operation, by round
 }
 
-// measureCaches measures every operation of every cache, in turns. wrong is what
-// was wrong with the answers.
+// measureCaches measures every operation of every cache in turns. wrong reports wrong answers.
 func measureCaches(ctx context.Context, s cacheSettings, out io.Writer) (rows []*cacheRow, wrong, err error) {
 	entries := caches.EntriesFor(s.keys)
 	benches := make([]*caches.Bench, len(caches.Kinds))
@@ -113,9 +112,9 @@ func measureCaches(ctx context.Context, s cacheSettings, out io.Writer) (rows []
 	return rows, wrong, nil
 }
 
-// measure makes one measurement after a warm-up, and returns what was wrong.
+// measure makes a measurement after a warm-up. The error reports wrong answers.
 func (r *cacheRow) measure(b *caches.Bench, kind caches.Kind, operation caches.Operation, d time.Duration) error {
-	runtime.GC() // so that none of what another cache left is collected in this one's time
+	runtime.GC() // so that this cache does not pay for another one's garbage
 	warm := b.Run(operation, r.goroutines, d/warmUp)
 	before, err := ownCPU()
 	if err != nil {
@@ -156,8 +155,8 @@ func cacheTable(rows []*cacheRow) string {
 	return report.Table(cells)
 }
 
-// hitRatios returns a table of the share of requests that hit. wrong is set when
-// ours did not hit at the same requests as golang-lru.
+// hitRatios returns a table of hit ratios. wrong is set if ours and golang-lru did not hit at the
+// same requests.
 func hitRatios(ctx context.Context, out io.Writer) (table string, wrong, err error) {
 	head := make([]string, 0, 3+len(caches.Kinds))
 	head = append(head, "skew", "capacity")
@@ -195,7 +194,7 @@ func hitRatios(ctx context.Context, out io.Writer) (table string, wrong, err err
 func cachePage(s cacheSettings, started time.Time, machine []string, times, ratios string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# Caches, %s\n\n![times](%s)\n\n", started.Format("2006-01-02 15:04 MST"), report.ChartName(started, "cache"))
-	fmt.Fprintf(&text, "%d keys in each cache; %d rounds, in each every cache in turn for %s. README.md says what is measured and how.\n\n", s.keys, s.rounds, s.duration)
+	fmt.Fprintf(&text, "%d keys in each cache; %d rounds, in each every cache in turn for %s. README.md explains what is measured and how.\n\n", s.keys, s.rounds, s.duration)
 	for _, line := range machine {
 		fmt.Fprintf(&text, "- %s\n", line)
 	}

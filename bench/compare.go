@@ -13,7 +13,7 @@ import (
 	"kvstore/bench/report"
 )
 
-// compareSettings are those of the comparison over HTTP.
+// compareSettings are the settings of the comparison over HTTP.
 type compareSettings struct {
 	common
 	sides       []string
@@ -28,10 +28,10 @@ func compareCommand(ctx context.Context, args []string, out io.Writer) error {
 	var sideNames, loadNames, connections string
 	flags := newFlags("", help, out)
 	s.define(flags, time.Second, 5)
-	flags.StringVar(&sideNames, "sides", "", "comma-separated; all that are installed when empty")
-	flags.StringVar(&loadNames, "loads", "put,get,mix,miss", "comma-separated, of put, get, mix and miss")
+	flags.StringVar(&sideNames, "sides", "", "comma-separated; if empty, all that are installed")
+	flags.StringVar(&loadNames, "loads", "put,get,mix,miss", "comma-separated: put, get, mix, miss")
 	flags.StringVar(&connections, "connections", "1,16,64", "comma-separated numbers of connections")
-	flags.StringVar(&s.dir, "dir", "", "directory for the data of the sides, on the disk to measure; the default one for temporary files when empty")
+	flags.StringVar(&s.dir, "dir", "", "directory for the data of the sides, on the disk to measure; if empty, the directory for temporary files")
 	flags.StringVar(&s.root, "root", "..", "the root of the repository")
 	err := s.parse(flags, args)
 	if err != nil {
@@ -72,7 +72,7 @@ func compare(ctx context.Context, s compareSettings, out io.Writer) (err error) 
 	}
 	defer func() { err = remove(err, out) }()
 	p := &plan{sides: chosen, loads: loads, connections: s.connections, duration: s.duration, rounds: s.rounds, dir: dir}
-	fmt.Fprintf(out, "this takes about %s and the time to fill the stores\n", p.length().Round(time.Second))
+	fmt.Fprintf(out, "this takes about %s, plus the time to fill the stores\n", p.length().Round(time.Second))
 	r := &results{
 		title: "Benchmark", what: "sides", pairs: comparePairs,
 		plan: p, machine: report.Machine(dir), versions: versions, started: time.Now(),
@@ -80,8 +80,7 @@ func compare(ctx context.Context, s compareSettings, out io.Writer) (err error) 
 	return r.make(ctx, s.out, out)
 }
 
-// make measures and writes the results. It returns an error too when an answer was
-// wrong.
+// make measures and writes the results. It also returns an error if an answer was wrong.
 func (r *results) make(ctx context.Context, dir string, out io.Writer) (err error) {
 	r.rows, err = r.plan.measure(ctx, out)
 	if len(r.rows) == 0 {
@@ -90,8 +89,8 @@ func (r *results) make(ctx context.Context, dir string, out io.Writer) (err erro
 	return errors.Join(err, r.write(dir, out), r.check())
 }
 
-// temporary makes a directory below parent, and returns a function that removes
-// it when err is nil; else it says where the directory is, and returns err.
+// temporary makes a directory in parent, and returns a function that removes it if err is nil.
+// Otherwise that function prints the path of the directory and returns err.
 func temporary(parent string) (string, func(err error, out io.Writer) error, error) {
 	dir, err := os.MkdirTemp(parent, "kvstore-bench-")
 	if err != nil {
@@ -116,13 +115,13 @@ func chooseLoads(names []string) ([]generator.Load, error) {
 		}
 	}
 	if len(chosen) != len(names) || len(names) == 0 {
-		return nil, fmt.Errorf("--loads: %v: each must be one of put, get, mix and miss, and named once", names)
+		return nil, fmt.Errorf("--loads: %v: each must be put, get, mix or miss, without repetition", names)
 	}
 	return chosen, nil
 }
 
-// chooseSides returns the sides that are wanted and installed, with the
-// versions of their programs.
+// chooseSides returns the sides that are wanted and installed, and the versions of their
+// programs.
 func chooseSides(ctx context.Context, names []string, ours *programs, out io.Writer) ([]side, map[string]string, error) {
 	var chosen []side
 	versions := map[string]string{}
@@ -144,7 +143,7 @@ func chooseSides(ctx context.Context, names []string, ours *programs, out io.Wri
 		chosen = append(chosen, s)
 	}
 	if len(names) > known {
-		return nil, nil, fmt.Errorf("--sides: %v: one of them is unknown or named twice", names)
+		return nil, nil, fmt.Errorf("--sides: %v: one of them is unknown or repeated", names)
 	}
 	if len(chosen) == 0 {
 		return nil, nil, errors.New("no side is installed")

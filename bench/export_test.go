@@ -6,7 +6,7 @@ import (
 	"kvstore/bench/generator"
 )
 
-// What the tests see of the program.
+// Exported for the tests.
 var (
 	Run         = run
 	Between     = between
@@ -22,8 +22,7 @@ type Measured struct {
 	Wrong       uint64
 }
 
-// Tables returns the tables of results, and the error with which the program would
-// end.
+// Tables returns the tables of results, and the error of the program.
 func Tables(measured []Measured, pairs [][2]string) (string, error) {
 	r := &results{plan: &plan{rounds: 1}, pairs: pairs}
 	for _, m := range measured {

@@ -25,7 +25,7 @@ type growthSettings struct {
 	root        string
 }
 
-// mostVersions of one database of the growth run.
+// mostVersions bounds the versions of a database in the growth run.
 const mostVersions = 1_000_000_000
 
 func growthCommand(ctx context.Context, args []string, out io.Writer) error {
@@ -35,7 +35,7 @@ func growthCommand(ctx context.Context, args []string, out io.Writer) error {
 	s.define(flags, 500*time.Millisecond, 9)
 	flags.StringVar(&sizes, "sizes", "10000,1000000,10000000", "comma-separated numbers of versions, multiples of 10")
 	flags.StringVar(&connections, "connections", "1,16", "comma-separated numbers of connections")
-	flags.StringVar(&s.dir, "dir", "", "directory for the databases, on the disk to measure; the default one for temporary files when empty")
+	flags.StringVar(&s.dir, "dir", "", "directory for the databases, on the disk to measure; if empty, the directory for temporary files")
 	flags.StringVar(&s.root, "root", "..", "the root of the repository")
 	err := s.parse(flags, args)
 	if err != nil {
@@ -51,7 +51,7 @@ func growthCommand(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	if len(slices.Compact(slices.Clone(s.sizes))) < len(s.sizes) {
-		return fmt.Errorf("--sizes: %v: one is named twice", s.sizes)
+		return fmt.Errorf("--sizes: %v: one is repeated", s.sizes)
 	}
 	if s.connections, err = numbers("connections", connections, mostConnections); err != nil {
 		return err

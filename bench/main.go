@@ -1,6 +1,6 @@
-// Command bench compares the service, and parts of it, with other stores, proxies
-// and caches on this machine: the same load for every side, in turns, every answer
-// checked. See README.md.
+// Command bench compares the service, and parts of it, with other stores, proxies and caches
+// on this machine. Every side gets the same load, in turns, and every answer is checked. See
+// README.md.
 package main
 
 import (
@@ -28,19 +28,19 @@ func main() {
 	}
 }
 
-const help = `bench compares the service and its parts with others: each side in turns, every answer
-checked. README.md says what is measured and how to read it.
+const help = `bench compares the service and its parts with others. It measures each side in turns and
+checks every answer. README.md explains what is measured and how to read the results.
 
 Usage, in the directory bench:
-  go run . [flags]           the service over HTTP: backend, gateway, traefik, and beside them
+  go run . [flags]           the service over HTTP: backend, gateway, traefik, compared with
                              nginx, predecessor, predecessor-repaired, etcd, redis, sqlite
-  go run . cache [flags]     the cache alone, against golang-lru and otter
-  go run . store [flags]     durable writes of the store alone, against SQLite alone
-  go run . growth [flags]    the backend over databases of growing size
+  go run . cache [flags]     the cache, compared with golang-lru and otter
+  go run . store [flags]     durable writes of the store, compared with plain SQLite
+  go run . growth [flags]    the backend on databases of growing size
   go run . COMMAND --help    the flags of a command
 
 The results are written to the terminal and to files in the directory results. The exit
-code is 1 when an answer was wrong or a connection broke.
+code is 1 if an answer was wrong or a connection broke.
 `
 
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
@@ -65,13 +65,13 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	default:
 		return fmt.Errorf("no command %q; see --help", command)
 	}
-	if errors.Is(err, flag.ErrHelp) { // it was printed
+	if errors.Is(err, flag.ErrHelp) { // already printed
 		return nil
 	}
 	return err
 }
 
-// serveSQLite also ends when ctx does, although a read of in cannot be stopped.
+// serveSQLite also returns when ctx ends, although a read from in cannot be cancelled.
 func serveSQLite(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	done := make(chan error, 1)
 	go func() { done <- sqliteLoads(ctx, args, in, out) }()
@@ -83,7 +83,7 @@ func serveSQLite(ctx context.Context, args []string, in io.Reader, out io.Writer
 	}
 }
 
-// common are the settings that every command has.
+// common holds the settings of all commands.
 type common struct {
 	duration time.Duration // of one measurement
 	rounds   int
@@ -92,11 +92,11 @@ type common struct {
 
 func (c *common) define(flags *flag.FlagSet, duration time.Duration, rounds int) {
 	flags.DurationVar(&c.duration, "duration", duration, "length of each measurement")
-	flags.IntVar(&c.rounds, "rounds", rounds, "how often each measurement is made; what is shown is the median")
+	flags.IntVar(&c.rounds, "rounds", rounds, "number of rounds; results are medians")
 	flags.StringVar(&c.out, "out", "results", "directory for the results")
 }
 
-// newFlags returns the flags of a command, which has its own line of help.
+// newFlags returns the flags of a command, with text as the beginning of its help.
 func newFlags(command, text string, out io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
@@ -107,7 +107,7 @@ func newFlags(command, text string, out io.Writer) *flag.FlagSet {
 	return flags
 }
 
-// parse parses the arguments and checks what is common.
+// parse parses the arguments and checks the common settings.
 func (c *common) parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -121,12 +121,12 @@ func (c *common) parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// list splits a list of names.
+// list splits a comma-separated list.
 func list(text string) []string {
 	return slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })
 }
 
-// numbers splits a list of numbers from 1 to most, and names the flag in errors.
+// numbers splits a list of numbers from 1 to most. Errors contain the name of the flag.
 func numbers(name, text string, most int) ([]int, error) {
 	var all []int
 	for _, one := range list(text) {

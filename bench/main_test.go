@@ -106,7 +106,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// The process of the SQLite side does what it is ordered and reports it.
+// The process of the SQLite side executes orders and reports the results.
 func TestSQLiteLoads(t *testing.T) {
 	in, orders := io.Pipe()
 	defer orders.Close()

@@ -13,7 +13,7 @@ import (
 	"kvstore/bench/generator"
 )
 
-// A plan is what to measure.
+// A plan describes what to measure.
 type plan struct {
 	sides       []side
 	loads       []generator.Load
@@ -22,32 +22,32 @@ type plan struct {
 	rounds      int
 	dir         string // for the data of the sides
 
-	checks []string // what the final checks found, in Markdown
-	wrong  []error  // those that found something wrong
+	checks []string // results of the final checks, in Markdown
+	wrong  []error  // final checks that failed
 }
 
-// length is how long the measurements take.
+// length returns the duration of all measurements.
 func (p *plan) length() time.Duration {
 	measurements := len(p.sides) * len(p.loads) * len(p.connections) * p.rounds
 	return time.Duration(measurements) * (p.duration + p.duration/warmUp)
 }
 
-// A row is one load with one number of connections on one side.
+// A row is a load with a number of connections on one side.
 type row struct {
 	load        generator.Load
 	connections int
 	side        string
 
-	rates  []float64 // requests per second, one for each round
-	p50s   []float64 // microseconds, one for each round
+	rates  []float64 // requests per second, by round
+	p50s   []float64 // microseconds, by round
 	p99s   []float64
-	cpus   []float64 // microseconds of the side for each request, one for each round
+	cpus   []float64 // microseconds of the side per request, by round
 	result generator.Result
 	cpu    []usage // each process of the side, then the generator
-	unfit  bool    // the side does not have that load
+	unfit  bool    // the side does not support the load
 }
 
-// usage is processor time of one process over all rounds.
+// usage is the processor time of a process in all rounds.
 type usage struct {
 	name string
 	time time.Duration
@@ -61,7 +61,7 @@ func (r *row) perRequest(d time.Duration) float64 {
 	return float64(d.Nanoseconds()) / 1000 / float64(r.result.Requests)
 }
 
-// measure measures everything and returns what it has even when it fails.
+// measure measures everything. After an error, it returns the rows that it has.
 func (p *plan) measure(ctx context.Context, progress io.Writer) ([]*row, error) {
 	var rows []*row
 	for i := 0; i < len(p.loads); {
@@ -82,7 +82,7 @@ func (p *plan) measure(ctx context.Context, progress io.Writer) ([]*row, error) 
 	return rows, nil
 }
 
-// measureGroup starts all sides anew and measures those loads.
+// measureGroup starts all sides and measures the loads.
 func (p *plan) measureGroup(ctx context.Context, loads []generator.Load, progress io.Writer) (rows []*row, err error) {
 	stores := make([]*store, 0, len(p.sides))
 	defer func() {
@@ -117,7 +117,7 @@ func (p *plan) measureGroup(ctx context.Context, loads []generator.Load, progres
 	return rows, nil
 }
 
-// verify makes the final check of a load on every side that has one.
+// verify runs the final check of a load on every side that has one.
 func (p *plan) verify(ctx context.Context, stores []*store, load generator.Load) error {
 	for i, s := range stores {
 		if s.verify == nil {
@@ -141,9 +141,8 @@ func (p *plan) verify(ctx context.Context, stores []*store, load generator.Load)
 	return nil
 }
 
-// interleave measures one load on all sides, a short time each and then all
-// again, so that what else the machine does meets all of them. Each round
-// begins with another side.
+// interleave measures a load on all sides in turns, so that other activity on the machine affects
+// all of them. Each round begins with another side.
 func (p *plan) interleave(ctx context.Context, stores []*store, load generator.Load, connections int) ([]*row, error) {
 	rows := make([]*row, len(p.sides))
 	for i, s := range p.sides {
@@ -169,7 +168,7 @@ func (p *plan) interleave(ctx context.Context, stores []*store, load generator.L
 	return slices.DeleteFunc(rows, func(r *row) bool { return r.unfit }), nil
 }
 
-// warmUp is the part of a measurement's time that is spent before it, on the
+// warmUp is the fraction (1/warmUp) of a measurement's duration that is spent on a warm-up, on the
 // same connections.
 const warmUp = 5
 

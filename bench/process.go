@@ -16,22 +16,22 @@ import (
 // stopTimeout is how long a program may take to stop before it is killed.
 const stopTimeout = 35 * time.Second
 
-// A process is a program that a side runs. Its output goes to a file, whose end
-// is in the errors.
+// A process is a running program of a side. Its output goes to a file, whose end is included in
+// errors.
 type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  string
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed after it has ended
 }
 
-// A program is what to run.
+// A program describes a process to start.
 type program struct {
 	name string
 	path string
 	args []string
-	dir  string   // its working directory, and where its log is
-	env  []string // added to the environment without the KV_ variables
+	dir  string   // for its log, and its working directory
+	env  []string // added to the environment, which has no KV_ variables
 
 	stdin  *os.File // nil: nothing
 	stdout *os.File // nil: the log
@@ -47,7 +47,7 @@ func start(p program) (*process, error) {
 	cmd := exec.Command(p.path, p.args...) //nolint:noctx,gosec // stop ends it; the paths are those of this repository and of installed programs
 	cmd.Dir = p.dir
 	cmd.Env = append(cleanEnvironment(), p.env...)
-	// Files only, so that Wait waits for nothing but the end of the program.
+	// With files, Wait waits only for the program.
 	cmd.Stdout, cmd.Stderr = file, file
 	if p.stdin != nil {
 		cmd.Stdin = p.stdin
@@ -55,8 +55,8 @@ func start(p program) (*process, error) {
 	if p.stdout != nil {
 		cmd.Stdout = p.stdout
 	}
-	// Its own group, so that Ctrl-C reaches only the benchmark, which then stops
-	// it; and it dies with the benchmark.
+	// In its own group, Ctrl-C reaches only the benchmark, which then stops it. It dies with the
+	// benchmark.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
@@ -69,7 +69,7 @@ func start(p program) (*process, error) {
 	return started, nil
 }
 
-// cleanEnvironment leaves out the settings of our programs.
+// cleanEnvironment returns the environment without the settings of our programs.
 func cleanEnvironment() []string {
 	var env []string
 	for _, variable := range os.Environ() {
@@ -80,7 +80,7 @@ func cleanEnvironment() []string {
 	return env
 }
 
-// stop ends the process and waits for that.
+// stop stops the process and waits until it has ended.
 func (p *process) stop() error {
 	if p.ended() {
 		return fmt.Errorf("%s had ended by itself:\n%s", p.name, p.tail())
@@ -114,8 +114,7 @@ func (p *process) tail() []byte {
 	return text[max(0, len(text)-2000):]
 }
 
-// cpu returns the processor time that the process and its children have used,
-// in user and kernel mode, to 10 ms.
+// cpu returns the user and system time of the process and its children, in steps of 10 ms.
 func (p *process) cpu() (time.Duration, error) {
 	total, err := cpuOf(p.cmd.Process.Pid)
 	if err != nil {
@@ -124,8 +123,7 @@ func (p *process) cpu() (time.Duration, error) {
 	return total, nil
 }
 
-// ticksPerSecond is USER_HZ, which Linux fixes at 100 on every architecture in
-// use.
+// ticksPerSecond is USER_HZ, which is 100 on all common architectures.
 const ticksPerSecond = 100
 
 func cpuOf(pid int) (time.Duration, error) {
@@ -133,7 +131,7 @@ func cpuOf(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The name of the program, in brackets, may hold spaces.
+	// The name of the program, in parentheses, may contain spaces.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
 		return 0, errors.New("/proc/PID/stat is too short")
@@ -166,7 +164,7 @@ func childrenOf(pid int) []int {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // that thread has ended
+			continue // the thread has ended
 		}
 		for field := range strings.FieldsSeq(string(text)) {
 			if child, err := strconv.Atoi(field); err == nil {
@@ -177,7 +175,7 @@ func childrenOf(pid int) []int {
 	return pids
 }
 
-// ownCPU is the processor time of the benchmark itself.
+// ownCPU returns the processor time of the benchmark itself.
 func ownCPU() (time.Duration, error) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -13,7 +13,7 @@ import (
 	"kvstore/bench/report"
 )
 
-// results are what a run over HTTP came to.
+// results are the results of a run over HTTP.
 type results struct {
 	title    string
 	what     string // in the names of the files
@@ -32,7 +32,7 @@ func (r *results) write(dir string, out io.Writer) error {
 	return report.Write(dir, r.started, r.what, r.markdown(), r.chart(), out)
 }
 
-// check returns an error when an answer was wrong or missing.
+// check returns an error if an answer was wrong or missing.
 func (r *results) check() error {
 	errs := slices.Clone(r.plan.wrong)
 	for _, row := range r.rows {
@@ -47,7 +47,7 @@ func (r *results) check() error {
 func (r *results) markdown() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# %s, %s\n\n![rates](%s)\n\n", r.title, r.started.Format("2006-01-02 15:04 MST"), report.ChartName(r.started, r.what))
-	fmt.Fprintf(&text, "%s%d rounds; in each, every side in turn for %s after %s of the same load that is not counted. README.md says what is measured and how.\n\n",
+	fmt.Fprintf(&text, "%s%d rounds; in each, every side in turn for %s, after a warm-up of %s with the same load. README.md explains what is measured and how.\n\n",
 		r.intro, r.plan.rounds, r.plan.duration, r.plan.duration/warmUp)
 	for _, line := range r.machine {
 		fmt.Fprintf(&text, "- %s\n", line)
@@ -67,7 +67,7 @@ func (r *results) markdown() string {
 	return text.String()
 }
 
-// tables returns the table, the ratios and what the final checks found.
+// tables returns the table, the ratios and the results of the final checks.
 func (r *results) tables() string {
 	var text strings.Builder
 	text.WriteString(r.table())
@@ -108,8 +108,8 @@ func (r *results) table() string {
 
 func microseconds(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
 
-// ratios returns a table of the ratios of those numbers of each pair of sides,
-// after an empty line, or "" when no pair was measured.
+// ratios returns an empty line and a table of the ratios of these numbers for each pair of sides,
+// or "" if no pair was measured.
 func (r *results) ratios(name string, numbers func(*row) []float64) string {
 	cells := [][]string{{name}}
 	for _, pair := range r.pairs {
@@ -141,7 +141,7 @@ func (r *results) ratios(name string, numbers func(*row) []float64) string {
 	return "\n" + report.Table(cells)
 }
 
-// quotient writes a ratio, with more digits where few would be left.
+// quotient formats a ratio, with more digits if it is small.
 func quotient(ratio float64) string {
 	if ratio < 0.1 {
 		return fmt.Sprintf("%.4f", ratio)
@@ -158,7 +158,7 @@ func (r *results) row(load generator.Load, connections int, side string) *row {
 	return nil
 }
 
-// colours: those of this repository are blue.
+// colours are the colours of the sides. Ours are blue.
 var colours = map[string]string{
 	"backend": "#1f5fa8", "gateway": "#3f83cc", "traefik": "#7fb0e6",
 	"nginx": "#4d9b5f", "etcd": "#c77d2e", "redis": "#b8433d",

@@ -12,16 +12,15 @@ import (
 	"kvstore/bench/generator"
 )
 
-// startTimeout is how long a side may take from its start to its first answer.
+// startTimeout bounds the time from the start of a side to its first answer.
 const startTimeout = 60 * time.Second
 
-// A side is one of the stores, or arrangements of programs, that are compared.
+// A side is a store, or an arrangement of programs, that is compared with others.
 type side interface {
 	name() string
-	// about says in one line what it is and does.
+	// about describes the side in one line.
 	about() string
-	// version returns which programs it runs; errNotInstalled when one is
-	// missing.
+	// version returns the versions of its programs, or errNotInstalled if one is missing.
 	version(ctx context.Context) (string, error)
 	// start starts the side with an empty store and waits until it answers.
 	start(ctx context.Context, where place) (*store, error)
@@ -29,7 +28,7 @@ type side interface {
 
 var errNotInstalled = errors.New("not installed")
 
-// sides are all sides, in the order of the table. The hops stand first.
+// sides returns all sides in the order of the table. The hops come first.
 func sides(ours *programs) []side {
 	return []side{
 		&backendSide{ours}, &gatewaySide{ours}, &traefikSide{ours}, &nginxSide{ours},
@@ -38,23 +37,23 @@ func sides(ours *programs) []side {
 	}
 }
 
-// A place is where and how a side starts.
+// A place holds the settings for starting a side.
 type place struct {
-	dir       string // empty, and its alone
-	cacheKeys int    // the bound of the cache of our backend; 0 is its default
+	dir       string // an empty directory of its own
+	cacheKeys int    // capacity of our backend's cache; 0 means the default
 }
 
-// A store is a side that runs.
+// A store is a running side.
 type store struct {
 	processes []*process // in the order of their start
 	connect   func(load generator.Load, connections int) (session, error)
 	filled    map[string]bool
 	known     knownKeys // of what the generator reaches at an address
-	// fill, when set, writes every key of a load once in a way of its own.
+	// fill, if set, replaces the usual way to write every key of a load once.
 	fill func(load generator.Load) error
-	// verify, when set, compares what the store holds in the end with what it
-	// has acknowledged, and says in a sentence what was found. An error that is
-	// a *generator.WrongError means that the store is wrong.
+	// verify, if set, finally compares the contents of the store with what it has acknowledged,
+	// and returns the result as a sentence. A *generator.WrongError means that the store is
+	// wrong.
 	verify func(ctx context.Context, load generator.Load) (string, error)
 }
 
@@ -62,12 +61,12 @@ type store struct {
 type session interface {
 	// Fill writes every key of the load once.
 	Fill() error
-	// Run sends requests for that time.
+	// Run sends requests for a duration.
 	Run(d time.Duration, pick generator.Picker) (generator.Result, error)
 	Close()
 }
 
-// stop stops the processes, the last one first.
+// stop stops the processes in reverse order.
 func (s *store) stop() error {
 	var errs []error
 	for i := len(s.processes) - 1; i >= 0; i-- {
@@ -76,7 +75,7 @@ func (s *store) stop() error {
 	return errors.Join(errs...)
 }
 
-// session connects, and fills the store when that load has not been there yet.
+// session connects, and fills the store if this load is new to it.
 func (s *store) session(load generator.Load, connections int) (session, error) {
 	if !s.filled[load.Name] {
 		fill := s.fill
@@ -102,7 +101,7 @@ func (s *store) fillOverConnections(load generator.Load) error {
 
 const fillConnections = 64
 
-// networkStore is a store that the generator reaches at an address.
+// networkStore returns a store that the generator reaches at an address.
 func networkStore(address string, codec generator.Codec, processes ...*process) *store {
 	known := knownKeys{}
 	return &store{
@@ -115,7 +114,7 @@ func networkStore(address string, codec generator.Codec, processes ...*process) 
 	}
 }
 
-// knownKeys are the keys of each load in one store, by the name of the load.
+// knownKeys maps the name of a load to its keys in one store.
 type knownKeys map[string]*generator.Keys
 
 func (k knownKeys) of(load generator.Load) *generator.Keys {
@@ -125,8 +124,7 @@ func (k knownKeys) of(load generator.Load) *generator.Keys {
 	return k[load.Name]
 }
 
-// startAll starts the programs and waits until ready returns nil. When that
-// fails it stops what it has started.
+// startAll starts the programs and waits until ready returns nil. If that fails, it stops them.
 func startAll(ctx context.Context, ready func(ctx context.Context) error, wanted ...program) ([]*process, error) {
 	s := &store{}
 	fail := func(err error) ([]*process, error) { return nil, errors.Join(err, s.stop()) }
@@ -151,13 +149,13 @@ func startAll(ctx context.Context, ready func(ctx context.Context) error, wanted
 		}
 		select {
 		case <-ctx.Done():
-			return fail(fmt.Errorf("it does not answer: %w", err))
+			return fail(fmt.Errorf("no answer: %w", err))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
-// answersOK returns a check that GET url is answered by 200.
+// answersOK returns a function that checks that GET url is answered with 200.
 func answersOK(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -176,7 +174,7 @@ func answersOK(url string) func(context.Context) error {
 	}
 }
 
-// freeAddress returns an address on the loopback that nobody listens on.
+// freeAddress returns a free address on the loopback interface.
 func freeAddress(ctx context.Context) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -186,7 +184,7 @@ func freeAddress(ctx context.Context) (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// freeAddresses returns n different ones.
+// freeAddresses returns n different free addresses.
 func freeAddresses(ctx context.Context, n int) ([]string, error) {
 	addresses := make([]string, 0, n)
 	for range n {
@@ -194,10 +192,10 @@ func freeAddresses(ctx context.Context, n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		addresses = append(addresses, address) // the kernel does not repeat one so soon
+		addresses = append(addresses, address) // the kernel does not repeat a port so soon
 	}
 	return addresses, nil
 }
 
-// self is this program, which some sides run as a process of their own.
+// self returns the path of this program, which some sides run as a separate process.
 func self() (string, error) { return os.Executable() }

@@ -12,20 +12,20 @@ import (
 	"kvstore/bench/generator"
 )
 
-// etcdSide is an etcd of one member, in a process of its own.
+// etcdSide is an etcd with one member, in a separate process.
 type etcdSide struct{}
 
 func (etcdSide) name() string { return "etcd" }
 
 func (etcdSide) about() string {
-	return "etcd of one member, embedded in a process of its own, over its JSON gateway (/v3/kv/put and /v3/kv/range); fsync on; linearizable reads; keeps versions until compaction"
+	return "etcd with one member, embedded in a separate process, over its JSON gateway (/v3/kv/put and /v3/kv/range); fsync on; linearizable reads; keeps versions until compaction"
 }
 
 func (etcdSide) version(context.Context) (string, error) {
 	return "etcd " + moduleVersion("go.etcd.io/etcd/server/v3"), nil
 }
 
-// moduleVersion returns which version of a module this program was built with.
+// moduleVersion returns the version of a module in this program.
 func moduleVersion(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -39,7 +39,7 @@ func moduleVersion(path string) string {
 	return "unknown version"
 }
 
-// etcdCommand is the argument with which this program is an etcd server.
+// etcdCommand is the argument that turns this program into an etcd server.
 const etcdCommand = "etcd-server"
 
 func (etcdSide) start(ctx context.Context, where place) (*store, error) {
@@ -61,8 +61,8 @@ func (etcdSide) start(ctx context.Context, where place) (*store, error) {
 	return networkStore(addresses[0], &generator.Etcd{Host: addresses[0]}, processes...), nil
 }
 
-// etcdServer serves until ctx ends. The arguments are a directory and the
-// addresses for clients and for peers.
+// etcdServer serves until ctx ends. The arguments are a directory, the address for clients and the
+// address for peers.
 func etcdServer(ctx context.Context, args []string) error {
 	if len(args) != 3 {
 		return errors.New("etcd-server: want DIR CLIENT-ADDRESS PEER-ADDRESS")

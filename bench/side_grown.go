@@ -14,28 +14,28 @@ import (
 	"kvstore/bench/grown"
 )
 
-// Loads of the growth run. Each side has keys of its own. Writing comes last, since
-// it makes the databases larger.
+// growthLoads are the loads of the growth run. Writing comes last, because it makes the databases
+// larger.
 var growthLoads = []generator.Load{
 	{Name: "stats", Description: "read /db/stats", CacheKeys: 1},
 	{Name: "miss", Description: "read the latest value of any key, with a cache of 1 key", CacheKeys: 1},
 	{Name: "put", Description: "write a 100-byte JSON value to any key", CacheKeys: 1},
 }
 
-// grownSide is our backend over a database that holds many versions.
+// grownSide is our backend with a database of many versions.
 type grownSide struct {
 	*programs
 	versions int64
 	progress io.Writer
 
-	filled time.Duration // how long that took
-	bytes  int64         // of the database then
+	filled time.Duration // how long filling took
+	bytes  int64         // of the database after filling
 }
 
 func (s *grownSide) name() string { return shortNumber(s.versions) + " versions" }
 
 func (s *grownSide) about() string {
-	return fmt.Sprintf("our backend over %d versions of %d keys; filling them in took %s, and the file was then of %d MB",
+	return fmt.Sprintf("our backend with %d versions of %d keys; filling took %s, and the file then had %d MB",
 		s.versions, s.keys(), s.filled.Round(100*time.Millisecond), s.bytes>>20)
 }
 
@@ -105,8 +105,7 @@ func (s *grownSide) fill(ctx context.Context, where place, load generator.Load) 
 	return err
 }
 
-// grownSession chooses keys itself, as how many there are differs from side to
-// side.
+// grownSession chooses keys itself, because their number differs between sides.
 type grownSession struct {
 	*generator.Client
 	pick generator.Picker
@@ -116,7 +115,7 @@ func (s *grownSession) Run(d time.Duration, _ generator.Picker) (generator.Resul
 	return s.Client.Run(d, s.pick)
 }
 
-// shortNumber writes 10000 as 10k.
+// shortNumber formats 10000 as 10k.
 func shortNumber(n int64) string {
 	switch {
 	case n >= 1_000_000 && n%1_000_000 == 0:

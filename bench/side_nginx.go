@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// nginxSide is nginx as the hop in the gateway's place.
+// nginxSide is nginx instead of the gateway.
 type nginxSide struct{ *programs }
 
 func (s *nginxSide) name() string { return "nginx" }
 
 func (s *nginxSide) about() string {
-	return "nginx, in the gateway's place, in front of our backend: HTTP/1.1 and idle connections kept, no access log, one worker for each core"
+	return "nginx instead of the gateway, in front of our backend: HTTP/1.1 with keep-alive, no access log, one worker per core"
 }
 
 func (s *nginxSide) version(ctx context.Context) (string, error) {
@@ -26,8 +26,8 @@ func (s *nginxSide) version(ctx context.Context) (string, error) {
 	return s.commit + ", " + strings.TrimPrefix(strings.TrimSpace(string(output)), "nginx version: "), nil
 }
 
-// nginxConfiguration: by default nginx closes a connection after 1,000 requests,
-// at either side, which the other sides do not.
+// nginxConfiguration raises keepalive_requests. By default, nginx closes a connection after 1,000
+// requests, both to clients and to the backend, which the other sides do not.
 const nginxConfiguration = `daemon off;
 pid %[1]s/nginx.pid;
 error_log stderr warn;

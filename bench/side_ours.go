@@ -18,7 +18,7 @@ type programs struct {
 	commit                    string
 }
 
-// build builds them with the repository's own launcher.
+// build builds our programs with the launcher of the repository.
 func build(ctx context.Context, root string) (*programs, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -48,7 +48,7 @@ func build(ctx context.Context, root string) (*programs, error) {
 	return p, nil
 }
 
-// commit names what is built. Changes to the benchmark alone do not count.
+// commit returns the commit that is built. Changes of only the benchmark do not count.
 func commit(ctx context.Context, root string) string {
 	git := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD")
 	git.Dir = root
@@ -82,7 +82,7 @@ func (p *programs) gatewayAt(where place, address, backend string) program {
 	}}
 }
 
-// startOurs starts programs of which the last listens on address.
+// startOurs starts programs. The last one listens on address.
 func startOurs(ctx context.Context, address string, wanted ...program) (*store, error) {
 	processes, err := startAll(ctx, answersOK("http://"+address+"/health"), wanted...)
 	if err != nil {

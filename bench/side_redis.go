@@ -16,7 +16,7 @@ type redisSide struct{}
 func (redisSide) name() string { return "redis" }
 
 func (redisSide) about() string {
-	return "redis-server, SET and GET over RESP, appendfsync always, no snapshots and no rewrite of the file; keeps no versions, and all data in memory"
+	return "redis-server, SET and GET over RESP, appendfsync always, no snapshots and no rewriting of the file; keeps no versions, and all data in memory"
 }
 
 func (redisSide) version(ctx context.Context) (string, error) {

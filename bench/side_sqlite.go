@@ -16,15 +16,14 @@ import (
 	"kvstore/bench/generator"
 )
 
-// sqliteSide is SQLite without a server: what the disk, SQLite and its driver
-// allow at most. It runs in a process of its own, so that its processor time is
-// counted as that of the others.
+// sqliteSide is SQLite without a server: the upper limit for the disk, SQLite and its driver. It
+// runs in a separate process, so that its processor time is measured like that of the others.
 type sqliteSide struct{}
 
 func (sqliteSide) name() string { return "sqlite" }
 
 func (sqliteSide) about() string {
-	return "the ceiling, no server: mattn/go-sqlite3, WAL and synchronous=FULL; for N connections transactions of N rows, and N point reads at once, at most one a core"
+	return "the upper limit, without a server: mattn/go-sqlite3, WAL and synchronous=FULL; for N connections, transactions of N rows, and N point reads at once, at most one per core"
 }
 
 func (sqliteSide) version(context.Context) (string, error) {
@@ -32,10 +31,10 @@ func (sqliteSide) version(context.Context) (string, error) {
 	return "SQLite " + version + ", mattn/go-sqlite3 " + moduleVersion("github.com/mattn/go-sqlite3"), nil
 }
 
-// sqliteCommand is the argument with which this program runs loads on SQLite.
+// sqliteCommand is the argument that makes this program run loads on SQLite.
 const sqliteCommand = "sqlite-loads"
 
-// An order is what the process is to do next; it answers with an orderReport.
+// An order tells the process what to do next. It answers with an orderReport.
 type order struct {
 	Load        string
 	Connections int
@@ -100,10 +99,10 @@ func (sqliteSide) start(_ context.Context, where place) (*store, error) {
 	}, nil
 }
 
-// errUnfit is for a load that a side has no counterpart of.
-var errUnfit = errors.New("this side does not have that load")
+// errUnfit means that a side does not support a load.
+var errUnfit = errors.New("this side does not support the load")
 
-// A sqliteSession hands orders to the process.
+// A sqliteSession sends orders to the process.
 type sqliteSession struct {
 	ask         func(order) (generator.Result, error)
 	load        string
@@ -122,7 +121,7 @@ func (s *sqliteSession) Run(d time.Duration, _ generator.Picker) (generator.Resu
 
 func (s *sqliteSession) Close() {}
 
-// sqliteLoads does the orders that come from in. The argument is a directory.
+// sqliteLoads executes the orders from in. The argument is a directory.
 func sqliteLoads(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 1 {
 		return errors.New(sqliteCommand + ": want DIR")

@@ -39,8 +39,7 @@ func (s *traefikSide) start(ctx context.Context, where place) (*store, error) {
 			env:  []string{"KV_GATEWAY_URL=http://" + gateway}})
 }
 
-// copyConfiguration copies the files of the repository; only the addresses of
-// the two entry points differ.
+// copyConfiguration copies the configuration files, with other addresses of the two entry points.
 func (s *traefikSide) copyConfiguration(dir, web, ping string) error {
 	to := filepath.Join(dir, "traefik")
 	if err := os.Mkdir(to, 0o750); err != nil {

@@ -22,17 +22,15 @@ const sqliteSchema = `CREATE TABLE IF NOT EXISTS entries (
 	UNIQUE (key, version)
 )`
 
-// sqliteDB has one connection that writes and one for each core that reads, as
-// the backend does.
+// sqliteDB has one connection for writes, and one per core for reads, like the backend.
 type sqliteDB struct {
 	writer, reader *sql.DB
 	read           *sql.Stmt
-	inserts        map[int]*sql.Stmt // by the number of rows
+	inserts        map[int]*sql.Stmt // by number of rows
 	loads          map[string]*sqliteLoad
 }
 
-// sqliteLoad is what is known of the keys of a load. Versions are counted here
-// and not looked up.
+// sqliteLoad holds the keys of a load. It counts versions instead of looking them up.
 type sqliteLoad struct {
 	generator.Load
 	names    []string
@@ -106,8 +104,8 @@ func (d *sqliteDB) load(name string) (*sqliteLoad, error) {
 	return nil, fmt.Errorf("no load %q", name)
 }
 
-// write writes in transactions of that many rows, each one multi-row insert,
-// until next has no more keys; the last transaction may be smaller.
+// write writes in transactions of that many rows, each a multi-row insert, until next has no more
+// keys. The last transaction may be smaller.
 func (d *sqliteDB) write(ctx context.Context, load *sqliteLoad, rows int, next func() (int, bool)) (generator.Result, error) {
 	var result generator.Result
 	start := time.Now()
@@ -136,7 +134,7 @@ func (d *sqliteDB) write(ctx context.Context, load *sqliteLoad, rows int, next f
 	return result, nil
 }
 
-// insert is one transaction.
+// insert makes one transaction.
 func (d *sqliteDB) insert(ctx context.Context, load *sqliteLoad, keys []int) error {
 	statement, err := d.prepared(ctx, len(keys)) //nolint:sqlclosecheck // it is kept, and closed with the writer
 	if err != nil {
@@ -164,7 +162,7 @@ func (d *sqliteDB) insert(ctx context.Context, load *sqliteLoad, keys []int) err
 	return err
 }
 
-// prepared returns the insert of that many rows.
+// prepared returns the statement that inserts that many rows.
 func (d *sqliteDB) prepared(ctx context.Context, rows int) (*sql.Stmt, error) {
 	if known := d.inserts[rows]; known != nil {
 		return known, nil
@@ -178,7 +176,7 @@ func (d *sqliteDB) prepared(ctx context.Context, rows int) (*sql.Stmt, error) {
 	return statement, nil
 }
 
-// readAll reads with that many readers at once.
+// readAll reads with that many concurrent readers.
 func (d *sqliteDB) readAll(ctx context.Context, load *sqliteLoad, readers int, duration time.Duration) (generator.Result, error) {
 	results := make([]generator.Result, readers)
 	errs := make([]error, readers)

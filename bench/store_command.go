@@ -35,7 +35,7 @@ func storeCommand(ctx context.Context, args []string, out io.Writer) (err error)
 	flags := newFlags(" store", storeHelp, out)
 	s.define(flags, time.Second, 9)
 	flags.StringVar(&callers, "callers", "1,16,64", "comma-separated numbers of callers that wait at once")
-	flags.StringVar(&s.dir, "dir", "", "directory for the data, on the disk to measure; the default one for temporary files when empty")
+	flags.StringVar(&s.dir, "dir", "", "directory for the data, on the disk to measure; if empty, the directory for temporary files")
 	if err := s.parse(flags, args); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func storeCommand(ctx context.Context, args []string, out io.Writer) (err error)
 	table := storeTable(rows)
 	fmt.Fprintf(out, "\n%s", table)
 	var page strings.Builder
-	fmt.Fprintf(&page, "# Store alone, %s\n\n![rates](%s)\n\n%d rounds, in each both in turn for %s. README.md says what is measured and how.\n\n",
+	fmt.Fprintf(&page, "# Store alone, %s\n\n![rates](%s)\n\n%d rounds, in each both in turn for %s. README.md explains what is measured and how.\n\n",
 		started.Format("2006-01-02 15:04 MST"), report.ChartName(started, "store"), s.rounds, s.duration)
 	for _, line := range append(machine, sqliteVersion()) {
 		fmt.Fprintf(&page, "- %s\n", line)
@@ -65,19 +65,19 @@ func storeCommand(ctx context.Context, args []string, out io.Writer) (err error)
 }
 
 func sqliteVersion() string {
-	version, _ := sqliteSide{}.version(context.Background()) // it has no error
+	version, _ := sqliteSide{}.version(context.Background()) // never fails
 	return version
 }
 
-// A storeRow is the store with a number of callers, or SQLite with transactions of
-// a number of rows.
+// A storeRow is the store with a number of callers, or SQLite with a number of rows per
+// transaction.
 type storeRow struct {
 	name    string
 	callers int
-	batch   float64 // rows in a transaction
+	batch   float64 // rows per transaction
 	rates   []float64
 	p50s    []float64 // microseconds
-	cpu     []float64 // microseconds for each row
+	cpu     []float64 // microseconds per row
 	latency generator.Histogram
 }
 
@@ -88,8 +88,8 @@ func (r *storeRow) add(result *generator.Result, cpu time.Duration) {
 	r.latency.Merge(&result.Latency)
 }
 
-// measureStore returns three rows for each number of callers: the store, SQLite
-// with that many rows, SQLite with as many rows as the store has in a transaction.
+// measureStore returns three rows for each number of callers: the store, SQLite with that many rows
+// per transaction, and SQLite with as many rows per transaction as the store had.
 func measureStore(ctx context.Context, s storeSettings, dir string, out io.Writer) (rows []*storeRow, wrong, err error) {
 	ours, err := storealone.Open(ctx, dir, os.Stderr)
 	if err != nil {
@@ -128,7 +128,7 @@ func measureStore(ctx context.Context, s storeSettings, dir string, out io.Write
 	}
 	wrong = ours.Verify(ctx)
 	if wrong == nil {
-		fmt.Fprintf(out, "%d writes of the store were acknowledged; it holds as many versions, and of each key what was acknowledged last\n", ours.Writes())
+		fmt.Fprintf(out, "%d writes of the store were acknowledged; it has as many versions, and the last acknowledged write of each key\n", ours.Writes())
 	}
 	return rows, wrong, nil
 }

@@ -9,9 +9,9 @@ import (
 	"kvstore/bench/generator"
 )
 
-// verifyOurs compares what our service at address holds with what it has
-// acknowledged: the latest version of every key of the load and its value, and
-// the counters of /db/stats, which count the keys of all loads.
+// verifyOurs compares the contents of our service at address with what it has acknowledged: the
+// latest version of every key of the load with its value, and the counters of /db/stats, which
+// count the keys of all loads.
 func verifyOurs(ctx context.Context, address string, known knownKeys, load generator.Load) (string, error) {
 	keys := known.of(load)
 	client, err := generator.Open(address, generator.KV{Host: address}, keys, fillConnections)
@@ -24,7 +24,7 @@ func verifyOurs(ctx context.Context, address string, known knownKeys, load gener
 		return "", fmt.Errorf("read every key: %w", err)
 	}
 	if swept.Errors > 0 {
-		return "", &generator.WrongError{What: fmt.Sprintf("%d of %d keys hold something else than what was acknowledged last: %s", swept.Errors, load.Keys, swept.Error)}
+		return "", &generator.WrongError{What: fmt.Sprintf("%d of %d keys do not have the last acknowledged write: %s", swept.Errors, load.Keys, swept.Error)}
 	}
 	acknowledged, unknown := keys.Writes()
 	if err := between("the sum of the latest versions of the load", keys.Versions(), acknowledged, unknown); err != nil {
@@ -46,12 +46,12 @@ func verifyOurs(ctx context.Context, address string, known knownKeys, load gener
 	if err := between("revision in /db/stats", stats.Revision, all, allUnknown); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d writes acknowledged, total_versions and revision say %d, and each of %d keys holds what was acknowledged last",
+	return fmt.Sprintf("%d writes acknowledged, total_versions and revision are %d, and each of %d keys has the last acknowledged write",
 		all, stats.TotalVersions, load.Keys), nil
 }
 
-// between is for a count of writes: those that were acknowledged are in it, and
-// those whose answer was lost may be.
+// between checks a count of writes. It must include the acknowledged ones, and may include those
+// whose answer was lost.
 func between(what string, found, acknowledged, unknown uint64) error {
 	if found < acknowledged || found > acknowledged+unknown {
 		return &generator.WrongError{What: fmt.Sprintf("%s is %d, but %d writes were acknowledged and the answers of %d were lost", what, found, acknowledged, unknown)}
@@ -59,7 +59,7 @@ func between(what string, found, acknowledged, unknown uint64) error {
 	return nil
 }
 
-// dbStats is what is needed of the answer of /db/stats.
+// dbStats holds the counters of /db/stats that are needed.
 type dbStats struct {
 	TotalVersions uint64 `json:"total_versions"`
 	Revision      uint64 `json:"revision"`

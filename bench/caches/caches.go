@@ -1,24 +1,25 @@
-// Package caches compares caches in one process: how long a Get and a Put take,
-// and how many requests of a trace they answer. What a Get returns is checked.
+// Package caches compares caches in one process: the times of Get and Put, and the hit ratios of
+// traces. It checks the values that Get returns.
 package caches
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/maypok86/otter/v2"
 
 	"kvstore/backend/cache"
 	"kvstore/backend/kv"
+	"kvstore/bench/generator"
 )
 
-// A Cache is one of those that are compared. Its values are entries, as those of
-// the service.
+// A Cache is a cache to compare. Its values are entries, like those of the service.
 type Cache interface {
 	Get(key string) (kv.Entry, bool)
-	// Put adds or replaces.
+	// Put adds or replaces a value.
 	Put(key string, value kv.Entry)
-	// Fill adds what was read elsewhere after a Get that missed.
+	// Fill adds a value that was read elsewhere after a Get missed.
 	Fill(key string, value kv.Entry)
 	Close()
 }
@@ -27,15 +28,15 @@ type Cache interface {
 type Kind struct {
 	Name  string
 	About string
-	// Strict tells that a key which was put is there until as many others were
-	// used as the cache has room for, and not longer.
+	// Strict means that a key stays until as many others were used as the cache has room for, and
+	// no longer.
 	Strict bool
-	// New returns an empty cache for so many keys. In a steady one nothing that
-	// matters to the order is left to other goroutines.
+	// New returns an empty cache for that many keys. In a steady cache, other goroutines do not
+	// affect the order.
 	New func(keys int, steady bool) (Cache, error)
 }
 
-// Kinds are all kinds; the first is ours.
+// Kinds are all kinds. The first one is ours.
 var Kinds = []Kind{
 	{"ours", "backend/cache: strict LRU by keys and by bytes, values in ristretto, leases", true, newOurs},
 	{"golang-lru", "hashicorp/golang-lru/v2: strict LRU by keys, one mutex", true, newLRU},
@@ -95,5 +96,53 @@ func Entries(n int) []kv.Entry {
 	return entries
 }
 
-// right tells whether got is the entry that was put as want.
+// right reports whether got is the entry that was put as want.
 func right(got, want *kv.Entry) bool { return got.Version == want.Version && got.Key == want.Key }
+
+// Trace returns random key numbers below keys with that skew. It is deterministic.
+func Trace(skew float64, keys, length int) []int {
+	zipf := generator.NewZipf(rand.New(rand.NewPCG(3, 4)), skew, keys) //nolint:gosec // the same in each run is wanted
+	trace := make([]int, length)
+	for i := range trace {
+		trace[i] = zipf.Next()
+	}
+	return trace
+}
+
+// Replay gets each key of the trace from a new cache, and fills the ones that miss. It returns
+// whether each request hit. An error means a wrong value.
+func Replay(kind Kind, room int, entries []kv.Entry, trace []int) ([]bool, error) {
+	c, err := kind.New(room, true)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	hits := make([]bool, len(trace))
+	for i, number := range trace {
+		want := &entries[number]
+		got, ok := c.Get(want.Key)
+		if !ok {
+			c.Fill(want.Key, *want)
+			continue
+		}
+		if !right(&got, want) {
+			return nil, fmt.Errorf("%s, request %d: asked for %s, got %s version %d", kind.Name, i, want.Key, got.Key, got.Version)
+		}
+		hits[i] = true
+	}
+	return hits, nil
+}
+
+// Share returns the share of hits.
+func Share(hits []bool) float64 {
+	if len(hits) == 0 {
+		return 0
+	}
+	n := 0
+	for _, hit := range hits {
+		if hit {
+			n++
+		}
+	}
+	return float64(n) / float64(len(hits))
+}

@@ -10,7 +10,7 @@ import (
 	"kvstore/backend/kv"
 )
 
-// An Operation is what is measured of a full cache.
+// An Operation is an operation of a full cache that is measured.
 type Operation struct {
 	Name  string
 	About string
@@ -31,14 +31,14 @@ var Operations = []Operation{
 }
 
 const (
-	// fillKeys is how many times more keys than room a fill goes through before
-	// the first one comes again.
+	// fillKeys is the number of keys in a fill, as a multiple of the capacity, before the first
+	// one repeats.
 	fillKeys = 16
-	// burst is how many operations are made between two looks at the clock.
+	// burst is the number of operations between two reads of the clock.
 	burst = 256
 )
 
-// A Bench is a full cache and the keys that it is asked for.
+// A Bench is a full cache with the keys of the operations.
 type Bench struct {
 	kind    Kind
 	room    int
@@ -48,8 +48,8 @@ type Bench struct {
 	next    atomic.Int64
 }
 
-// NewBench returns a cache with room for so many keys, which the first of entries
-// fill; there are fillKeys times as many.
+// NewBench returns a cache with the capacity room, filled with the first entries. There must be
+// fillKeys times as many entries.
 func NewBench(kind Kind, room int, entries []kv.Entry) (*Bench, error) {
 	if len(entries) < fillKeys*room {
 		return nil, fmt.Errorf("%d entries for a cache of %d are too few", len(entries), room)
@@ -66,13 +66,13 @@ func NewBench(kind Kind, room int, entries []kv.Entry) (*Bench, error) {
 	return b, nil
 }
 
-// EntriesFor returns as many entries as a bench of that room needs.
+// EntriesFor returns the entries for a Bench of that capacity.
 func EntriesFor(room int) []kv.Entry { return Entries(fillKeys * room) }
 
 // Close closes the cache.
 func (b *Bench) Close() { b.cache.Close() }
 
-// A Measurement is what a run came to.
+// A Measurement is the result of a run.
 type Measurement struct {
 	Operations int64
 	Wrong      int64 // Gets with the value of another key
@@ -80,8 +80,8 @@ type Measurement struct {
 	Elapsed    time.Duration
 }
 
-// Run makes the operation from so many goroutines for that time. It first puts
-// what has to be there.
+// Run runs the operation in that many goroutines for a duration. It first puts the keys that must
+// be there.
 func (b *Bench) Run(o Operation, goroutines int, d time.Duration) Measurement {
 	for i := range b.entries[:b.room] {
 		b.cache.Put(b.entries[i].Key, b.entries[i])
@@ -113,7 +113,7 @@ func (b *Bench) Run(o Operation, goroutines int, d time.Duration) Measurement {
 	return total
 }
 
-// burst makes that many operations, with the choices that begin at that place.
+// burst runs a burst of operations, with the keys that begin at index at.
 func (b *Bench) burst(o Operation, at int, m *Measurement) {
 	switch o.kind {
 	case getHit:
@@ -141,8 +141,8 @@ func (b *Bench) burst(o Operation, at int, m *Measurement) {
 	}
 }
 
-// checkLast checks after a fill by one goroutine that the keys which were put last
-// are there, as many as there is room for, and the one before them is not.
+// checkLast checks, after a fill by one goroutine, that exactly the last keys are there, as many as
+// the capacity.
 func (b *Bench) checkLast(m *Measurement) {
 	after := int(b.next.Load())
 	for i := after - b.room; i < after; i++ {

@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// patience is how long a store may leave all requests without an answer.
+// patience bounds the time without any answer from a store.
 const patience = 20 * time.Second
 
-// A Result is what one run of a load came to.
+// A Result is the result of one run of a load.
 type Result struct {
-	Requests uint64 // with the right answer
-	Errors   uint64 // with a wrong one; neither in Requests nor in Latency
-	Broken   uint64 // requests whose connection broke before the answer was whole; it was made anew
+	Requests uint64 // with a right answer
+	Errors   uint64 // with a wrong answer; not in Requests or Latency
+	Broken   uint64 // requests whose connection broke before the answer was complete
 	Error    string // the first wrong answer or broken connection
 	Elapsed  time.Duration
 	Latency  Histogram
 }
 
-// Merge adds another run.
+// Merge adds the result of another run.
 func (r *Result) Merge(other *Result) {
 	r.Requests += other.Requests
 	r.Errors += other.Errors
@@ -42,7 +42,7 @@ type Client struct {
 	keys    *Keys
 	epoll   int
 	conns   []*connection
-	pending int // requests under way
+	pending int // requests in flight
 	value   []byte
 	result  *Result
 }
@@ -52,17 +52,17 @@ type connection struct {
 	fd     int
 	out    []byte
 	in     []byte
-	length int // of what in holds
+	length int // bytes in in
 
 	request
 }
 
-// A request is what a connection waits for the answer to.
+// A request is a request in flight.
 type request struct {
 	key      int
 	put      bool
 	sequence uint64 // in the value of a write
-	floor    int64  // the highest version known of key when the request was sent
+	floor    int64  // the highest known version of key when the request was sent
 	sent     time.Time
 }
 
@@ -91,7 +91,7 @@ func Open(address string, codec Codec, keys *Keys, connections int) (*Client, er
 	return c, nil
 }
 
-// connect connects anew.
+// connect opens a connection again.
 func (c *Client) connect(conn *connection) error {
 	if conn.fd >= 0 {
 		_ = syscall.Close(conn.fd)
@@ -123,8 +123,8 @@ func (c *Client) Close() {
 	_ = syscall.Close(c.epoll)
 }
 
-// Fill writes every key, and again when the connection broke, which the next
-// Run then counts. A wrong answer is an error here.
+// Fill writes every key. If a connection breaks, it writes the key again, and the next Run counts it.
+// A wrong answer is an error.
 func (c *Client) Fill() error {
 	key := -1
 	result, err := c.run(func(time.Time) (int, bool, bool) {
@@ -138,8 +138,8 @@ func (c *Client) Fill() error {
 	return err
 }
 
-// Run sends what pick chooses for that time and then waits for the answers that
-// are still missing. An error means that the connections are of no more use.
+// Run sends requests chosen by pick for a duration, and then waits for the missing answers. After an
+// error, the connections are unusable.
 func (c *Client) Run(d time.Duration, pick Picker) (Result, error) {
 	end := time.Now().Add(d)
 	return c.run(func(now time.Time) (int, bool, bool) {
@@ -160,7 +160,7 @@ func (c *Client) Sweep() (Result, error) {
 	}, false)
 }
 
-// A source returns the next request, or more = false when there is none.
+// A source returns the next request, or more = false if there is none.
 type source func(now time.Time) (key int, put, more bool)
 
 func (c *Client) run(next source, fill bool) (Result, error) {
@@ -192,7 +192,7 @@ func (c *Client) run(next source, fill bool) (Result, error) {
 				err = c.mend(conn, err)
 				now, done = time.Now(), !fill
 				if err == nil && fill {
-					err = c.write(conn) // the same again
+					err = c.write(conn) // retry
 				}
 			}
 			if err == nil && done {
@@ -229,10 +229,10 @@ func (c *Client) send(conn *connection, next source, fill bool, now time.Time) e
 	return c.write(conn)
 }
 
-// mostBroken is how many connections may break in one run.
+// mostBroken bounds the broken connections in a run.
 const mostBroken = 100
 
-// mend counts a broken connection and connects anew.
+// mend counts a broken connection and opens it again.
 func (c *Client) mend(conn *connection, cause error) error {
 	c.pending--
 	c.result.Broken++
@@ -248,8 +248,7 @@ func (c *Client) mend(conn *connection, cause error) error {
 	return c.connect(conn)
 }
 
-// write sends the request that is in conn.out, which is far smaller than the
-// buffer of a socket that holds nothing.
+// write sends the request in conn.out, which is far smaller than the empty buffer of the socket.
 func (c *Client) write(conn *connection) error {
 	n, err := syscall.Write(conn.fd, conn.out)
 	if err == nil && n < len(conn.out) {
@@ -262,8 +261,7 @@ func (c *Client) write(conn *connection) error {
 	return nil
 }
 
-// receive reads what has come. When that completes the answer it returns the
-// time and true.
+// receive reads what has arrived. If that completes the answer, it returns the time and true.
 func (c *Client) receive(conn *connection) (time.Time, bool, error) {
 	n, err := syscall.Read(conn.fd, conn.in[conn.length:])
 	switch {

@@ -7,26 +7,23 @@ import (
 	"strconv"
 )
 
-// NoVersion is the version in an answer of a store that has none.
+// NoVersion is the version in answers of stores without versions.
 const NoVersion = -1
 
-// An Answer is what a store answered. Value is valid until the next call of the
-// codec that returned it.
+// An Answer is the answer of a store. Value is valid until the next call of the codec.
 type Answer struct {
 	Version int64
 	Value   []byte // of a read, as JSON
-	NoValue bool   // of a read: it has none to check
+	NoValue bool   // of a read: there is no value to check
 }
 
-// A Codec writes the requests and reads the answers of one protocol. It belongs
-// to one goroutine.
+// A Codec writes requests and reads answers of a protocol. It is not safe for concurrent use.
 type Codec interface {
 	AppendPut(dst []byte, key string, value []byte) []byte
 	AppendGet(dst []byte, key string) []byte
-	// Parse reads the answer at the start of buffer and returns its length: 0
-	// while it is not complete. A *WrongError is an answer that was complete
-	// and is not the one that was asked for; after any other error the
-	// connection is of no use.
+	// Parse reads the answer at the start of buffer and returns its length, or 0 if it is not
+	// complete. A *WrongError means that the answer is complete but wrong. After any other error,
+	// the connection is unusable.
 	Parse(buffer []byte, put bool) (Answer, int, error)
 }
 
@@ -41,9 +38,8 @@ func wrong(format string, args ...any) error {
 
 var errBroken = errors.New("not an answer of this protocol")
 
-// parseHTTP returns the status and the body of the HTTP answer at the start of
-// buffer, and its length. It knows answers with a Content-Length, which is what
-// all sides send for the small bodies here, and refuses others.
+// parseHTTP returns the status, body and length of the HTTP answer at the start of buffer. It
+// requires a Content-Length, which all sides send for small bodies.
 func parseHTTP(buffer []byte) (status int, body []byte, length int, err error) {
 	head := bytes.Index(buffer, []byte("\r\n\r\n"))
 	if head < 0 {
@@ -81,8 +77,7 @@ func contentLength(head []byte) (int, error) {
 	}
 }
 
-// number returns the digits that follow name in body, as a number; name ends
-// with what stands before the first digit.
+// number returns the number that follows name in body.
 func number(body []byte, name string) (int64, bool) {
 	at := bytes.Index(body, []byte(name))
 	if at < 0 {
@@ -100,8 +95,8 @@ func number(body []byte, name string) (int64, bool) {
 	return n, digits > 0
 }
 
-// text returns the JSON string with its quotes that follows name in body. The
-// strings here hold nothing that JSON escapes.
+// text returns the JSON string, with its quotes, that follows name in body. The strings here have no
+// escapes.
 func text(body []byte, name string) ([]byte, bool) {
 	at := bytes.Index(body, []byte(name))
 	if at < 0 {

@@ -41,8 +41,8 @@ func (c *Etcd) appendHead(dst []byte, operation string, size int) []byte {
 	return append(dst, "\r\n\r\n"...)
 }
 
-// Parse reads an answer. The version is the revision of the store at which the
-// key was written, since the answer to a write has no other number.
+// Parse reads an answer. The version is the revision of the store at which the key was written,
+// because the answer to a write has no other number.
 func (c *Etcd) Parse(buffer []byte, put bool) (Answer, int, error) {
 	status, body, length, err := parseHTTP(buffer)
 	if err != nil || length == 0 {

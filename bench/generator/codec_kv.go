@@ -1,8 +1,10 @@
 package generator
 
-import "strconv"
+import (
+	"strconv"
+)
 
-// KV speaks the HTTP API of this repository, at whichever hop.
+// KV speaks the HTTP API of this service, at any hop.
 type KV struct{ Host string }
 
 // AppendPut appends PUT /put/{key}.
@@ -48,4 +50,34 @@ func (c KV) Parse(buffer []byte, put bool) (Answer, int, error) {
 		return Answer{}, length, wrong("no value in %s", body)
 	}
 	return Answer{Version: version, Value: value}, length, nil
+}
+
+// Stats reads /db/stats of this service, regardless of the key. The version of an answer is the
+// number of versions in the store. There are no writes.
+type Stats struct{ Host string }
+
+// AppendPut appends nothing.
+func (c Stats) AppendPut(dst []byte, _ string, _ []byte) []byte { return dst }
+
+// AppendGet appends GET /db/stats.
+func (c Stats) AppendGet(dst []byte, _ string) []byte {
+	dst = append(dst, "GET /db/stats HTTP/1.1\r\nHost: "...)
+	dst = append(dst, c.Host...)
+	return append(dst, "\r\n\r\n"...)
+}
+
+// Parse reads an answer.
+func (c Stats) Parse(buffer []byte, _ bool) (Answer, int, error) {
+	status, body, length, err := parseHTTP(buffer)
+	if err != nil || length == 0 {
+		return Answer{}, 0, err
+	}
+	if status != 200 {
+		return Answer{}, length, wrong("status %d: %s", status, body)
+	}
+	versions, ok := number(body, `"total_versions":`)
+	if !ok {
+		return Answer{}, length, wrong("no total_versions in %s", body)
+	}
+	return Answer{Version: versions, NoValue: true}, length, nil
 }

@@ -89,14 +89,14 @@ func TestParseWrong(t *testing.T) {
 	}
 }
 
-// A fake answers as the service does, and can lie.
+// A fake answers like the service, and can give wrong answers.
 type fake struct {
 	mu       sync.Mutex
 	values   map[string]string
 	versions map[string]int
 	stale    bool // repeats versions
 	mixUp    bool // answers reads with the value of another key
-	breakAt  int  // breaks the connection at that request
+	breakAt  int  // closes the connection at that request
 	requests int
 }
 
@@ -124,7 +124,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"key":"%s","value":%s,"version":%d}`, key, value, f.versions[key])
 }
 
-// serve runs the load for a moment with 8 connections.
+// serve runs the load briefly with 8 connections.
 func serve(t *testing.T, f *fake, load generator.Load) generator.Result {
 	t.Helper()
 	client := open(t, f, generator.NewKeys(load))
@@ -138,7 +138,7 @@ func serve(t *testing.T, f *fake, load generator.Load) generator.Result {
 	return result
 }
 
-// open connects 8 times to a server of the fake.
+// open opens 8 connections to a server of the fake.
 func open(t *testing.T, f *fake, keys *generator.Keys) *generator.Client {
 	t.Helper()
 	if f.values == nil {
@@ -185,7 +185,7 @@ func TestRunFindsLies(t *testing.T) {
 	})
 }
 
-// A connection that breaks is counted, and made anew.
+// A broken connection is counted and opened again.
 func TestRunBrokenConnection(t *testing.T) {
 	result := serve(t, &fake{breakAt: 300}, generator.Loads[1])
 	if result.Broken != 1 || result.Errors > 0 || result.Requests == 0 {
@@ -197,8 +197,8 @@ func TestRunBrokenConnection(t *testing.T) {
 	}
 }
 
-// The sweep after a load finds a write that was acknowledged and whose value is
-// gone, and the sum of the latest versions is the number of writes.
+// The sweep after a load finds acknowledged writes that are lost, and the sum of the latest versions
+// is the number of writes.
 func TestSweep(t *testing.T) {
 	load := generator.Load{Name: "put", Keys: 20, PutShare: 1}
 	f, keys := &fake{}, generator.NewKeys(load)
@@ -223,14 +223,14 @@ func TestSweep(t *testing.T) {
 	if result := sweep(); result.Errors > 0 || result.Requests != 20 {
 		t.Errorf("%d requests, %d errors: %s", result.Requests, result.Errors, result.Error)
 	}
-	// An older value of that key, under the newest version.
+	// An older value of the key with the newest version.
 	f.values[load.Key(3)] = string(generator.AppendValue(nil, load.Key(3), 3))
 	if result := sweep(); result.Errors != 1 || result.Requests != 19 {
 		t.Errorf("a lost value: %d requests, %d errors", result.Requests, result.Errors)
 	}
 }
 
-// A store that somebody else has filled is checked as one that Fill has filled.
+// A store that was filled in another way is checked like one that Fill has filled.
 func TestFilled(t *testing.T) {
 	load := generator.Load{Name: "put", Keys: 20, PutShare: 1}
 	f := &fake{}

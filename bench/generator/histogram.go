@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// subBuckets divides each power of two; a quantile is at most 1/32 (3 %) too
+// subBuckets is the number of buckets for each power of two. So a quantile is at most 1/32 (3 %) too
 // high.
 const subBuckets = 32
 
@@ -21,7 +21,7 @@ func (h *Histogram) Add(d time.Duration) {
 	h.Total++
 }
 
-// Merge adds what other has counted.
+// Merge adds the counts of other.
 func (h *Histogram) Merge(other *Histogram) {
 	for i, n := range other.Counts {
 		h.Counts[i] += n
@@ -29,8 +29,7 @@ func (h *Histogram) Merge(other *Histogram) {
 	h.Total += other.Total
 }
 
-// Quantile returns a duration that the share q of the counted ones does not
-// exceed, and 0 when nothing was counted.
+// Quantile returns the q-quantile of the counted durations, or 0 if there are none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.Total))
 	var seen uint64
@@ -43,8 +42,8 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// bucket returns the index for n: below subBuckets n itself, then the place of
-// the highest bit followed by the five bits after it.
+// bucket returns the index for n: n itself below subBuckets, and otherwise the position of the highest
+// bit followed by the next five bits.
 func bucket(n uint64) int {
 	if n < subBuckets {
 		return int(n)
@@ -53,7 +52,7 @@ func bucket(n uint64) int {
 	return (shift+1)*subBuckets + int(n>>shift) - subBuckets
 }
 
-// upper returns the largest number in the bucket i.
+// upper returns the largest number in bucket i.
 func upper(i int) uint64 {
 	if i < subBuckets {
 		return uint64(i)

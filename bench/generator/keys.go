@@ -1,15 +1,15 @@
 package generator
 
-// Keys is what is known of the keys of one load in one store. It outlives the
-// connections, so that a later measurement is checked against an earlier one.
+// Keys holds what is known about the keys of a load in a store. It outlives connections, so that a
+// measurement is checked against earlier ones.
 type Keys struct {
 	load   Load
 	names  []string
-	acked  []int64  // the highest version that an answer has named
+	acked  []int64  // the highest version in an answer
 	last   []uint64 // the sequence number in the value of that version
-	issued uint64   // the last sequence number in a value that was sent
+	issued uint64   // the last sequence number in a value
 
-	acknowledged uint64 // writes whose answer named a version
+	acknowledged uint64 // writes with an answer
 	unknown      uint64 // writes whose connection broke before the answer
 
 	broken      uint64 // connections that broke during the fill
@@ -29,8 +29,8 @@ func NewKeys(load Load) *Keys {
 	return keys
 }
 
-// Filled tells that somebody else has written every key, so many times each, and
-// the value that Fill writes at last.
+// Filled records that every key was written in another way, that many times, and finally with the
+// value that Fill writes.
 func (k *Keys) Filled(versions int64) {
 	for i := range k.acked {
 		k.acked[i], k.last[i] = versions, uint64(i)
@@ -38,13 +38,12 @@ func (k *Keys) Filled(versions int64) {
 	k.acknowledged += uint64(versions) * uint64(len(k.acked))
 }
 
-// Writes returns how many writes were acknowledged, those that Filled told of
-// included, and of how many the outcome is unknown since their connection broke.
+// Writes returns the number of acknowledged writes, including those of Filled, and the number of
+// writes whose outcome is unknown because their connection broke.
 func (k *Keys) Writes() (acknowledged, unknown uint64) { return k.acknowledged, k.unknown }
 
-// Versions returns the sum over all keys of the highest version that an answer
-// has named. In a store that numbers the versions of each key 1, 2, 3 … it is the
-// number of writes.
+// Versions returns the sum of the highest known versions of all keys. It is the number of writes in a
+// store that numbers the versions of each key 1, 2, 3 and so on.
 func (k *Keys) Versions() uint64 {
 	var sum uint64
 	for _, version := range k.acked {
@@ -53,14 +52,12 @@ func (k *Keys) Versions() uint64 {
 	return sum
 }
 
-// check compares an answer with what was known when the request was sent, and
-// with what is known now:
+// check compares an answer with what was known when the request was sent, and with what is known now:
 //
-//   - A write gets a positive version, higher than every version that an answer
-//     had named by then.
-//   - A read gets such a version or an equal one, and a value that was written to
-//     that key; when nothing but the first fill wrote, exactly that value.
-//   - The highest version that is known has one value, whoever answers it.
+//   - A write gets a positive version, higher than every version that was known by then.
+//   - A read gets a version at least as high, and a value that was written to that key. If only the
+//     fill has written, it gets exactly that value.
+//   - The highest known version has the same value in all answers.
 func (k *Keys) check(r *request, answer Answer) error {
 	sequence := r.sequence
 	switch {

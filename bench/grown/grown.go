@@ -1,6 +1,5 @@
-// Package grown makes databases of the backend that hold many versions, with the
-// backend's own package database: what it makes is what the backend would have
-// made of the same writes.
+// Package grown makes databases with many versions, with the backend's own package database: they are
+// as if the backend had made the writes.
 package grown
 
 import (
@@ -18,20 +17,20 @@ import (
 	"kvstore/bench/generator"
 )
 
-// VersionsPerKey is how many versions each key gets.
+// VersionsPerKey is the number of versions of each key.
 const VersionsPerKey = 10
 
-// batchKeys is how many keys with all their versions go into one transaction, so
-// that the disk is waited for rarely.
+// batchKeys is the number of keys, with all their versions, in a transaction. It is large, to wait for
+// the disk rarely.
 const batchKeys = 1600
 
-// Config says what to make.
+// Config describes a database to make.
 type Config struct {
 	Path string // of the database file, which does not exist yet
-	// Load names the keys. Each gets VersionsPerKey versions, all with the value
-	// that generator.Keys.Filled expects.
+	// Load has the keys. Each gets VersionsPerKey versions with the value that
+	// generator.Keys.Filled expects.
 	Load generator.Load
-	// Progress is called now and then with the number of versions so far.
+	// Progress is called regularly with the number of versions so far.
 	Progress func(versions int64)
 	Logs     io.Writer // is told of what goes wrong
 }
@@ -102,12 +101,12 @@ func (b batch) write(ctx context.Context, db *database.DB) error {
 	})
 }
 
-// BytesPerVersion is a little more than what a version takes on disk here, its
-// share of its key and of the indexes included.
+// BytesPerVersion is a little more than the size of a version on disk, including its share of the key
+// and of the indexes.
 const BytesPerVersion = 200
 
-// CheckDisk returns an error when the disk of dir has no room for so many
-// versions, and what is written while they are measured.
+// CheckDisk returns an error if the disk of dir has no room for that many versions and for the writes of
+// the measurements.
 func CheckDisk(dir string, versions int64) error {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(dir, &stat); err != nil {

@@ -15,7 +15,7 @@ import (
 	"kvstore/bench/grown"
 )
 
-// What was filled reads, and goes on, as what the store itself has written.
+// The store can read the filled database and continue writing to it.
 func TestFill(t *testing.T) {
 	load := generator.Load{Name: "growth", Keys: 2000}
 	path := filepath.Join(t.TempDir(), "kv_store.db")

@@ -13,12 +13,12 @@ const (
 	valueWidth  = 70
 	barHeight   = 16
 	barStep     = 21
-	panelTop    = 34 // room for the title of a panel
+	panelTop    = 34 // for the title of a panel
 	panelGap    = 24
 	chartColour = "#777777" // of a bar without one
 )
 
-// A Panel is a part of a chart: bars with a scale of their own that begins at 0.
+// A Panel is a part of a chart: bars with their own scale, which begins at 0.
 type Panel struct {
 	Title string
 	Bars  []Bar
@@ -31,7 +31,7 @@ type Bar struct {
 	Colour string
 }
 
-// Chart returns an SVG of the panels, so many side by side, the rest below.
+// Chart returns an SVG of the panels in that many columns.
 func Chart(title string, columns int, panels []Panel) string {
 	longest := 0
 	for _, panel := range panels {
@@ -74,7 +74,7 @@ func (p Panel) draw(svg *strings.Builder, x, y int) {
 	}
 }
 
-// number writes large numbers without a fraction and small ones with three digits.
+// number formats large numbers without a fraction and small ones with three digits.
 func number(value float64) string {
 	if value >= 100 {
 		return fmt.Sprintf("%.0f", value)

@@ -1,5 +1,5 @@
-// Package report makes the results of a run: numbers over its rounds, tables in
-// Markdown, charts in SVG, and the files that hold them.
+// Package report makes the results of a run: statistics of rounds, tables in Markdown, charts in SVG,
+// and files.
 package report
 
 import (
@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// Median returns the median, and 0 of nothing.
+// Median returns the median, or 0 if there are no numbers.
 func Median(numbers []float64) float64 {
 	if len(numbers) == 0 {
 		return 0
@@ -25,9 +27,8 @@ func Median(numbers []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// Ratio returns the median of the quotients of two measurements of the same
-// round, so that what slowed down a whole round does not count. Rounds that only
-// one of them has, or in which b is 0, are left out.
+// Ratio returns the median of the quotients of two measurements in the same round. So it ignores
+// what slows down a whole round. It omits rounds that only one of them has, or in which b is 0.
 func Ratio(a, b []float64) float64 {
 	var quotients []float64
 	for i := range min(len(a), len(b)) {
@@ -38,8 +39,8 @@ func Ratio(a, b []float64) float64 {
 	return Median(quotients)
 }
 
-// Table makes a Markdown table of the cells, the first line its head. Its columns
-// are aligned, so that it is read as well on a terminal.
+// Table returns a Markdown table of the cells. The first line is its head. The columns are aligned for
+// the terminal.
 func Table(cells [][]string) string {
 	widths := make([]int, len(cells[0]))
 	for _, line := range cells {
@@ -63,9 +64,8 @@ func Table(cells [][]string) string {
 	return text.String()
 }
 
-// Write writes a page and its chart, when there is one, to files in dir that are
-// named after the time of the start and what was measured. The page names the
-// chart as the result of ChartName.
+// Write writes a page and its chart, if there is one, to files in dir. Their names contain the time of
+// the start and what was measured. The page refers to the chart by ChartName.
 func Write(dir string, started time.Time, what, page, chart string, progress io.Writer) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -84,9 +84,58 @@ func Write(dir string, started time.Time, what, page, chart string, progress io.
 	return nil
 }
 
-// ChartName returns the name of the file that Write gives to the chart.
+// ChartName returns the file name of the chart.
 func ChartName(started time.Time, what string) string { return fileName(started, what) + ".svg" }
 
 func fileName(started time.Time, what string) string {
 	return started.Format("2006-01-02-150405") + "-" + what
+}
+
+// Machine describes the machine in a few lines. dir is the directory of the data.
+func Machine(dir string) []string {
+	return []string{
+		fmt.Sprintf("processor: %s, %d cores, %s", processor(), runtime.NumCPU(), runtime.GOARCH),
+		"kernel: Linux " + firstLine("/proc/sys/kernel/osrelease"),
+		"file system of the data: " + fileSystem(dir),
+		"load average before the first measurement: " + firstLine("/proc/loadavg"),
+		"Go: " + runtime.Version(),
+	}
+}
+
+func firstLine(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "unknown"
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
+}
+
+func processor() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}
+
+// fileSystem returns the type of the file system, because one in memory makes fsync free.
+func fileSystem(dir string) string {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(dir, &stat); err != nil {
+		return "unknown"
+	}
+	known := map[int64]string{
+		0xEF53: "ext4", 0x58465342: "XFS", 0x9123683E: "Btrfs", 0x2FC12FC1: "ZFS", 0x794C7630: "overlayfs",
+		0x01021994: "tmpfs: in memory, so nothing here says what a durable write costs",
+	}
+	if name := known[stat.Type]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("type %#x", stat.Type)
 }

@@ -31,7 +31,7 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// A ratio is taken within each round: here the third round was slow for both.
+// A ratio is computed within each round: here, the third round was slow for both.
 func TestRatio(t *testing.T) {
 	if got := report.Ratio([]float64{20, 22, 2}, []float64{10, 10, 1}); got != 2 {
 		t.Errorf("%v, want 2", got)

@@ -1,5 +1,5 @@
-// Package storealone writes to the store of the backend in this process, without
-// HTTP, and checks what it answers and holds.
+// Package storealone writes to the backend's store in this process, without HTTP, and checks its
+// answers and its contents.
 package storealone
 
 import (
@@ -24,8 +24,8 @@ import (
 	"kvstore/bench/generator"
 )
 
-// A Store is an open store and what it has acknowledged. Run and Verify belong to
-// one goroutine.
+// A Store is an open store with what it has acknowledged. Run and Verify are not safe for concurrent
+// use.
 type Store struct {
 	db      *database.DB
 	cache   *cache.Cache[kv.Entry]
@@ -35,11 +35,11 @@ type Store struct {
 	load   generator.Load
 	issued atomic.Uint64 // the last sequence number in a value
 	acked  []atomic.Pointer[kv.Written]
-	writes atomic.Int64 // that were acknowledged
+	writes atomic.Int64 // acknowledged
 }
 
-// Open opens a new store in a directory, with the settings that the backend has by
-// default. logs is told of what goes wrong.
+// Open opens a new store in a directory, with the default settings of the backend. Problems are logged
+// to logs.
 func Open(ctx context.Context, dir string, logs io.Writer) (*Store, error) {
 	s := &Store{load: generator.Load{Name: "store", Keys: 1000, PutShare: 1}}
 	s.acked = make([]atomic.Pointer[kv.Written], s.load.Keys)
@@ -75,10 +75,10 @@ func (s *Store) countCommits(conn driver.Conn) error {
 	return nil
 }
 
-// Commits returns the number of transactions so far that wrote something.
+// Commits returns the number of transactions that wrote something so far.
 func (s *Store) Commits() int64 { return s.commits.Load() }
 
-// Writes returns the number of writes so far that were acknowledged.
+// Writes returns the number of acknowledged writes so far.
 func (s *Store) Writes() int64 { return s.writes.Load() }
 
 // Close closes the store and its database.
@@ -88,8 +88,8 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// Run writes from so many callers for that time. Each waits for its answer before
-// it writes again. A wrong answer is a *generator.WrongError. The same seed makes the same choices of keys.
+// Run writes with that many callers for a duration. Each caller waits for its answer before it writes
+// again. A wrong answer is a *generator.WrongError. The same seed gives the same keys.
 func (s *Store) Run(ctx context.Context, callers int, d time.Duration, seed uint64) (generator.Result, error) {
 	results := make([]generator.Result, callers)
 	errs := make([]error, callers)
@@ -132,7 +132,7 @@ func (s *Store) writeUntil(ctx context.Context, end time.Time, pick generator.Pi
 	return nil
 }
 
-// acknowledge remembers the write with the highest version of a key.
+// acknowledge records the write with the highest version of a key.
 func (s *Store) acknowledge(key int, written *kv.Written) {
 	s.writes.Add(1)
 	for {
@@ -146,7 +146,7 @@ func (s *Store) acknowledge(key int, written *kv.Written) {
 	}
 }
 
-// Verify compares what is stored with what was acknowledged.
+// Verify compares the contents with what was acknowledged.
 func (s *Store) Verify(ctx context.Context) error {
 	stats, err := s.store.DatabaseStats(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ func TestZipf(t *testing.T) {
 		zipf := generator.NewZipf(rand.New(rand.NewPCG(5, 6)), skew, n)
 		counts := make([]int, n)
 		for range draws {
-			counts[zipf.Next()]++ // out of range would end the test
+			counts[zipf.Next()]++ // panics if it is out of range
 		}
 		var sum float64
 		for k := range n {
@@ -29,7 +29,7 @@ func TestZipf(t *testing.T) {
 	}
 }
 
-// The same seed makes the same requests for every side.
+// The same seed gives the same requests for every side.
 func TestPicker(t *testing.T) {
 	mix := generator.Loads[2]
 	first, second, other := mix.NewPicker(1), mix.NewPicker(1), mix.NewPicker(2)
