@@ -82,7 +82,7 @@ func (a *API) batch(c *gin.Context, _ query) error {
 		return problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
 			fmt.Sprintf("Content-Type: %q is not accepted; send the body as application/json", kind))
 	}
-	body, err := readText(c, settings.LimitOfBatch(a.Store.MaxValueBytes()))
+	body, err := readJSON(c, settings.LimitOfBatch(a.Store.MaxValueBytes()))
 	if err != nil {
 		return err
 	}

@@ -65,13 +65,13 @@ func parseBatch(body []byte) ([]store.Requirement, []store.Change, error) {
 	}
 	requirements := make([]store.Requirement, len(conditions))
 	for i, text := range conditions {
-		if requirements[i], err = conditionIn(fmt.Sprintf("conditions[%d]", i), text); err != nil {
+		if requirements[i], err = parseCondition(fmt.Sprintf("conditions[%d]", i), text); err != nil {
 			return nil, nil, problemOf(err).With("condition", i)
 		}
 	}
 	changes := make([]store.Change, len(operations))
 	for i, text := range operations {
-		if changes[i], err = operationIn(fmt.Sprintf("operations[%d]", i), text); err != nil {
+		if changes[i], err = parseOperation(fmt.Sprintf("operations[%d]", i), text); err != nil {
 			return nil, nil, problemOf(err).With("operation", i)
 		}
 	}
@@ -87,15 +87,15 @@ type fields struct {
 func fieldsOf(path string, text []byte, known ...string) (fields, error) {
 	members, ok := jsondoc.Members(text)
 	if !ok {
-		return fields{}, badBatch(path, "must be an object")
+		return fields{}, invalidBatch(path, "must be an object")
 	}
 	f := fields{path, make(map[string][]byte, len(members))}
 	for _, m := range members {
 		switch {
 		case !slices.Contains(known, m.Name):
-			return fields{}, badBatch(path, fmt.Sprintf("the member %s is unknown; the known ones are %s", m.Text, strings.Join(known, ", ")))
+			return fields{}, invalidBatch(path, fmt.Sprintf("the member %s is unknown; the known ones are %s", m.Text, strings.Join(known, ", ")))
 		case f.members[m.Name] != nil:
-			return fields{}, f.bad(m.Name, "is given twice")
+			return fields{}, f.invalid(m.Name, "is given twice")
 		}
 		f.members[m.Name] = m.Value
 	}
@@ -104,7 +104,9 @@ func fieldsOf(path string, text []byte, known ...string) (fields, error) {
 
 func (f fields) has(name string) bool { return f.members[name] != nil }
 
-func (f fields) bad(name, rule string) *problem.Problem { return badBatch(f.path+"."+name, rule) }
+func (f fields) invalid(name, rule string) *problem.Problem {
+	return invalidBatch(f.path+"."+name, rule)
+}
 
 // itemsOf returns the elements of an array of the body. It is an error if there are fewer
 // than least.
@@ -118,7 +120,7 @@ func itemsOf(body fields, name string, least int) ([][]byte, error) {
 		items, ok = jsondoc.Elements(body.members[name])
 	}
 	if !ok || len(items) < least || len(items) > maxBatchItems {
-		return nil, badBatch(name, fmt.Sprintf("must be an array of %d to %d %s", least, maxBatchItems, name))
+		return nil, invalidBatch(name, fmt.Sprintf("must be an array of %d to %d %s", least, maxBatchItems, name))
 	}
 	return items, nil
 }
@@ -126,7 +128,7 @@ func itemsOf(body fields, name string, least int) ([][]byte, error) {
 func (f fields) key() (string, error) {
 	key, ok := f.text("key")
 	if !ok {
-		return "", f.bad("key", "must be there, as a string of Unicode characters")
+		return "", f.invalid("key", "must be there, as a string of Unicode characters")
 	}
 	if err := kv.CheckKey(key); err != nil {
 		return "", problem.New(http.StatusBadRequest, "invalid_key", f.path+"."+err.Error())
@@ -145,7 +147,7 @@ func (f fields) text(name string) (string, bool) {
 func (f fields) integer(name string, least int64) (int64, error) {
 	n, err := strconv.ParseInt(string(f.members[name]), 10, 64)
 	if err != nil || n < least {
-		return 0, f.bad(name, fmt.Sprintf("must be an integer of at least %d", least))
+		return 0, f.invalid(name, fmt.Sprintf("must be an integer of at least %d", least))
 	}
 	return n, nil
 }
@@ -163,7 +165,7 @@ func (f fields) version(name string) (kv.Condition, error) {
 	}
 }
 
-func conditionIn(path string, text []byte) (r store.Requirement, err error) {
+func parseCondition(path string, text []byte) (r store.Requirement, err error) {
 	f, err := fieldsOf(path, text, "key", "version")
 	if err != nil {
 		return r, err
@@ -181,7 +183,7 @@ var operationFields = map[string][]string{
 	"put": {"value", "encoding", "content_type", "ttl"}, "delete": nil, "get": nil, "revert": {"version"},
 }
 
-func operationIn(path string, text []byte) (c store.Change, err error) {
+func parseOperation(path string, text []byte) (c store.Change, err error) {
 	f, err := fieldsOf(path, text, "op", "key", "if_version", "value", "encoding", "content_type", "ttl", "version")
 	if err != nil {
 		return c, err
@@ -189,11 +191,11 @@ func operationIn(path string, text []byte) (c store.Change, err error) {
 	op, ok := f.text("op")
 	own, known := operationFields[op]
 	if !ok || !known {
-		return c, f.bad("op", "must be put, delete, get or revert")
+		return c, f.invalid("op", "must be put, delete, get or revert")
 	}
 	for name := range f.members {
 		if name != "op" && name != "key" && name != "if_version" && !slices.Contains(own, name) {
-			return c, f.bad(name, "does not belong to "+op)
+			return c, f.invalid(name, "does not belong to "+op)
 		}
 	}
 	c.Operation = kv.Operation(op) // the words are the same, OpGet's included
@@ -211,52 +213,52 @@ func operationIn(path string, text []byte) (c store.Change, err error) {
 		}
 	}
 	if op == "put" {
-		return c, f.put(&c)
+		return c, f.parsePut(&c)
 	}
 	return c, nil
 }
 
-// put parses the members of a put.
-func (f fields) put(c *store.Change) error {
+// parsePut parses the members of a put.
+func (f fields) parsePut(c *store.Change) error {
 	if !f.has("value") {
-		return f.bad("value", "must be there")
+		return f.invalid("value", "must be there")
 	}
 	c.Value = f.members["value"]
 	if f.has("ttl") {
 		text, isText := f.text("ttl")
 		ttl, ok := parseTTL(text)
 		if !isText || !ok {
-			return f.bad("ttl", ttlRule)
+			return f.invalid("ttl", ttlRule)
 		}
 		c.TTL = ttl
 	}
 	if !f.has("encoding") && !f.has("content_type") {
 		return nil
 	}
-	return f.raw(c)
+	return f.parseRaw(c)
 }
 
-// raw parses a value that is bytes.
-func (f fields) raw(c *store.Change) error {
+// parseRaw parses a value that is bytes.
+func (f fields) parseRaw(c *store.Change) error {
 	if encoding, _ := f.text("encoding"); encoding != "base64" {
-		return f.bad("encoding", "must be base64, with content_type; a JSON value has neither")
+		return f.invalid("encoding", "must be base64, with content_type; a JSON value has neither")
 	}
 	kind, _ := f.text("content_type")
 	switch {
 	case !isContentType(kind):
-		return f.bad("content_type", contentTypeRule)
+		return f.invalid("content_type", contentTypeRule)
 	case isJSONType(kind):
-		return f.bad("content_type", "must be of another type; a JSON value is given as it is, without encoding")
+		return f.invalid("content_type", "must be of another type; a JSON value is given as it is, without encoding")
 	}
 	text, ok := f.text("value")
 	value, err := base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil {
-		return f.bad("value", "must be a string of base64, as encoding says")
+		return f.invalid("value", "must be a string of base64, as encoding says")
 	}
 	c.Value, c.ContentType = value, kind
 	return nil
 }
 
-func badBatch(path, rule string) *problem.Problem {
+func invalidBatch(path, rule string) *problem.Problem {
 	return problem.New(http.StatusUnprocessableEntity, "invalid_batch", path+": "+rule)
 }

@@ -37,7 +37,7 @@ func prefixesOf(c *gin.Context, header string) (kv.Prefixes, error) {
 	}
 	elements := strings.SplitN(values[0], ",", maxPrefixes+1)
 	if len(values) > 1 || len(elements) > maxPrefixes {
-		return nil, badHeader(header, fmt.Sprintf("must be there once and have at most %d prefixes", maxPrefixes))
+		return nil, malformedHeader(header, fmt.Sprintf("must be there once and have at most %d prefixes", maxPrefixes))
 	}
 	for i, element := range elements {
 		prefix, err := url.PathUnescape(element)
@@ -45,14 +45,14 @@ func prefixesOf(c *gin.Context, header string) (kv.Prefixes, error) {
 			err = kv.CheckKey(prefix) // an empty prefix is an error: without the header it is all keys
 		}
 		if err != nil {
-			return nil, badHeader(header, "must have prefixes of keys, percent-encoded and separated by commas")
+			return nil, malformedHeader(header, "must have prefixes of keys, percent-encoded and separated by commas")
 		}
 		elements[i] = prefix
 	}
 	return kv.NewPrefixes(elements), nil
 }
 
-func badHeader(name, rule string) error {
+func malformedHeader(name, rule string) error {
 	return problem.New(http.StatusBadRequest, "malformed_header", name+": "+rule)
 }
 

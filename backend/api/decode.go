@@ -51,7 +51,7 @@ func authorOf(c *gin.Context) (string, error) {
 	author := values[0]
 	notVisible := func(r rune) bool { return r <= ' ' || r > '~' }
 	if len(values) > 1 || len(author) > maxAuthorBytes || strings.ContainsFunc(author, notVisible) {
-		return "", badHeader(authorHeader, fmt.Sprintf("must be at most %d visible characters of ASCII", maxAuthorBytes))
+		return "", malformedHeader(authorHeader, fmt.Sprintf("must be at most %d visible characters of ASCII", maxAuthorBytes))
 	}
 	return author, nil
 }
@@ -165,30 +165,30 @@ func parseTTL(text string) (time.Duration, bool) {
 	return ttl, err == nil && ttl >= minTTL && ttl <= maxTTL
 }
 
-// readSent returns the value that a put sends: the member value of a JSON body, without
+// readValue returns the value that a put sends: the member value of a JSON body, without
 // a content type, or a body of any other type as it is, with its type as it was sent.
-func readSent(c *gin.Context, maxValueBytes int64) (value []byte, contentType string, err error) {
+func readValue(c *gin.Context, maxValueBytes int64) (value []byte, contentType string, err error) {
 	switch contentType = c.GetHeader("Content-Type"); {
 	case contentType == "" || isJSONType(contentType):
-		value, err = readValue(c, maxValueBytes)
+		value, err = readJSONValue(c, maxValueBytes)
 		return value, "", err
 	case !isContentType(contentType):
 		return nil, "", problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type", "Content-Type: "+contentTypeRule)
 	default:
-		value, err = readUpTo(c, maxValueBytes, kv.ValueTooLarge(maxValueBytes))
+		value, err = readBody(c, maxValueBytes, kv.ValueTooLarge(maxValueBytes))
 		return value, contentType, err
 	}
 }
 
-// readValue returns the JSON text of the body's member value, as it was sent. Other
+// readJSONValue returns the JSON text of the body's member value, as it was sent. Other
 // members are ignored, as the predecessor did, except those that a client could believe in.
-func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
-	body, err := readUpTo(c, settings.LimitOfBody(maxValueBytes).Bytes, kv.ValueTooLarge(maxValueBytes))
+func readJSONValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
+	body, err := readBody(c, settings.LimitOfBody(maxValueBytes).Bytes, kv.ValueTooLarge(maxValueBytes))
 	if err != nil {
 		return nil, err
 	}
 	if err := checkJSON(body); err != nil {
-		return nil, untyped(c, err)
+		return nil, explainUntyped(c, err)
 	}
 	members, _ := jsondoc.Members(body)
 	var value []byte
@@ -204,7 +204,7 @@ func readValue(c *gin.Context, maxValueBytes int64) ([]byte, error) {
 		}
 	}
 	if value == nil {
-		return nil, untyped(c, problem.New(http.StatusUnprocessableEntity, "missing_value", `body: must be an object with the member "value"`))
+		return nil, explainUntyped(c, problem.New(http.StatusUnprocessableEntity, "missing_value", `body: must be an object with the member "value"`))
 	}
 	return value, nil
 }
@@ -215,13 +215,13 @@ var misplaced = map[string]string{
 	"if_version": `belongs in the header, not in the body: If-Match: "3", or If-None-Match: * for a key that does not exist`,
 }
 
-const untypedRule = "; a body without a Content-Type, as curl -T sends it, is taken for JSON: name its type to keep it as it is"
+const untypedHint = "; a body without a Content-Type, as curl -T sends it, is taken for JSON: name its type to keep it as it is"
 
-// untyped tells a client that named no type, as curl -T does, what its body was taken for.
-func untyped(c *gin.Context, err error) error {
+// explainUntyped tells a client that named no type, as curl -T does, what its body was taken for.
+func explainUntyped(c *gin.Context, err error) error {
 	var p *problem.Problem
 	if c.GetHeader("Content-Type") == "" && errors.As(err, &p) {
-		p.Detail += untypedRule
+		p.Detail += untypedHint
 	}
 	return err
 }
@@ -230,30 +230,30 @@ func untyped(c *gin.Context, err error) error {
 func checkJSON(body []byte) error {
 	switch {
 	case bytes.HasPrefix(body, []byte("\xef\xbb\xbf")):
-		return malformed("begins with a byte order mark (EF BB BF), which is not JSON; send it without")
+		return malformedJSON("begins with a byte order mark (EF BB BF), which is not JSON; send it without")
 	case bytes.HasPrefix(body, []byte("\xff\xfe")), bytes.HasPrefix(body, []byte("\xfe\xff")):
-		return malformed("begins with a byte order mark of UTF-16; send it as UTF-8, without one")
+		return malformedJSON("begins with a byte order mark of UTF-16; send it as UTF-8, without one")
 	case !utf8.Valid(body):
-		return malformed("is not valid UTF-8")
+		return malformedJSON("is not valid UTF-8")
 	}
 	if json.Valid(body) {
 		return nil
 	}
-	return malformed(json.Unmarshal(body, &struct{}{}).Error()) // Valid does not say why
+	return malformedJSON(json.Unmarshal(body, &struct{}{}).Error()) // Valid does not say why
 }
 
-// readText returns a body that is one JSON text in UTF-8 and within the limit.
-func readText(c *gin.Context, limit settings.BodyLimit) ([]byte, error) {
-	body, err := readUpTo(c, limit.Bytes, problem.New(http.StatusRequestEntityTooLarge, "value_too_large", limit.Exceeded()))
+// readJSON returns a body that is one JSON text in UTF-8 and within the limit.
+func readJSON(c *gin.Context, limit settings.BodyLimit) ([]byte, error) {
+	body, err := readBody(c, limit.Bytes, problem.New(http.StatusRequestEntityTooLarge, "value_too_large", limit.Exceeded()))
 	if err != nil {
 		return nil, err
 	}
 	return body, checkJSON(body)
 }
 
-// readUpTo returns the body. It fails with tooLarge if the body has more than limit bytes,
+// readBody returns the body. It fails with tooLarge if the body has more than limit bytes,
 // and with kv.ErrOverloaded.
-func readUpTo(c *gin.Context, limit int64, tooLarge error) ([]byte, error) {
+func readBody(c *gin.Context, limit int64, tooLarge error) ([]byte, error) {
 	if c.Request.ContentLength > limit {
 		return nil, tooLarge
 	}
@@ -265,12 +265,12 @@ func readUpTo(c *gin.Context, limit int64, tooLarge error) ([]byte, error) {
 	case errors.Is(err, kv.ErrOverloaded):
 		return nil, err
 	case err != nil:
-		return nil, malformed("could not be read to its end")
+		return nil, malformedJSON("could not be read to its end")
 	}
 	return body, nil
 }
 
-func malformed(what string) error {
+func malformedJSON(what string) error {
 	if strings.HasSuffix(what, "exceeded max depth") { // all that encoding/json says
 		what = "has more than 10000 arrays and objects in one another, which is a fixed limit"
 	}

@@ -53,7 +53,7 @@ func (a *API) putEntry(c *gin.Context, q query) error {
 	if change.TTL, err = q.ttl(); err != nil {
 		return err
 	}
-	change.Value, change.ContentType, err = readSent(c, a.Store.MaxValueBytes())
+	change.Value, change.ContentType, err = readValue(c, a.Store.MaxValueBytes())
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func readPatch(c *gin.Context, maxValueBytes int64) (patch, error) {
 		return patch{}, problem.New(http.StatusUnsupportedMediaType, "unsupported_media_type",
 			fmt.Sprintf("Content-Type: %q is not accepted; send the patch as %s or %s", header, mergePatchType, jsonPatchType))
 	}
-	body, err := readText(c, settings.LimitOfBody(maxValueBytes))
+	body, err := readJSON(c, settings.LimitOfBody(maxValueBytes))
 	if err != nil {
 		return patch{}, err
 	}

@@ -64,18 +64,18 @@ func setRanges(c *gin.Context, version, size int64) error {
 	ranges, ok := parseRanges(set, size)
 	switch {
 	case !ok:
-		return badRange(fmt.Sprintf("must be such as bytes=0-99, bytes=100- or bytes=-5, and may have %d of them separated by commas", maxRanges))
+		return invalidRange(fmt.Sprintf("must be such as bytes=0-99, bytes=100- or bytes=-5, and may have %d of them separated by commas", maxRanges))
 	case size == 0:
 		return nil
 	case len(ranges) == 0:
 		c.Header("Content-Range", fmt.Sprintf("bytes */%d", size))
-		return badRange(fmt.Sprintf("must be within the %d bytes of the value", size))
+		return invalidRange(fmt.Sprintf("must be within the %d bytes of the value", size))
 	}
 	header.Set("Range", "bytes="+strings.Join(ranges, ","))
 	return nil
 }
 
-func badRange(rule string) error {
+func invalidRange(rule string) error {
 	return problem.New(http.StatusRequestedRangeNotSatisfiable, "invalid_range", "Range: "+rule)
 }
 

@@ -208,7 +208,7 @@ func checkHeader(c *gin.Context, conditional bool) error {
 			return noCondition(name, c.FullPath())
 		}
 	}
-	return checkBody(c)
+	return checkBodyHeader(c)
 }
 
 // noCondition tells what to use in place of a condition that is not evaluated.
@@ -223,9 +223,9 @@ func noCondition(name, path string) error {
 	return problem.New(http.StatusBadRequest, "unsupported_condition", name+": is not a condition of this request"+hint)
 }
 
-// checkBody refuses a body that would be kept as something else: an encoded one, a part
+// checkBodyHeader refuses a body that would be kept as something else: an encoded one, a part
 // of one, as a resumed upload sends, or one of two types.
-func checkBody(c *gin.Context) error {
+func checkBodyHeader(c *gin.Context) error {
 	header := c.Request.Header
 	for coding := range strings.SplitSeq(strings.Join(header["Content-Encoding"], ","), ",") {
 		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
@@ -238,7 +238,7 @@ func checkBody(c *gin.Context) error {
 	case len(header["Content-Range"]) > 0:
 		return problem.New(http.StatusBadRequest, "partial_put", "Content-Range: a value can only be written whole")
 	case len(header["Content-Type"]) > 1:
-		return badHeader("Content-Type", fmt.Sprintf("is given %d times; send it once", len(header["Content-Type"])))
+		return malformedHeader("Content-Type", fmt.Sprintf("is given %d times; send it once", len(header["Content-Type"])))
 	}
 	return nil
 }
