@@ -44,7 +44,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"store", "--callers", ""}, "--callers"},
 		{[]string{"store", "more"}, "no arguments"},
 		{[]string{"growth", "--sizes", "15"}, "multiple"},
-		{[]string{"growth", "--sizes", "10,10"}, "twice"},
+		{[]string{"growth", "--sizes", "10,10"}, "repeated"},
 		{[]string{"growth", "--sizes", "1000000000", "--dir", "/proc"}, "--sizes"},
 	} {
 		if _, err := run(t, test.args...); err == nil || !strings.Contains(err.Error(), test.want) {
