@@ -94,6 +94,9 @@ func TestImports(t *testing.T) {
 			if strings.HasPrefix(imported, "net/http") && slices.Contains(notHTTP, pkg.ImportPath) {
 				t.Errorf("%s may not know HTTP", pkg.ImportPath)
 			}
+			if imported == "os" && pkg.ImportPath == "kvstore/backend/database" {
+				t.Errorf("%s may not know files: they are in %[1]s/sqlite", pkg.ImportPath)
+			}
 		}
 	}
 }

@@ -43,8 +43,8 @@ func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
 		}
 		bytes += v.size
 		v.Destroyed = true
-		err = t.tx.Exec("UPDATE versions SET value = x'', destroyed = true, checksums = ? WHERE revision = ?",
-			checksumsOf(&v.Entry), v.Revision).Error
+		err = t.tx.Exec("UPDATE versions SET value = ?, destroyed = true, checksums = ? WHERE revision = ?",
+			[]byte{}, checksumsOf(&v.Entry), v.Revision).Error
 		if err != nil {
 			return nil, Translate(t.tx, "destroy a version", err)
 		}

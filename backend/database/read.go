@@ -1,7 +1,11 @@
 package database
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -64,6 +68,101 @@ func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
 		err = damaged(key, version, missingVersion)
 	}
 	return entry, err
+}
+
+// atSQL finds the last version of a key up to a time, and the one behind it. Its times do
+// not run backwards, so it halves the range of its numbers, by the index that versions
+// have anyway. In each step all versions up to low are not later than the time, and all
+// above high are later. A number that is missing counts as the one before it.
+const atSQL = `WITH RECURSIVE
+	bounds(id, low, high) AS (
+		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE key = ?
+	),
+	search(id, low, high) AS (
+		SELECT id, low, high FROM bounds
+		UNION ALL
+		SELECT search.id, CASE WHEN timestamp > ? THEN low ELSE (low + high + 1) / 2 END,
+			CASE WHEN timestamp > ? THEN version - 1 ELSE high END
+		FROM search LEFT JOIN versions ON key_id = search.id AND version = (
+			SELECT max(version) FROM versions WHERE key_id = search.id AND version > low AND version <= (low + high + 1) / 2)
+		WHERE low < high
+	)
+	SELECT ` + keyRowColumns + ", " + versionColumns + `, CASE WHEN versions.version <= search.low THEN versions.value END
+	FROM bounds CROSS JOIN search JOIN keys ON keys.id = bounds.id JOIN versions ON versions.key_id = bounds.id
+		AND versions.version IN (
+			(SELECT max(version) FROM versions WHERE key_id = bounds.id AND version <= search.low),
+			(SELECT min(version) FROM versions WHERE key_id = bounds.id AND version > search.low))
+	WHERE search.low = search.high`
+
+// At returns the version of key that was the latest at that time: the last whose
+// timestamp is not later. It may be a tombstone or destroyed. Without one the error is
+// kv.ErrKeyNotFound, kv.ErrVersionNotFound, or kv.ErrVersionGone when the versions
+// of that time were removed. It takes a number of steps that is the logarithm of that
+// of the versions.
+//
+// The search believes rows that it does not check. What it has found is checked, together
+// with the version behind it: when that is later than the time, the search was right.
+func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Entry, err error) {
+	defer db.count(&err)
+	tx := db.readers.WithContext(ctx)
+	head, versions, err := neighbours(tx, key, at)
+	switch {
+	case err != nil:
+		return kv.Entry{}, translateRow(tx, "search a history", err, key, 0)
+	case len(versions) == 0:
+		return kv.Entry{}, kv.KeyNotFound(key)
+	default:
+		return latestAt(key, head, versions, at)
+	}
+}
+
+// neighbours returns checked rows of atSQL in the order of their versions, all but
+// their values.
+func neighbours(tx *gorm.DB, key string, at kv.Timestamp) (head Head, versions []storedVersion, err error) {
+	rows, err := tx.Raw(atSQL, key, int64(at), int64(at)).Rows()
+	if err != nil {
+		return head, nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var k storedKey
+		v := storedVersion{Entry: kv.Entry{Key: key}}
+		if err := rows.Scan(append(k.fields(), v.fields()...)...); err != nil {
+			return head, nil, err
+		}
+		if err := errors.Join(k.is(key), v.check()); err != nil {
+			return head, nil, err
+		}
+		head, versions = k.head, append(versions, v)
+	}
+	slices.SortFunc(versions, func(a, b storedVersion) int { return cmp.Compare(a.Version, b.Version) })
+	return head, versions, rows.Err()
+}
+
+// latestAt returns the version that was the latest at a time, from one or two neighbours
+// in a history, or kv.ErrCorrupt when they do not prove that it is.
+func latestAt(key string, head Head, versions []storedVersion, at kv.Timestamp) (kv.Entry, error) {
+	first := versions[0]
+	if first.Time > at { // it must be the oldest
+		switch {
+		case len(versions) > 1 || first.Version > max(head.CompleteFrom, 1):
+			return kv.Entry{}, damaged(key, first.Version-1, missingVersion)
+		case first.Version > 1:
+			return kv.Entry{}, kv.VersionGoneAt(key, at)
+		default:
+			return kv.Entry{}, kv.VersionNotYet(key, at)
+		}
+	}
+	next := head.Version + 1
+	if len(versions) > 1 {
+		if next = versions[1].Version; versions[1].Time <= at {
+			return kv.Entry{}, damaged(key, next, "the times of the history are not in order")
+		}
+	}
+	if next > max(first.Version+1, head.CompleteFrom) {
+		return kv.Entry{}, damaged(key, next-1, fmt.Sprintf("after version %d comes %d", first.Version, next))
+	}
+	return first.Entry, first.checkAll()
 }
 
 // Stats returns the counters and the size, in constant time.

@@ -18,71 +18,58 @@ func (db *DB) trace(tracer trace.Tracer) error {
 		return nil
 	}
 	db.tracer = tracer
-	return errors.Join(traceStatements(db.pinger, tracer), traceStatements(db.readers, tracer), traceStatements(db.writer, tracer))
-}
-
-func traceStatements(db *gorm.DB, tracer trace.Tracer) error {
-	begin := func(tx *gorm.DB) { beginStatement(tx, tracer) }
-	callback := db.Callback()
-	return errors.Join(
-		callback.Query().Before("*").Register("trace:before_query", begin),
-		callback.Query().After("*").Register("trace:after_query", endStatement),
-		callback.Row().Before("*").Register("trace:before_row", begin),
-		callback.Row().After("*").Register("trace:after_row", endStatement),
-		callback.Raw().Before("*").Register("trace:before_raw", begin),
-		callback.Raw().After("*").Register("trace:after_raw", endStatement),
-	)
-}
-
-// outerKey finds, in the context of a statement that is traced, the one around it.
-type outerKey struct{}
-
-// recorded returns the span of ctx if it is one that is kept, else nil. What belongs
-// to no request, such as the search for expired keys, makes no trace of its own.
-func recorded(ctx context.Context) trace.Span {
-	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		return span
+	begin := func(tx *gorm.DB) {
+		if span := db.span(tx.Statement.Context, tx.Statement.SQL.String()); span != nil {
+			tx.Statement.Settings.Store(spanKey{}, span)
+		}
 	}
-	return nil
+	var failures []error
+	for _, pool := range []*gorm.DB{db.pinger, db.readers, db.writer} {
+		query, row, raw := pool.Callback().Query(), pool.Callback().Row(), pool.Callback().Raw()
+		failures = append(
+			failures, query.Before("*").Register("trace:begin", begin), query.After("*").Register("trace:end", endStatement),
+			row.Before("*").Register("trace:begin", begin), row.After("*").Register("trace:end", endStatement),
+			raw.Before("*").Register("trace:begin", begin), raw.After("*").Register("trace:end", endStatement),
+		)
+	}
+	return errors.Join(failures...)
 }
 
-func beginStatement(tx *gorm.DB, tracer trace.Tracer) {
-	outer := tx.Statement.Context
-	if recorded(outer) == nil {
-		return
-	}
-	ctx, _ := tracer.Start(context.WithValue(outer, outerKey{}, outer), "SQL", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(semconv.DBSystemNameSQLite))
-	tx.Statement.Context = ctx
-}
+// spanKey finds the span of a statement in its settings.
+type spanKey struct{}
 
 func endStatement(tx *gorm.DB) {
-	ctx := tx.Statement.Context
-	outer, traced := ctx.Value(outerKey{}).(context.Context)
-	if !traced {
-		return
+	if span, traced := tx.Statement.Settings.LoadAndDelete(spanKey{}); traced {
+		endSpan(span.(trace.Span), tx.Error)
 	}
-	tx.Statement.Context = outer
-	span := trace.SpanFromContext(ctx)
-	operation, table := summaryOf(tx.Statement.SQL.String())
-	span.SetName(strings.TrimSuffix(operation+" "+table, " "))
-	span.SetAttributes(semconv.DBOperationName(operation))
-	if table != "" {
-		span.SetAttributes(semconv.DBCollectionName(table))
-	}
-	endSpan(span, tx.Error)
 }
 
 // commit commits tx, and makes a span of that: most of a write's time is here.
 func (db *DB) commit(ctx context.Context, tx *gorm.DB) error {
-	if db.tracer == nil || recorded(ctx) == nil {
+	if db.tracer == nil {
 		return tx.Commit().Error
 	}
-	_, span := db.tracer.Start(ctx, "COMMIT", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(semconv.DBSystemNameSQLite, semconv.DBOperationName("COMMIT")))
+	span := db.span(ctx, "COMMIT")
 	err := tx.Commit().Error
-	endSpan(span, err)
+	if span != nil {
+		endSpan(span, err)
+	}
 	return err
+}
+
+// span begins one of a statement if the span of ctx is kept, else it returns nil. What belongs
+// to no request, such as the search for expired keys, makes no trace of its own.
+func (db *DB) span(ctx context.Context, statement string) trace.Span {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return nil
+	}
+	operation, table := summaryOf(statement)
+	_, span := db.tracer.Start(ctx, strings.TrimSuffix(operation+" "+table, " "), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(semconv.DBSystemNameKey.String(db.writer.Name()), semconv.DBOperationName(operation)))
+	if table != "" {
+		span.SetAttributes(semconv.DBCollectionName(table))
+	}
+	return span
 }
 
 func endSpan(span trace.Span, err error) {
@@ -98,11 +85,8 @@ func summaryOf(statement string) (operation, table string) {
 	words := strings.Fields(statement)
 	depth := 0 // of brackets: a query within the query is not what it is about
 	for i, word := range words {
-		switch word {
-		case "FROM", "INTO", "UPDATE":
-			if depth == 0 && i+1 < len(words) {
-				return words[0], strings.Trim(words[i+1], "(),")
-			}
+		if depth == 0 && i+1 < len(words) && (word == "FROM" || word == "INTO" || word == "UPDATE") {
+			return words[0], strings.Trim(words[i+1], "(),")
 		}
 		depth += strings.Count(word, "(") - strings.Count(word, ")")
 	}

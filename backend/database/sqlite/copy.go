@@ -55,9 +55,6 @@ func (f *file) copy(ctx context.Context, between func()) (made *database.Copy, e
 		return nil, database.Translate(tx, "look for room", err)
 	}
 	removeDatabase(name)
-	if err := createEmpty(name); err != nil {
-		return nil, database.Translate(tx, "copy the database", err)
-	}
 	err = copyPagesTo(ctx, name, f.withWriter, func(took time.Duration) {
 		between()
 		yield(ctx, took)
@@ -84,7 +81,7 @@ func (f *file) roomForCopy(ctx context.Context) error {
 	return nil
 }
 
-// copyMoment copies the database at path to the empty file of that name, as it is at one moment,
+// copyMoment copies the database at path to a file of that name, as it is at one moment,
 // while another process may write to it. For that process it is a long read.
 func copyMoment(ctx context.Context, path, name string) error {
 	return withReader(ctx, path, func(db *gorm.DB) error {
@@ -99,10 +96,13 @@ func copyMoment(ctx context.Context, path, name string) error {
 	})
 }
 
-// copyPagesTo fills the empty file of that name with a copy of the database, in steps. Lend
+// copyPagesTo makes a file of that name, or empties it, and copies the database there, in steps. Lend
 // gives it the same connection to the database for each. It calls between after a step, with
 // how long that took.
 func copyPagesTo(ctx context.Context, name string, lend func(context.Context, func(*sql.Conn) error) error, between func(took time.Duration)) (err error) {
+	if err := createEmpty(name); err != nil {
+		return err
+	}
 	// It needs no journal: if anything fails it is thrown away.
 	pragmas := url.Values{"_journal_mode": {"OFF"}, "_synchronous": {"OFF"}}
 	target, err := newConnector(name, pragmas, nil).Connect(ctx)

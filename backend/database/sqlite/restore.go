@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -57,7 +56,7 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored d
 		return database.Summary{}, "", err
 	}
 	defer removeDatabase(partial) // unless it has become the database
-	if err := copyFile(ctx, backup, partial); err != nil {
+	if err := copyMoment(ctx, backup, partial); err != nil {
 		return database.Summary{}, "", err
 	}
 	likeItsDirectory(partial)
@@ -162,28 +161,3 @@ func setAside(path string, now time.Time) (string, error) {
 	}
 	return kept, nil
 }
-
-// copyFile copies a file that may be large, and stops when ctx ends.
-func copyFile(ctx context.Context, from, to string) error {
-	source, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(target, readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return source.Read(p)
-	}))
-	return errors.Join(err, target.Close())
-}
-
-// readerFunc is an io.Reader.
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
