@@ -39,7 +39,7 @@ func testOperate(t *testing.T, p *project) {
 	missing := filepath.Join(t.TempDir(), "missing.db")
 	p.task(t, missing+" does not exist", "!restore", "--", missing)
 	if _, err := os.Lstat(missing); err == nil {
-		t.Error("a directory was made in the place of a missing backup")
+		t.Error("a directory was created instead of the missing backup")
 	}
 	if err := os.Chmod(backup, 0o600); err != nil { // not readable for the service itself
 		t.Fatal(err)
