@@ -2,13 +2,13 @@ module kvstore/traefik
 
 go 1.26.0
 
-// Traefik itself. "go tool task build" builds it with one more replacement: lego, its ACME library, without the DNS
-// providers, which are a hundred SDKs and serve nothing here. So whatever loads the program's packages does it in that
-// module, which "go run ./internal/up --traefik-module DIR" writes; for another version
+// Traefik itself. "go tool task build" builds it in another module, which also replaces lego, its ACME library, by a copy
+// without the DNS providers: a hundred SDKs that are not used here. To update Traefik, write this module with "go run
+// ./internal/up --traefik-module DIR", run
 //
 //	go -C DIR get -tool github.com/traefik/traefik/v3/cmd/traefik@VERSION
 //
-// and then its requirements and go.sum come here.
+// and copy its requirements and go.sum to this directory.
 tool github.com/traefik/traefik/v3/cmd/traefik
 
 require (
@@ -249,11 +249,11 @@ require (
 	software.sslmate.com/src/go-pkcs12 v0.7.3 // indirect
 )
 
-// Two empty structs in place of a module that no proxy has.
+// Two empty structs instead of a module that is not on any proxy.
 replace github.com/traefik/traefik/dynamic/ext => ./ext
 
-// Traefik's own go.mod has these lines; a dependent module must repeat them. It has a later go-http-auth, which no proxy
-// has either; that is for its basicAuth and digestAuth, which are not used here.
+// These lines are copied from Traefik's go.mod, because a dependent module must repeat them. Traefik uses a newer
+// go-http-auth, which is not on any proxy either. It is for basicAuth and digestAuth, which are not used here.
 replace (
 	github.com/abbot/go-http-auth => github.com/containous/go-http-auth v0.4.1-0.20200324110947-a37a7636d23e
 	github.com/gorilla/mux => github.com/containous/mux v0.0.0-20250523120546-41b6ec3aed59

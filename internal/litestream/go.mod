@@ -1,5 +1,5 @@
-// The Litestream program, pinned, which "build" patches and builds. It has a module of its own since it needs hundreds of
-// modules that the service does not.
+// This module pins the Litestream program, which "build" patches and builds. It is separate because Litestream needs hundreds
+// of modules that the service does not.
 module kvstore/internal/litestream
 
 go 1.26.0

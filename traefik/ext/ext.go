@@ -1,10 +1,10 @@
-// Package ext is what Traefik's own repository keeps beside its module, and what
-// therefore no module proxy has: the members that an edition of Traefik adds to
-// the dynamic configuration. This one adds none.
+// Package ext replaces a package in Traefik's repository that is not part of its module, so
+// it is not on any module proxy. It has the members that an edition of Traefik adds to the
+// dynamic configuration. This one adds none.
 package ext
 
-// HTTP would have members of the section "http".
+// HTTP has members of the section "http".
 type HTTP struct{}
 
-// Router would have members of a router.
+// Router has members of a router.
 type Router struct{}
