@@ -71,5 +71,5 @@ func (l *ledger) verifyPairs(t *testing.T) {
 			found++
 		}
 	}
-	t.Logf("%d of %d batches that were sent are there", found, len(l.pairs.sent))
+	t.Logf("%d of %d sent batches exist", found, len(l.pairs.sent))
 }

@@ -307,7 +307,7 @@ func (c *drillClient) ended(t *testing.T, key string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("%s has not ended", key)
+			t.Errorf("%s has not expired", key)
 			return
 		}
 	}

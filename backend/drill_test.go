@@ -101,7 +101,7 @@ func TestBackupDrill(t *testing.T) {
 	c := clients[0]
 	number, latest := p.revision(t), len(c.history(t, c.name+"/last"))
 	if f := c.put(t, c.name+"/last", `"after"`, ""); f.Revision <= number || f.Version != int64(latest)+1 {
-		t.Errorf("the first write after the restore is %+v, behind revision %d and version %d", f, number, latest)
+		t.Errorf("the first write after the restore is %+v, want it after revision %d and version %d", f, number, latest)
 	}
 	p.check(t)
 }

@@ -345,7 +345,7 @@ func TestRegisterModel(t *testing.T) {
 		"two swaps that both won":                   {false, operations{put(1, 2, "a", 1), swap(3, 9, 1, "b", 2), swap(4, 8, 1, "c", 2)}},
 		"a swap over an answered write":             {false, operations{put(1, 2, "a", 1), put(3, 4, "b", 2), swap(5, 6, 1, "c", 3)}},
 		"a swap refused though it held":             {false, operations{put(1, 2, "a", 1), refused(3, 4, 1, 1)}},
-		"a refusal that tells of a later version":   {false, operations{put(1, 2, "a", 1), refused(3, 4, 9, 2), put(5, 6, "b", 2)}},
+		"a refusal with a later version":            {false, operations{put(1, 2, "a", 1), refused(3, 4, 9, 2), put(5, 6, "b", 2)}},
 		"a read of a deleted key":                   {false, operations{put(1, 2, "a", 1), deleted(3, 4, 2), get(5, 6, "a", 1)}},
 		"two deletions of one version":              {false, operations{put(1, 2, "a", 1), deleted(3, 9, 2), deleted(4, 8, 2)}},
 		"a version that a deletion had":             {false, operations{put(1, 2, "a", 1), deleted(3, 4, 2), put(5, 6, "b", 2)}},

@@ -124,9 +124,9 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// TestTracesOfOneTransaction makes many concurrent writes. Each must lead to its
+// TestTransactionLinksItsRequests makes many concurrent writes. Each must lead to its
 // transaction, as the parent of its span or by a link, and the transaction to each of them.
-func TestTracesOfOneTransaction(t *testing.T) {
+func TestTransactionLinksItsRequests(t *testing.T) {
 	collector := telemetrytest.NewCollector(t)
 	p := boot(t, map[string]string{
 		"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL,
@@ -181,9 +181,9 @@ func TestTracesOfOneTransaction(t *testing.T) {
 	t.Logf("%d requests in %d transactions", len(requests), len(transactions))
 }
 
-// TestTracesGoNowhere checks that neither requests nor the program fail if the collector
+// TestUnreachableCollector checks that neither requests nor the program fail if the collector
 // does not answer.
-func TestTracesGoNowhere(t *testing.T) {
+func TestUnreachableCollector(t *testing.T) {
 	p := boot(t, map[string]string{
 		"KV_DATABASE_URL": "sqlite:" + filepath.Join(t.TempDir(), "kv.db"), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
 	})

@@ -80,7 +80,7 @@ func TestTables(t *testing.T) {
 	}
 	measured[1].Wrong = 3
 	if _, err := bench.Tables(measured, nil); err == nil || !strings.Contains(err.Error(), "3 wrong answers") {
-		t.Errorf("%v, want an error that tells of the wrong answers", err)
+		t.Errorf("%v, want an error about the wrong answers", err)
 	}
 }
 

@@ -26,7 +26,7 @@ func dialWeb(t *testing.T) net.Conn {
 }
 
 // An answer that the gateway does not complete must not look complete.
-func TestAnswersThatBreakOff(t *testing.T) {
+func TestAbortedAnswers(t *testing.T) {
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/get/known":
@@ -56,7 +56,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 }
 
 // If a client goes away, its request is cancelled, so that streams end and no work is wasted.
-func TestClientsThatGoAway(t *testing.T) {
+func TestCancelledRequests(t *testing.T) {
 	entered, left := make(chan struct{}, 1), make(chan struct{}, 1)
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {
@@ -77,7 +77,7 @@ func TestClientsThatGoAway(t *testing.T) {
 		select {
 		case <-left:
 		case <-time.After(patience):
-			t.Fatalf("%s: the gateway's request goes on", target)
+			t.Fatalf("%s: the gateway's request was not cancelled", target)
 		}
 	}
 }

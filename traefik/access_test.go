@@ -125,7 +125,7 @@ func TestAccess(t *testing.T) {
 				t.Errorf("an event of %s", key)
 			}
 		case <-time.After(patience):
-			t.Error("the stream of a revoked token goes on")
+			t.Error("the stream of a revoked token did not end")
 		}
 		do(app, http.MethodGet, "/get/app/k", "").wantProblem(t, http.StatusUnauthorized)
 	})
@@ -180,7 +180,7 @@ func wantEvent(t *testing.T, events <-chan string, key string) {
 
 // Wherever a client puts its token, it is not in any log: not in Traefik's, if that is on, and
 // not in those of the other programs at debug level.
-func TestNoLogHasATokenOfTheURL(t *testing.T) {
+func TestNoTokensInLogs(t *testing.T) {
 	file := tokenFile(filepath.Join(t.TempDir(), "tokens.yml"))
 	secret := file.add(t, "ci", "read,write:")
 	s := startStack(t, "KV_TOKENS_FILE="+string(file), "KV_LOG_LEVEL=debug", "KV_ACCESS_LOG=true")

@@ -112,7 +112,7 @@ func wantTimesInOrder(t *testing.T) {
 	for before, revision := 0.0, 1; revision <= last; revision++ {
 		e, err := feed.next()
 		if err != nil {
-			t.Fatalf("in front of revision %d: %v", revision, err)
+			t.Fatalf("before revision %d: %v", revision, err)
 		}
 		var written struct {
 			Key       string

@@ -147,5 +147,5 @@ func (l *load) check(t *testing.T) {
 	if stats := decode[databaseStats](t, get(t, "/db/stats")); stats.TotalVersions != all {
 		t.Errorf("/db/stats has %d versions, there are %d", stats.TotalVersions, all)
 	}
-	t.Logf("%d writes were acknowledged and are there, %d failed, %d versions in all", l.writes, l.failures, all)
+	t.Logf("%d writes were acknowledged and exist, %d failed, %d versions in total", l.writes, l.failures, all)
 }

@@ -108,7 +108,7 @@ func TestUglyKeys(t *testing.T) {
 	}
 }
 
-func TestKeysThatAreRefused(t *testing.T) {
+func TestRefusedKeys(t *testing.T) {
 	s := newStack(t)
 	for name, spelling := range map[string]string{
 		"empty":                    "",

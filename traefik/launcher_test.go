@@ -67,7 +67,7 @@ func wantNoneLeft(t *testing.T, pids map[string]int) {
 	for name, pid := range pids {
 		eventually(t, name+" has ended", func() error {
 			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("process %d is there (%w)", pid, err)
+				return fmt.Errorf("process %d still exists (%w)", pid, err)
 			}
 			return nil
 		})
@@ -99,7 +99,7 @@ func TestLauncherStopsOnCtrlC(t *testing.T) {
 	}
 }
 
-func TestLauncherStopsWhenAPartDies(t *testing.T) {
+func TestLauncherStopsWhenAProgramDies(t *testing.T) {
 	for victim, message := range map[string]string{
 		"backend": "backend exited (signal: killed); stopping gateway and traefik",
 		"gateway": "gateway exited (signal: killed); stopping backend and traefik",
@@ -128,7 +128,7 @@ func TestNothingOutlivesTheLauncher(t *testing.T) {
 	wantNoneLeft(t, pids)
 }
 
-func TestLauncherNamesATakenPort(t *testing.T) {
+func TestLauncherReportsATakenPort(t *testing.T) {
 	for part, address := range map[string]string{
 		"traefik": ":8000", "gateway": "127.0.0.1:8001", "backend": "127.0.0.1:8080",
 	} {
@@ -151,7 +151,7 @@ func TestLauncherNamesATakenPort(t *testing.T) {
 }
 
 // A program with an invalid setting exits, and so all of them do.
-func TestLauncherWithABadSetting(t *testing.T) {
+func TestLauncherWithAnInvalidSetting(t *testing.T) {
 	launcher := newLauncher(t, "KV_CACHE_MAX_KEYS=none")
 	launcher.start(t)
 	if code := launcher.wait(t); code != 1 {

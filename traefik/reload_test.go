@@ -12,7 +12,7 @@ import (
 )
 
 // During a hundred changes of the file, no request and no stream of an unchanged token fails.
-func TestChangesOfTokensDropNothing(t *testing.T) {
+func TestTokenChangesDropNothing(t *testing.T) {
 	file := tokenFile(filepath.Join(t.TempDir(), "tokens.yml"))
 	stays := file.add(t, "stays", "read,write:app/")
 	s := newStack(t, "KV_TOKENS_FILE="+string(file))

@@ -39,7 +39,7 @@ func TestHeadWorksWhereverGetDoes(t *testing.T) {
 	}
 }
 
-func TestPathsThatAreNoEndpoint(t *testing.T) {
+func TestUnknownPaths(t *testing.T) {
 	s := newStack(t)
 	for _, target := range []string{
 		"/", "/nothing", "/put", "/get", "/cache", "/cache/", "/db/stats/", "/Get/k", "/favicon.ico",
@@ -57,7 +57,7 @@ func TestPathsThatAreNoEndpoint(t *testing.T) {
 	}
 }
 
-func TestMethodsThatAreNotAllowed(t *testing.T) {
+func TestRefusedMethods(t *testing.T) {
 	s := newStack(t)
 	put(t, "k", "1").wantStatus(t, http.StatusOK)
 	for _, c := range []struct {
@@ -100,7 +100,7 @@ func TestInternalsAreNotReachable(t *testing.T) {
 				for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
 					answer := request(t, webAddress, method, target, nil, "").wantStatus(t, http.StatusNotFound)
 					if kind := answer.header.Get("Content-Type"); kind != "application/problem+json" {
-						t.Errorf("%s: Content-Type %q, want that of any path that is no endpoint", method, kind)
+						t.Errorf("%s: Content-Type %q, want that of an unknown path", method, kind)
 					}
 				}
 			})

@@ -113,7 +113,7 @@ func (s *soak) askAt(address string, status int, method, target string, header h
 		return answer
 	}
 	if answer.body != "" && status >= http.StatusBadRequest && answer.header.Get("Content-Type") != "application/problem+json" {
-		s.t.Errorf("%s %s: %d is no problem document: %v %.300s", method, target, status, answer.header, answer.body)
+		s.t.Errorf("%s %s: %d is not a problem document: %v %.300s", method, target, status, answer.header, answer.body)
 	}
 	verb, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/")
 	verb, _, _ = strings.Cut(verb, "?")

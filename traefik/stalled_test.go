@@ -77,9 +77,9 @@ func neverRead(t *testing.T, s *stack, address string) {
 		return err
 	})
 	if address == s.gatewayAddress { // Traefik's buffers may have taken everything
-		eventually(t, "those who do not read are cut", func() error {
+		eventually(t, "clients that do not read are disconnected", func() error {
 			if len(s.gateway.log.lines("does not take its answer")) == 0 {
-				return errors.New("nobody was cut")
+				return errors.New("no client was disconnected")
 			}
 			return nil
 		})

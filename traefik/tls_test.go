@@ -221,7 +221,7 @@ func TestTLS(t *testing.T) {
 }
 
 // TLS is off by default.
-func TestNoTLSWithoutTheSwitch(t *testing.T) {
+func TestTLSIsOffByDefault(t *testing.T) {
 	newStack(t)
 	answer := get(t, "/health").wantStatus(t, http.StatusOK)
 	if got := answer.header.Get("Strict-Transport-Security"); got != "" {
@@ -230,19 +230,19 @@ func TestNoTLSWithoutTheSwitch(t *testing.T) {
 }
 
 // With incomplete TLS settings, there is no service without TLS.
-func TestHalfOfTLSIsNone(t *testing.T) {
+func TestIncompleteTLSSettings(t *testing.T) {
 	_, certFile, keyFile := newCertificate(t, t.TempDir())
 	for _, half := range []string{"KV_TLS_CERT=" + certFile, "KV_TLS_KEY=" + keyFile} {
 		name, _, _ := strings.Cut(half, "=")
 		t.Run(name, func(t *testing.T) {
 			s := startStack(t, half)
-			eventually(t, "the log tells", func() error {
+			eventually(t, "the log says so", func() error {
 				if len(s.traefik.log.lines("KV_TLS_CERT and KV_TLS_KEY must be set together")) == 0 {
 					return errors.New("it does not")
 				}
 				return nil
 			})
-			eventually(t, "the door is there", func() error {
+			eventually(t, "Traefik listens", func() error {
 				answer, err := tryRequest(webAddress, http.MethodGet, "/health", nil, "")
 				if err == nil && answer.status == http.StatusOK {
 					t.Errorf("served: %s", answer.body)

@@ -43,7 +43,7 @@ func newTraefikFor(t *testing.T, gateway http.HandlerFunc, env ...string) *proce
 }
 
 // The gateway gets a target that decodes to the same path, and the same query.
-func TestTargetsPassUntouched(t *testing.T) {
+func TestTargetsAreForwardedUnchanged(t *testing.T) {
 	newTraefikFor(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%q %s", r.URL.Path, r.URL.RawQuery)
 	})

@@ -15,7 +15,7 @@ import (
 const mebibyte = 1 << 20
 
 // A value comes back byte for byte, both from the cache and from the database.
-func TestValuesComeBackAsTheyWentIn(t *testing.T) {
+func TestValuesAreUnchanged(t *testing.T) {
 	newStack(t, "KV_CACHE_MAX_KEYS=1")
 	for name, value := range map[string]string{
 		"large integer":       "12345678901234567890",
@@ -110,7 +110,7 @@ func send(t *testing.T, method, target string, body io.Reader) response {
 	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}
 }
 
-func TestBodiesThatAreRefused(t *testing.T) {
+func TestRefusedBodies(t *testing.T) {
 	s := newStack(t)
 	put(t, "k", `"before"`).wantStatus(t, http.StatusOK)
 	before := decode[databaseStats](t, get(t, "/db/stats"))
@@ -151,7 +151,7 @@ func TestBodiesThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestVersionsThatAreRefused(t *testing.T) {
+func TestRefusedVersions(t *testing.T) {
 	newStack(t)
 	put(t, "k", "1").wantStatus(t, http.StatusOK)
 	for _, version := range []string{"0", "-1", "1.0", "one", "", "1;x", "%31%20", "99999999999999999999"} {

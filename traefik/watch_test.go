@@ -98,7 +98,7 @@ func (f *feed) wantPuts(t *testing.T, key string, revisions ...int) {
 	for _, revision := range revisions {
 		e, err := f.next()
 		if err != nil {
-			t.Fatalf("in front of revision %d: %v", revision, err)
+			t.Fatalf("before revision %d: %v", revision, err)
 		}
 		var data struct {
 			Key       string
@@ -234,9 +234,9 @@ func TestStreamsEndWithEachPart(t *testing.T) {
 			}
 			switch {
 			case err == nil, strings.Contains(err.Error(), "heartbeat"):
-				t.Errorf("the stream goes on: %v", err)
+				t.Errorf("the stream did not end: %v", err)
 			case p == s.backend && (!errors.Is(err, io.EOF) || f.last != fmt.Sprint(revision)):
-				t.Errorf("the stream ends with %v behind revision %s, want EOF behind %d", err, f.last, revision)
+				t.Errorf("the stream ended with %v after revision %s, want EOF after %d", err, f.last, revision)
 			}
 			last = f.last
 		})

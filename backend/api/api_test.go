@@ -181,7 +181,7 @@ func TestEntries(t *testing.T) {
 	}
 }
 
-func TestValuesComeBackAsTheyWentIn(t *testing.T) {
+func TestValuesAreUnchanged(t *testing.T) {
 	s := start(t)
 	for _, value := range []string{
 		`null`, `true`, `""`, `{}`, `[]`, `0`, `-0`, `12345678901234567890`, `0.1000`, `1e400`, `1E+2`,

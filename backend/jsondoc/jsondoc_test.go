@@ -52,7 +52,7 @@ func TestApply(t *testing.T) {
 		{`{"":{"":1}}`, `[{"op":"replace","path":"//","value":2}]`, `{"":{"":2}}`},
 		{`{"a/b":1,"c~d":2,"日":3}`, `[{"op":"remove","path":"/a~1b"},{"op":"remove","path":"/c~0d"},{"op":"add","path":"/\u65e5","value":4}]`, `{"日":4}`},
 		{`{"\u65e5":3,"<":1}`, `[{"op":"replace","path":"/日","value":4},{"op":"add","path":"/>&","value":1}]`, `{"\u65e5":4,"<":1,">&":1}`},
-		// what is not touched keeps its text
+		// unchanged parts keep their text
 		{
 			"{ \"n\" : 12345678901234567890, \"f\":0.1000,\"e\":1E+2 , \"o\": { \"a\" : 1, \"a\" :2 }, \"s\":\"<&>\\u2028\\/\\ud800\" }", `[{"op":"add","path":"/z","value":[ 1.0 ]}]`,
 			`{"n":12345678901234567890,"f":0.1000,"e":1E+2,"o":{ "a" : 1, "a" :2 },"s":"<&>\u2028\/\ud800","z":[ 1.0 ]}`,

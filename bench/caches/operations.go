@@ -25,9 +25,9 @@ const (
 
 // Operations are all operations.
 var Operations = []Operation{
-	{"get hit", "Get of a key that is there, all alike", getHit},
-	{"fill", "Put of a key that is not there, so that another leaves", fill},
-	{"update", "Put of a key that is there, all alike", update},
+	{"get hit", "Get of a random key in the cache", getHit},
+	{"fill", "Put of a new key, which evicts another one", fill},
+	{"update", "Put of a random key in the cache", update},
 }
 
 const (

@@ -171,7 +171,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestRunFindsLies(t *testing.T) {
+func TestRunFindsWrongAnswers(t *testing.T) {
 	put, get := generator.Loads[0], generator.Loads[1]
 	t.Run("a version twice", func(t *testing.T) {
 		if result := serve(t, &fake{stale: true}, put); result.Errors == 0 || result.Requests > 0 {
@@ -244,7 +244,7 @@ func TestFilled(t *testing.T) {
 			t.Errorf("%d writes, %d versions", acknowledged, keys.Versions())
 		}
 		if result, err := open(t, f, keys).Sweep(); err != nil || result.Errors != wrong {
-			t.Errorf("told of %d versions: %d errors, %v", versions, result.Errors, err)
+			t.Errorf("filled with %d versions: %d errors, %v", versions, result.Errors, err)
 		}
 	}
 }

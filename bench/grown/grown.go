@@ -32,7 +32,7 @@ type Config struct {
 	Load generator.Load
 	// Progress is called regularly with the number of versions so far.
 	Progress func(versions int64)
-	Logs     io.Writer // is told of what goes wrong
+	Logs     io.Writer // for problems
 }
 
 // Fill makes the database and closes it.
@@ -46,7 +46,7 @@ func Fill(ctx context.Context, cfg Config) (err error) {
 	batches := make(chan batch, 2)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // making a batch takes a good part of the time of writing one
+	go func() { // make the next batch while one is written
 		defer close(batches)
 		for first := 0; first < cfg.Load.Keys; first += batchKeys {
 			made := makeBatch(cfg.Load, first, min(batchKeys, cfg.Load.Keys-first), kv.NewTimestamp(time.Now()))

@@ -153,7 +153,7 @@ func (p *project) containers(t *testing.T) map[string]container {
 	}
 	for _, name := range []string{"traefik", "gateway", "backend", "data"} {
 		if _, ok := services[name]; !ok {
-			t.Fatalf("there is no container of the service %s", name)
+			t.Fatalf("service %s has no container", name)
 		}
 	}
 	return services

@@ -97,9 +97,9 @@ func read(t *testing.T, file string, into any) {
 	}
 }
 
-// TestPrometheusIsTheTestedOne checks that the image has the version whose libraries are
+// TestPrometheusVersion checks that the image has the version whose libraries are
 // used here: v3.N.P of the program is v0.3NN.P of the module.
-func TestPrometheusIsTheTestedOne(t *testing.T) {
+func TestPrometheusVersion(t *testing.T) {
 	var compose struct {
 		Services map[string]struct{ Image string }
 	}

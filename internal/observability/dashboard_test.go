@@ -8,9 +8,9 @@ import (
 	grafana "github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// TestDashboardIsOne reads the dashboard with Grafana's schema, and fails on unknown members,
+// TestDashboardSchema reads the dashboard with Grafana's schema, and fails on unknown members,
 // such as misspelled ones.
-func TestDashboardIsOne(t *testing.T) {
+func TestDashboardSchema(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	text, err := os.ReadFile("grafana/dashboards/kvstore.json")
 	if err != nil {

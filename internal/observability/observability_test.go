@@ -323,7 +323,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 	ids, expressions := map[int]bool{}, 0
 	for _, panel := range board.Panels {
 		if ids[panel.ID] || panel.GridPos.W == 0 || panel.GridPos.X+panel.GridPos.W > 24 {
-			t.Errorf("panel %q has no place or id of its own", panel.Title)
+			t.Errorf("panel %q has no unique place or id", panel.Title)
 		}
 		ids[panel.ID] = true
 		if panel.Type != "row" && len(panel.Targets) == 0 {

@@ -110,7 +110,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 				}
 			}
 			if b, err := r.ReadByte(); err != io.EOF {
-				t.Errorf("%q, %v behind the answer", b, err)
+				t.Errorf("%q, %v after the answer", b, err)
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func TestLogFlood(t *testing.T) {
 		t.Errorf("%d lines, %d left out, of %d", kept, leftOut, flood)
 	}
 	if text := out.String(); !strings.Contains(text, `"msg":"another","a":1,"g":{"b":2}`) {
-		t.Errorf("the other message is not there: %.300s", text)
+		t.Errorf("the other message is missing: %.300s", text)
 	}
 }
 

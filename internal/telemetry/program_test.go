@@ -26,7 +26,7 @@ func TestBuiltFrom(t *testing.T) {
 		{"go install of a version", "", "", recorded("v1.2.0", ""), "v1.2.0", ""},
 		{"go build in a checkout", "", "", recorded("v0.0.0-20260101000000-abc+dirty", "abcdef"), "v0.0.0-20260101000000-abc+dirty", "abcdef"},
 		{"the linker wins", "v1.2.0", "123456", recorded("v9.9.9", "abcdef"), "v1.2.0", "123456"},
-		{"an image that was not told", "dev", "", recorded("(devel)", ""), "dev", ""},
+		{"an image without a version", "dev", "", recorded("(devel)", ""), "dev", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			version, commit := telemetry.BuiltFrom(c.version, c.commit, c.info)

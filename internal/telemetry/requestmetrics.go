@@ -69,14 +69,14 @@ func newRequestMetrics(prefix string, routes []string) *RequestMetrics {
 			Name: prefix + "_requests_total", Help: "Requests that have ended. Status 499: the client went away before the answer.",
 		}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: prefix + "_request_duration_seconds", Help: "Time from a request to the end of its answer, streams left out.",
+			Name: prefix + "_request_duration_seconds", Help: "Time from a request to the end of its answer, without streams.",
 			Buckets: durationBuckets,
 		}, []string{"route"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: prefix + "_requests_in_flight", Help: "Requests that have not ended, streams included.",
+			Name: prefix + "_requests_in_flight", Help: "Requests in flight, including streams.",
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: prefix + "_requests_refused_total", Help: "Requests that were refused at once, and connections closed, since there were too many.",
+			Name: prefix + "_requests_refused_total", Help: "Requests that were refused and connections that were closed because there were too many.",
 		}),
 		routes: map[string]*RouteMetrics{},
 	}

@@ -74,8 +74,8 @@ func TestTraced(t *testing.T) {
 	}
 }
 
-// TestFailuresAreLoggedSeldom checks that not every failed batch of spans is logged.
-func TestFailuresAreLoggedSeldom(t *testing.T) {
+// TestFailuresAreLoggedRarely checks that not every failed batch of spans is logged.
+func TestFailuresAreLoggedRarely(t *testing.T) {
 	log := &telemetrytest.Journal{}
 	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 	tracing, err := telemetry.StartTracing(t.Context(), "test", func(name string) string { return env[name] }, slog.New(slog.NewTextHandler(log, nil)))

@@ -70,7 +70,7 @@ func TestCheckFreeNamesEveryTakenPort(t *testing.T) {
 	}
 }
 
-func TestCheckFreeTellsPartsOfOneAddress(t *testing.T) {
+func TestCheckFreeFindsSharedAddresses(t *testing.T) {
 	err := up.CheckFree(t.Context(), env(map[string]string{"KV_BACKEND_ADDR": "127.0.0.1:0", "KV_METRICS_ADDR": "127.0.0.1:8000"}))
 	for _, want := range []string{
 		`backend metrics="127.0.0.1:8000": is the address of traefik (:8000); give it another port`,

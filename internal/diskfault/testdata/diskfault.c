@@ -1,26 +1,26 @@
 /*
- * A disk that is slow, full or broken, for one process: a library for LD_PRELOAD that
- * stands between SQLite and the C library. (What Go itself reads and writes goes past it.)
+ * Simulates a slow, full or broken disk for one process: an LD_PRELOAD library between
+ * SQLite and the C library. It does not affect reads and writes by Go itself.
  *
- * DISKFAULT_DIR      the directory whose files have the faults
- * DISKFAULT_CONTROL  a file of rules, read again when it was replaced; one in a line:
+ * DISKFAULT_DIR      the directory whose files are affected
+ * DISKFAULT_CONTROL  a file of rules, one per line, which is read again when it is replaced:
  *
  *     OP SUFFIX ERRNO DELAY COUNT MODE
  *
  *   OP      read, write, sync or truncate
- *   SUFFIX  with which the name of the file ends; * is every file
- *   ERRNO   the error, as a number; 0 is none
- *   DELAY   milliseconds that the call takes before anything; less when the rules change
- *   COUNT   how many calls have the error; -1 is all
- *   MODE    lose: a sync that fails takes nothing to the disk, and its pages count as
- *                 written, as in Linux: no later sync writes them
- *           keep: a sync that fails has written everything
- *           short: a write that fails writes the first half
+ *   SUFFIX  the end of the file name; * means every file
+ *   ERRNO   the error as a number; 0 means none
+ *   DELAY   milliseconds by which calls are delayed, until the rules change
+ *   COUNT   how many calls fail; -1 means all
+ *   MODE    lose: a failed sync writes nothing, and its pages count as written, as in
+ *                 Linux: no later sync writes them
+ *           keep: a failed sync has written everything
+ *           short: a failed write writes the first half
  *
- * DISKFAULT_SHADOW   a directory with what a loss of power would leave of each file: it
- *   gets the pages that were written since the last sync when a sync succeeds. FILE.dirty
- *   has a byte for each page that a sync must still write; like the memory of the kernel
- *   it outlives the process.
+ * DISKFAULT_SHADOW   a directory with what a power loss would leave of each file. A
+ *   successful sync copies the pages that were written since the last one. FILE.dirty has
+ *   a byte for each page that a sync must still write; like the memory of the kernel, it
+ *   outlives the process.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -42,11 +42,11 @@ struct rule {
 	int err, delay, count;
 };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards all below */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards everything below */
 static struct rule rules[MOST];
 static int known;
 static struct stat seen;
-static off64_t short_end = -1; /* where the half of a short write ended */
+static off64_t short_end = -1; /* end of the last short write */
 
 static const char *dir, *control, *shadow;
 static ssize_t (*real_pread)(int, void *, size_t, off64_t);
@@ -67,7 +67,7 @@ __attribute__((constructor)) static void begin(void)
 	real_unlink = dlsym(RTLD_NEXT, "unlink");
 }
 
-/* name_of returns the name of an open file in DISKFAULT_DIR, else NULL. */
+/* name_of returns the name of an open file in DISKFAULT_DIR, or NULL. */
 static const char *name_of(int fd, char *path)
 {
 	char link[64];
@@ -102,7 +102,7 @@ static int ends_with(const char *name, const char *suffix)
 	return strcmp(suffix, "*") == 0 || (n >= s && strcmp(name + n - s, suffix) == 0);
 }
 
-/* delay_of returns the milliseconds that the call takes by the rules of now. */
+/* delay_of returns the delay of the call in milliseconds, by the current rules. */
 static int delay_of(const char *op, const char *name)
 {
 	int delay = 0;
@@ -115,7 +115,7 @@ static int delay_of(const char *op, const char *name)
 	return delay;
 }
 
-/* fault waits as the rules say, and returns the error that the call must have, or 0. */
+/* fault delays the call by the rules, and returns its error, or 0. */
 static int fault(const char *op, const char *name, char *mode)
 {
 	int err = 0;
@@ -156,7 +156,7 @@ static void mark_dirty(const char *name, off64_t offset, size_t count)
 	pthread_mutex_unlock(&mutex);
 }
 
-/* synced empties the list of dirty pages, and copies them unless they are lost. */
+/* synced clears the list of dirty pages, and copies them unless they are lost. */
 static void synced(int fd, const char *name, int lost)
 {
 	if (!shadow)
@@ -196,7 +196,7 @@ ssize_t pwrite64(int fd, const void *data, size_t count, off64_t offset)
 		errno = err;
 		return -1;
 	}
-	if (err) { /* the rest of it is what fails next */
+	if (err) { /* the other half fails next */
 		count /= 2;
 		short_end = offset + (off64_t)count;
 	}
@@ -232,7 +232,7 @@ int ftruncate64(int fd, off64_t size)
 		errno = err;
 		return -1;
 	}
-	if (name && shadow) { /* the directory and the lengths of files are taken for safe at once */
+	if (name && shadow) { /* assumes that the directory and the lengths of files are durable at once */
 		int disk = open_shadow(name, "");
 		real_ftruncate(disk, size);
 		close(disk);

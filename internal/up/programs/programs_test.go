@@ -135,7 +135,7 @@ func TestTraefikModule(t *testing.T) {
 }
 
 // A go tool that fails leaves nothing in the cache.
-func TestTraefikThatCannotBeBuilt(t *testing.T) {
+func TestTraefikBuildFails(t *testing.T) {
 	root, cached := repository(t)
 	if err := os.Remove(cached); err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestTracingFile(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("there is no git here")
+		t.Skip("git is not installed")
 	}
 	// Ignore the user's settings and a repository around the test.
 	t.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")

@@ -131,7 +131,7 @@ func TestStopsInReverseOrderWhenTheContextEnds(t *testing.T) {
 	}
 }
 
-func TestADyingProgramTakesTheOthersDown(t *testing.T) {
+func TestExitStopsTheOthers(t *testing.T) {
 	ctx, _ := testContext(t)
 	out := newOutput()
 	group := supervise.Group{
@@ -180,7 +180,7 @@ func TestErrNotStopped(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfReadyStopsAll(t *testing.T) {
+func TestReadyFails(t *testing.T) {
 	ctx, _ := testContext(t)
 	out := newOutput()
 	errNotHealthy := errors.New("not healthy")
@@ -202,7 +202,7 @@ func TestAnErrorOfReadyStopsAll(t *testing.T) {
 	}
 }
 
-func TestAProgramThatCannotStart(t *testing.T) {
+func TestStartFails(t *testing.T) {
 	ctx, _ := testContext(t)
 	out := newOutput()
 	group := supervise.Group{
