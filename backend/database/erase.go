@@ -132,7 +132,7 @@ func (t *Tx) eraseHead(k *loadedKey) error {
 	t.Totals.Versions -= head.TotalVersions
 	t.Totals.Compacted = max(t.Totals.Compacted, head.Revision)
 	t.Totals.Forgotten = max(t.Totals.Forgotten, head.Revision)
-	k.head, k.inRow, k.dirty = Head{Version: head.Version}, false, true
+	k.head, k.stored, k.changed = Head{Version: head.Version}, false, true
 	return t.tx.Clauses(clause.OnConflict{
 		Columns: []clause.Column{{Name: "digest"}}, DoUpdates: clause.AssignmentColumns([]string{"version", "checksum"}),
 	}).Create(&erasedRow{Digest: sum, Version: head.Version, Checksum: erasedChecksum(sum, head.Version)}).Error

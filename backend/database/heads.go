@@ -1,7 +1,6 @@
 package database
 
 import (
-	"errors"
 	"slices"
 	"sync"
 
@@ -12,7 +11,7 @@ import (
 
 // A Head is what a writer must know of a key to append its next version.
 type Head struct {
-	// ID is the key's row; 0 for a key that is not stored yet, or was erased.
+	// ID is the key's row, 0 for a key that is not stored yet or was erased.
 	ID int64
 	// Version is the latest, or the last that an erased key had.
 	Version int64
@@ -21,12 +20,12 @@ type Head struct {
 	Time     kv.Timestamp
 	// TotalVersions counts the versions in the history that are not destroyed.
 	TotalVersions int64
-	// Deleted: the latest version is a tombstone.
+	// Deleted means that the latest version is a tombstone.
 	Deleted bool
-	// Expires is that of the latest version; 0 is never.
+	// Expires is when the latest version expires; 0 means never.
 	Expires kv.Timestamp
-	// CompleteFrom: from this version on the history lacks none. Those before it may
-	// have been removed, or never were there. 0 is as 1.
+	// CompleteFrom is the version from which on the history lacks none. Those before it may
+	// have been removed, or were never there. 0 means 1.
 	CompleteFrom int64
 	// Pruned is the highest revision that retention has removed from the history.
 	Pruned int64
@@ -46,7 +45,7 @@ func (h Head) Expired(now kv.Timestamp) bool {
 	return h.ID != 0 && !h.Deleted && h.Expires != 0 && h.Expires <= now
 }
 
-// state is what decides in which indexes a key stands.
+// state is the columns of a key that are indexed.
 type state struct {
 	deleted bool
 	expires kv.Timestamp
@@ -57,16 +56,15 @@ func (h Head) state() state { return state{h.Deleted, h.Expires, h.Pruned} }
 
 // A loadedKey is what a transaction knows of a key.
 type loadedKey struct {
-	name  string
-	head  Head  // as it is after what was done so far
-	saved state // of its row
-	inRow bool  // it has a row
-	dirty bool  // the row was written in this transaction
-	err   error // it is damaged, and has no head
+	name    string
+	head    Head  // after everything so far
+	stored  bool  // it has a row
+	saved   state // of its row
+	changed bool  // its row was written in this transaction
+	err     error // it is damaged and has no head
 }
 
-// Load reads the heads of those of keys that are not loaded yet. The database may keep the
-// strings.
+// Load reads the heads of keys that are not loaded yet. It may keep the strings.
 func (t *Tx) Load(keys ...string) error {
 	var unknown []string
 	for _, key := range keys {
@@ -86,16 +84,16 @@ func (t *Tx) Load(keys ...string) error {
 	if err := pieces(unknown, t.readHeads); err != nil {
 		return Translate(t.tx, "read heads", err)
 	}
-	absent := slices.DeleteFunc(unknown, func(key string) bool { return t.keys[key].inRow || t.keys[key].err != nil })
+	absent := slices.DeleteFunc(unknown, func(key string) bool { return t.keys[key].stored || t.keys[key].err != nil })
 	if err := pieces(absent, t.readErased); err != nil {
 		return Translate(t.tx, "look for erased keys", err)
 	}
 	return nil
 }
 
-// Head returns the head of a loaded key, that of one which is neither stored nor was erased is
-// zero. The error is kv.ErrCorrupt: the key is damaged, and nothing may be written to it, since
-// it is not known which version would be the next.
+// Head returns the head of a loaded key, which is zero when the key is not stored and was not
+// erased. With kv.ErrCorrupt the key is damaged. Nothing may be written to it, since the number of
+// the next version is not known.
 func (t *Tx) Head(key string) (Head, error) {
 	k := t.keys[key]
 	return k.head, k.err
@@ -109,8 +107,8 @@ func (t *Tx) load(key string) (*loadedKey, error) {
 	return t.keys[key], t.keys[key].err
 }
 
-// found notes what the row of a key has.
-func (k *loadedKey) found(head Head) { k.head, k.saved, k.inRow = head, head.state(), true }
+// found notes the row of a key.
+func (k *loadedKey) found(head Head) { k.head, k.stored, k.saved = head, true, head.state() }
 
 // fail notes that a key is damaged.
 func (t *Tx) fail(key string, err error) {
@@ -120,8 +118,8 @@ func (t *Tx) fail(key string, err error) {
 	}
 }
 
-// pieces calls read with keys, in pieces of the lengths for which there are statements. The
-// last element is repeated to fill one.
+// pieces calls read with pieces of keys that have the lengths of prepared statements. It
+// repeats the last element to fill a piece.
 func pieces[T any](keys []T, read func([]T) error) error {
 	for len(keys) > 0 {
 		piece := keys[:min(len(keys), statementRows[0])]
@@ -154,8 +152,8 @@ func (t *Tx) readHeads(keys []string) error {
 		if err := rows.Scan(row.fields()...); err != nil {
 			return err
 		}
-		// The key is that of the row or of the index, whichever SQLite has at hand; if they
-		// differ one of them is not what was asked for, or the checksum does not fit.
+		// The key comes from the row or from the index. If they differ, one of them is not a
+		// key that was asked for, or the checksum does not match.
 		if err := row.check(); err != nil {
 			t.fail(row.key, err)
 		} else if k := t.keys[row.key]; k != nil {
@@ -193,37 +191,12 @@ func (t *Tx) readErased(keys []string) error {
 	return rows.Err()
 }
 
-// saveHeads writes the heads of keys.
-func (t *Tx) saveHeads(changed []*loadedKey) error {
-	var keys, moved, pruned [][]any
-	for _, k := range changed {
-		head := k.head
-		row := []any{head.ID, k.name, head.Version, head.Revision, int64(head.Time), head.TotalVersions, head.CompleteFrom}
-		switch now, sum := head.state(), keyChecksum(k.name, head); {
-		case k.inRow && k.saved == now:
-			moved = append(moved, append(row, sum))
-		case k.inRow && k.saved == state{now.deleted, now.expires, k.saved.pruned}:
-			pruned = append(pruned, append(row, head.Pruned, sum))
-		default:
-			keys = append(keys, []any{
-				head.ID, k.name, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
-				head.Deleted, int64(head.Expires), head.CompleteFrom, head.Pruned, sum,
-			})
-		}
-		k.found(head)
-		k.dirty = true
-	}
-	return errors.Join(t.insert(upsertKeys, keys), t.insert(moveKeys, moved), t.insert(pruneKeys, pruned))
-}
-
-// rememberedHeads bounds the heads that are remembered. One takes about 200 bytes and
-// its key.
+// rememberedHeads bounds the heads in memory. Each takes about 200 bytes and its key.
 const rememberedHeads = 8192
 
-// memory is what Update knows without reading it: the counters, and the heads of the
-// keys that were written last. That is right because this process alone writes the
-// file, and only through Update, which changes the memory after each commit. With a
-// database that several processes share, nothing may be remembered.
+// memory is what Update knows without reading: the counters, and the heads of the keys that
+// were written last. It is correct because only this process writes the file, and only through
+// Update, which changes the memory after each commit.
 type memory struct {
 	mu     sync.Mutex // held by Update from its begin to its end
 	totals *kv.Totals // nil when they must be read
@@ -235,14 +208,14 @@ func newMemory() (*memory, error) {
 	return &memory{heads: heads}, err
 }
 
-// learnLocked takes what a transaction has committed.
+// learnLocked remembers what a transaction has committed.
 func (m *memory) learnLocked(t *Tx) {
 	totals := t.Totals
 	m.totals = &totals
 	for key, k := range t.keys {
 		switch {
-		case !k.dirty:
-		case k.inRow:
+		case !k.changed:
+		case k.stored:
 			m.heads.Add(key, k.head)
 		default:
 			m.heads.Remove(key)
@@ -250,7 +223,7 @@ func (m *memory) learnLocked(t *Tx) {
 	}
 }
 
-// forgetLocked is for when it is not known whether a transaction was committed.
+// forgetLocked is for a transaction that may or may not be committed.
 func (m *memory) forgetLocked() {
 	m.totals = nil
 	m.heads.Purge()

@@ -9,7 +9,7 @@ import (
 	"kvstore/backend/kv"
 )
 
-// identity is what never changes in the row of the store.
+// identity is the part of the row of the store that never changes.
 type identity struct {
 	storeID string
 	created int64
@@ -18,8 +18,7 @@ type identity struct {
 const storeColumns = `store.uuid, store.created_at, store.revision, store.total_keys, store.total_versions,
 	store.compacted, store.forgotten, store.restored, store.checksum`
 
-// readTotals reads the counters of the store; kv.ErrCorrupt when they are not what was
-// written.
+// readTotals reads the counters of the store. The error is kv.ErrCorrupt when they are damaged.
 func readTotals(tx *gorm.DB) (kv.Totals, error) {
 	_, totals, _, err := readStore(tx, "0")
 	return totals, err
@@ -34,7 +33,7 @@ func readStore(tx *gorm.DB, column string) (s identity, t kv.Totals, more int64,
 	return row.identity, row.Totals, more, err
 }
 
-// storedTotals are the row of the store as it tells them, to be believed after check.
+// storedTotals is the row of the store. check must be called before it is used.
 type storedTotals struct {
 	identity
 	kv.Totals

@@ -7,22 +7,21 @@ import (
 	"kvstore/backend/kv"
 )
 
-// trimSlack is how many versions of a key Append removes beyond as many as it adds, so
-// that a history which is too long becomes shorter with each write and makes none long.
+// trimSlack is how many more versions of a key Save removes than it adds. So each write
+// shortens a history that is too long, and none takes long.
 const trimSlack = 8
 
-// A versionID names a version within the database.
+// A versionID identifies a version in the database.
 type versionID struct{ key, version int64 }
 
-// A removed version is what must be known of it afterwards.
+// removed is what must be known of a version that was removed.
 type removed struct {
 	versionID
 	revision  int64
 	destroyed bool
 }
 
-// removeSQL are the statements that delete versions, by the number of them, one of
-// statementRows.
+// removeSQL holds the statements that delete versions, by the number of versions.
 var removeSQL = func() map[int]string {
 	statements := map[int]string{}
 	for _, n := range statementRows {
@@ -32,7 +31,7 @@ var removeSQL = func() map[int]string {
 	return statements
 }()
 
-// removeVersions deletes versions and returns those that were there.
+// removeVersions deletes versions and returns those that existed.
 func (t *Tx) removeVersions(ids []versionID) (all []removed, err error) {
 	t.wrote = t.wrote || len(ids) > 0
 	for _, n := range statementRows {
@@ -65,10 +64,10 @@ func (t *Tx) removePiece(all []removed, ids []versionID) ([]removed, error) {
 	return all, rows.Err()
 }
 
-// trim removes the oldest versions of keys, so that each has MaxVersions at most, moves their heads
-// on, and returns those of entries that stay: others are not stored at all. It makes up for
-// the versions that were added and a few more. One that is damaged or hidden does not keep
-// others from being written.
+// trim removes the oldest versions of keys, so that each has MaxVersions at most, and updates
+// their heads. It returns the entries to store, without those that would go at once. Of a history
+// that was too long before, it removes only a few versions more. A damaged version does not
+// prevent the write.
 func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.Entry) ([]kv.Entry, error) {
 	var ids []versionID
 	trimmed := make(map[int64]*loadedKey, len(keys))
@@ -104,9 +103,9 @@ func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.En
 	return stay, err
 }
 
-// lose notes that a key has lost one of its oldest versions, and counts it out.
+// lose updates the head of a key that has lost one of its oldest versions, and the totals.
 func (t *Tx) lose(k *loadedKey, r removed) {
-	if !r.destroyed { // else it was counted out before
+	if !r.destroyed { // else it is not counted
 		k.head.TotalVersions--
 		t.Totals.Versions--
 	}

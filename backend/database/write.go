@@ -2,17 +2,20 @@ package database
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 
 	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
 
-// A Tx is a transaction of Update, which writes, or of View. It is valid inside the
-// function that these call, and only there.
+// A Tx is a transaction of Update, which writes, or of View. It is valid only inside the
+// function that they call.
 //
-// It numbers what is written. Load reads what it must know of keys, Append makes versions
-// from that, in memory, and Save writes them, with few statements.
+// The Tx numbers versions. Load reads the heads of keys, Append makes versions from them in
+// memory, and Save writes these with few statements.
 type Tx struct {
 	tx       *gorm.DB
 	memory   *memory // its lock is held; nil in a View
@@ -20,33 +23,30 @@ type Tx struct {
 	count    func(*error)
 	keys     map[string]*loadedKey
 	latest   map[string]kv.Entry // see Latest
-	wrote    bool                // a row, so that there is something to commit
-	// appended are the versions that Save has still to write, and before the heads that
-	// their keys had.
-	appended []kv.Entry
-	before   []Head
-	// Totals are the store's counters, saved with the transaction. Append advances them.
+	wrote    bool                // there is something to commit
+	appended []kv.Entry          // for Save to write
+	before   []Head              // the head of the key of each of them before it was appended
+	// Totals are the counters of the store, which Append advances. They are saved with the
+	// transaction.
 	Totals kv.Totals
 	// MaxVersions, when not 0, is how many versions a key has at most after Save. A key that
-	// had more before loses them over several transactions. Trimmed counts those that Save
-	// has removed.
+	// had more before loses them over several transactions. Trimmed counts the versions that
+	// Save has removed.
 	MaxVersions int64
 	Trimmed     int
 }
 
-// Update runs fn in one transaction and commits it: when it returns nil, all that
-// fn did is on disk, saved or not; when it returns an error, nothing of it is stored, with one
-// exception: kv.ErrOutcomeUnknown says that the disk failed at the commit, so that no read
-// sees what fn did, but the next process that opens the file may, unless there is another
-// commit before. An error of fn comes back as it is.
-//
-// It fails with kv.ErrCorrupt when the counters are damaged.
+// Update runs fn in one transaction, saves what fn has appended, and commits. When it returns
+// nil, all of it is on disk. When it returns an error, nothing is stored, except perhaps with
+// kv.ErrOutcomeUnknown: the disk failed at the commit, so no read sees what fn did, but
+// the next process that opens the file may, unless another commit succeeds before. The error
+// of fn is returned as it is. With damaged counters the error is kv.ErrCorrupt.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
 	ended := false
 	defer func() {
-		if !ended { // it panics, and how far it came is not known
+		if !ended { // a panic, and nobody knows whether it was committed
 			db.memory.forgetLocked()
 		}
 	}()
@@ -81,7 +81,7 @@ func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed b
 	if !update.wrote && update.Totals == before {
 		return false, nil
 	}
-	if err := update.saveTotals(); err != nil {
+	if err := update.identity.save(tx, update.Totals); err != nil {
 		return false, Translate(tx, "save the counters", err)
 	}
 	if err := db.commit(ctx, tx); err != nil {
@@ -102,12 +102,10 @@ func (t *Tx) loadTotals() (err error) {
 	return err
 }
 
-func (t *Tx) saveTotals() error { return t.identity.save(t.tx, t.Totals) }
-
-// Append makes e the next version of its key, which is loaded and sound: it decides version,
-// revision and time, and moves head and totals on. e.Time is now, or when an imported version
-// was made; e.Version is 0, or the number of an imported version, and then the history lacks
-// those that it passes over. The row is written by Save.
+// Append makes e the next version of its key, which must be loaded and not damaged. It sets
+// version, revision and time, and advances the head and the totals. e.Time is now, or the time
+// of an imported version. e.Version is 0, or the number of an imported version; the history
+// then lacks the numbers in between. Save writes the row.
 func (t *Tx) Append(e kv.Entry) kv.Written {
 	k := t.keys[e.Key]
 	t.before = append(t.before, k.head)
@@ -130,7 +128,7 @@ func (t *Tx) Append(e kv.Entry) kv.Written {
 	}
 	head.Version, head.Revision = e.Version, totals.Revision
 	head.TotalVersions++
-	head.Time = max(head.Time, e.Time) // the time of the last start may have been ahead
+	head.Time = max(head.Time, e.Time) // the clock of an earlier process may have been ahead
 	head.Deleted, head.Expires = e.Operation.Tombstone(), e.Expires
 	switch {
 	case existed && head.Deleted:
@@ -143,8 +141,7 @@ func (t *Tx) Append(e kv.Entry) kv.Written {
 	return kv.Written{Entry: e, Previous: previous, TotalVersions: head.TotalVersions}
 }
 
-// Try calls fn, which must not Save. When that returns an error, nothing is left of what it
-// appended.
+// Try calls fn, which must not Save. When fn returns an error, Try undoes its appends.
 func (t *Tx) Try(fn func() error) error {
 	totals, n := t.Totals, len(t.appended)
 	err := fn()
@@ -157,9 +154,9 @@ func (t *Tx) Try(fn func() error) error {
 	return err
 }
 
-// Save writes the versions that were appended since the last Save, and returns them in
-// their order. When MaxVersions is set it removes older versions, and does not store those that
-// would go at once. Update saves what its function has not.
+// Save writes the versions appended since the last Save and returns them in their order. With
+// MaxVersions it also removes older versions, and does not store versions that would go at
+// once.
 func (t *Tx) Save() (appended []kv.Entry, err error) {
 	appended, t.appended, t.before = t.appended, nil, nil
 	if len(appended) == 0 {
@@ -188,14 +185,33 @@ func (t *Tx) Save() (appended []kv.Entry, err error) {
 		e := &stored[i]
 		rows = append(rows, versionOf(e, t.keys[e.Key].head.ID))
 	}
-	return appended, t.insert(appendVersions, rows)
+	return appended, appendVersions.exec(t.tx, rows)
 }
 
-func (t *Tx) insert(i *insert, rows [][]any) error {
-	return Translate(t.tx, "write "+i.table, i.exec(t.tx, rows))
+// saveHeads writes the rows of keys.
+func (t *Tx) saveHeads(changed []*loadedKey) error {
+	var keys, moved, pruned [][]any
+	for _, k := range changed {
+		head := k.head
+		row := []any{head.ID, k.name, head.Version, head.Revision, int64(head.Time), head.TotalVersions, head.CompleteFrom}
+		switch now, sum := head.state(), keyChecksum(k.name, head); {
+		case k.stored && k.saved == now:
+			moved = append(moved, append(row, sum))
+		case k.stored && k.saved == state{now.deleted, now.expires, k.saved.pruned}:
+			pruned = append(pruned, append(row, head.Pruned, sum))
+		default:
+			keys = append(keys, []any{
+				head.ID, k.name, head.Version, head.Revision, int64(head.Time), head.TotalVersions,
+				head.Deleted, int64(head.Expires), head.CompleteFrom, head.Pruned, sum,
+			})
+		}
+		k.found(head)
+		k.changed = true
+	}
+	return errors.Join(upsertKeys.exec(t.tx, keys), moveKeys.exec(t.tx, moved), pruneKeys.exec(t.tx, pruned))
 }
 
-// versionOf returns a row of appendVersions.
+// versionOf returns a row for appendVersions.
 func versionOf(e *kv.Entry, keyID int64) []any {
 	return []any{
 		e.Revision, keyID, e.Version, int64(e.Time), string(e.Operation), e.ContentType, e.Author, int64(e.Expires), e.Destroyed,
@@ -203,10 +219,68 @@ func versionOf(e *kv.Entry, keyID int64) []any {
 	}
 }
 
-// bytesOf keeps an empty value from being stored as NULL.
+// bytesOf prevents that an empty value is stored as NULL.
 func bytesOf(value []byte) []byte {
 	if value == nil {
 		return []byte{}
 	}
 	return value
+}
+
+// statementRows are the numbers of rows of one statement. They are few, so that the
+// driver has each statement prepared, whatever the size of a batch.
+var statementRows = [...]int{64, 16, 4, 1}
+
+// An insert puts many rows into a table with few statements. GORM's Create does the same by
+// reflection, and takes three times as long to build a statement whose text never changes.
+type insert struct {
+	table      string
+	columns    int
+	statements map[int]string // by their number of rows
+}
+
+func newInsert(table, columns, conflict string) *insert {
+	i := &insert{table: table, columns: strings.Count(columns, ",") + 1, statements: map[int]string{}}
+	row := "(" + strings.Repeat("?, ", i.columns-1) + "?)"
+	for _, n := range statementRows {
+		values := strings.Repeat(row+", ", n-1) + row
+		i.statements[n] = fmt.Sprintf("INSERT INTO %s (%s) VALUES %s %s", table, columns, values, conflict)
+	}
+	return i
+}
+
+var (
+	upsertKeys = newInsert("keys", keyColumns, moveHead+`, deleted = excluded.deleted,
+		expires_at = excluded.expires_at, pruned = excluded.pruned`)
+	// moveKeys is for stored keys of which no indexed column changes. SQLite updates an index
+	// whenever a statement sets one of its columns, even to the same value.
+	moveKeys = newInsert("keys", "id, key, version, revision, timestamp, total_versions, complete_from, checksum", moveHead)
+	// pruneKeys is moveKeys for keys that have lost versions too.
+	pruneKeys = newInsert("keys", "id, key, version, revision, timestamp, total_versions, complete_from, pruned, checksum",
+		moveHead+", pruned = excluded.pruned")
+	appendVersions = newInsert("versions", `revision, key_id, version, timestamp, operation, content_type,
+		author, expires_at, destroyed, checksums, value`, "")
+)
+
+const (
+	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, pruned, checksum"
+	moveHead   = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
+		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
+		complete_from = excluded.complete_from, checksum = excluded.checksum`
+)
+
+// exec inserts the rows in their order.
+func (i *insert) exec(tx *gorm.DB, rows [][]any) error {
+	for _, n := range statementRows {
+		for ; len(rows) >= n; rows = rows[n:] {
+			args := make([]any, 0, n*i.columns)
+			for _, row := range rows[:n] {
+				args = append(args, row...)
+			}
+			if err := tx.Exec(i.statements[n], args...).Error; err != nil {
+				return Translate(tx, "write "+i.table, err)
+			}
+		}
+	}
+	return nil
 }
