@@ -11,9 +11,9 @@ import (
 	"kvstore/backend/store"
 )
 
-// A plain is a store in plain maps, without a database, a cache or goroutines.
+// A plain is a store of maps, without a database, a cache or goroutines.
 type plain struct {
-	versions map[string][]kv.Entry // that of number n is at n-1
+	versions map[string][]kv.Entry // version n is at index n-1
 	revision int64
 }
 
@@ -25,15 +25,14 @@ func (p *plain) latest(key string) (kv.Entry, bool) {
 	return all[len(all)-1], true
 }
 
-// apply returns the results as text, or the error with the index, and then leaves p
-// as it was.
+// apply returns the results as text. With an error, which has the index, p stays as it was.
 func (p *plain) apply(requirements []store.Requirement, changes []store.Change) (results []string, index int, err error) {
 	for i, r := range requirements {
 		if entry, _ := p.latest(r.Key); !r.If.Holds(entry.Version) {
 			return nil, i, kv.ErrPreconditionFailed
 		}
 	}
-	next := plain{maps.Clone(p.versions), p.revision} // append copies or writes behind what p sees
+	next := plain{maps.Clone(p.versions), p.revision} // append does not change what p sees
 	for i, c := range changes {
 		result, err := next.change(c)
 		if err != nil {

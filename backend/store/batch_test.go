@@ -24,7 +24,7 @@ func putOf(key, value string) store.Change {
 
 func getOf(key string) store.Change { return store.Change{Operation: store.OpGet, Key: key} }
 
-// atVersion demands that a key is at that version, 0 for one that does not exist.
+// atVersion requires that a key is at that version, 0 for a key that does not exist.
 func atVersion(version int64) kv.Condition {
 	if version == 0 {
 		return kv.Condition{Absent: true}
@@ -32,7 +32,7 @@ func atVersion(version int64) kv.Condition {
 	return kv.Condition{OneOf: []int64{version}}
 }
 
-// TestBatchOfOneKey: the same key several times, each operation seeing those before.
+// TestBatchOfOneKey: operations on the same key see those before.
 func TestBatchOfOneKey(t *testing.T) {
 	s := open(t, options{})
 	got, err := s.Batch(t.Context(), nil, []store.Change{
@@ -81,8 +81,8 @@ func TestBatchOfOneKey(t *testing.T) {
 	}
 }
 
-// TestBatchFailsWhole: whatever fails, and where, nothing of the batch is written,
-// counters included, and the error says what it was.
+// TestBatchFailsWhole: wherever a batch fails, nothing of it is written, the counters stay,
+// and the error names the operation.
 func TestBatchFailsWhole(t *testing.T) {
 	url := databasetest.URL(t)
 	db, faults := databasetest.OpenFaulty(t, url)
@@ -98,7 +98,7 @@ func TestBatchFailsWhole(t *testing.T) {
 		requirements []store.Requirement
 		last         store.Change
 		want         error
-		index        int // of the operation, or else of the condition
+		index        int // of the operation, or of the condition
 		operation    bool
 	}{
 		"requirement":      {[]store.Requirement{{"k", atVersion(1)}, {"new", atVersion(2)}}, putOf("k", "4"), kv.ErrPreconditionFailed, 1, false},
@@ -265,7 +265,7 @@ func TestBatchesKeepSum(t *testing.T) {
 				changes := []store.Change{
 					putOf(gets[from].Key, strconv.Itoa(values[from]-1)), putOf(gets[to].Key, strconv.Itoa(values[to]+1)),
 				}
-				if rand.IntN(3) == 0 { // fails when one key is written already
+				if rand.IntN(3) == 0 { // fails after one key was written
 					bad := []store.Change{changes[0], {Operation: kv.OpDelete, Key: "none"}}
 					if _, err := s.Batch(context.Background(), nil, bad); !errors.Is(err, kv.ErrKeyNotFound) {
 						t.Errorf("the bad batch: %v", err)
@@ -291,8 +291,8 @@ func TestBatchesKeepSum(t *testing.T) {
 	t.Logf("%d batches came too late", lost.Load())
 }
 
-// TestBatchConditionNamesStoredVersion: a condition that fails within a batch is told what
-// the store has, and not what the batch would have made.
+// TestBatchConditionNamesStoredVersion: the error of a condition that fails within a batch
+// names the version in the store, not one that the batch would have made.
 func TestBatchConditionNamesStoredVersion(t *testing.T) {
 	s := open(t, options{})
 	history(t, s, "k", 4, "1")

@@ -15,7 +15,7 @@ const benchKeys = 1000
 
 var benchValue = `"` + strings.Repeat("v", 98) + `"`
 
-// BenchmarkPut writes durably; callers is how many wait for their answers at once.
+// BenchmarkPut makes durable writes from several callers at once.
 func BenchmarkPut(b *testing.B) {
 	for _, callers := range []int{1, 16, 64} {
 		b.Run("callers="+strconv.Itoa(callers), func(b *testing.B) {
@@ -66,8 +66,8 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkPutWithRetention writes as 64 callers do, with nothing to delete and with one
-// version for each that is written. The file must not grow with what is written.
+// BenchmarkPutWithRetention writes from 64 callers, without retention and with one version to
+// delete for each write. With retention the file must not grow.
 func BenchmarkPutWithRetention(b *testing.B) {
 	const callers = 64
 	for _, c := range []struct{ keys, keep, before int }{{5000, 0, 0}, {5000, 1, 0}, {5000, 10, 0}, {1, 20_000, 20_000}} {
@@ -97,7 +97,7 @@ func BenchmarkPutWithRetention(b *testing.B) {
 	}
 }
 
-// BenchmarkPutBesideGets writes as 16 callers do while others read batches of 128 keys.
+// BenchmarkPutBesideGets writes from 16 callers while others read batches of 128 keys.
 func BenchmarkPutBesideGets(b *testing.B) {
 	for _, readers := range []int{0, 4} {
 		b.Run("readers="+strconv.Itoa(readers), func(b *testing.B) {

@@ -9,8 +9,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-// TestClockGoesOnAndMeets: after the machine's clock was set back, times go on, though
-// slower, until they are those of the machine again.
+// TestClockGoesOnAndMeets: after the system clock was set back, the clock of the store goes on
+// slowly until the two meet.
 func TestClockGoesOnAndMeets(t *testing.T) {
 	var offset atomic.Int64
 	machine := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
@@ -36,8 +36,8 @@ func TestClockGoesOnAndMeets(t *testing.T) {
 	})
 }
 
-// TestClockStepIsCorrected: a step back that is corrected, once or again and again, leaves
-// the store at the time of the machine.
+// TestClockStepIsCorrected: after steps back that are corrected, the store has the time of the
+// system clock.
 func TestClockStepIsCorrected(t *testing.T) {
 	const steps = 10
 	clock := newTestClock(24 * time.Hour.Microseconds())
@@ -58,9 +58,9 @@ func TestClockStepIsCorrected(t *testing.T) {
 	}
 }
 
-// TestClockOfALateStart: a machine that starts in 1970 and learns the time later does not
-// move the store beyond that time, end its keys, or leave that to the next start.
-func TestClockOfALateStart(t *testing.T) {
+// TestClockSetAfterStart: when the system clock starts in 1970 and is set later, the clock of
+// the store does not run ahead of it, now or after a restart, and no key ends early.
+func TestClockSetAfterStart(t *testing.T) {
 	url := databasetest.URL(t)
 	const present = 1_764_000_000_000_000
 	clock := newTestClock(present)

@@ -22,7 +22,7 @@ func sizeOf(t *testing.T, s *store.Store) int64 {
 	return stats.Bytes
 }
 
-// TestPrunedSpaceIsReused: a store with retention does not grow by being written to.
+// TestPrunedSpaceIsReused: a store with retention does not grow when it is written.
 func TestPrunedSpaceIsReused(t *testing.T) {
 	s := open(t, options{keep: 2, sweep: time.Hour})
 	value := strings.Repeat("7", 20_000)
@@ -39,14 +39,14 @@ func TestPrunedSpaceIsReused(t *testing.T) {
 			first = sizeOf(t, s)
 		}
 	}
-	// Retention runs beside the writes, so that some rounds need more room than others.
+	// Retention runs beside the writes, so some rounds need more room than others.
 	if last := sizeOf(t, s); last > 3*first {
 		t.Errorf("the file grew from %d to %d bytes", first, last)
 	}
 }
 
-// TestCompactUnderLoad: what retention freed goes back to the disk while others read
-// and write, and nothing that is read changes.
+// TestCompactUnderLoad: the space that retention freed goes back to the disk while others read
+// and write, and no read sees a difference.
 func TestCompactUnderLoad(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
@@ -97,7 +97,7 @@ func TestCompactUnderLoad(t *testing.T) {
 	if after := sizeOf(t, s); after > before/4 || freed < before/2 {
 		t.Errorf("the database had %d bytes, has %d, and %d were given back", before, after, freed)
 	}
-	if _, err := s.Compact(t.Context()); err != nil { // nobody reads now: the file itself becomes smaller
+	if _, err := s.Compact(t.Context()); err != nil { // without readers the file itself becomes smaller
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(strings.TrimPrefix(url, "sqlite:")); err != nil || info.Size() > before/4 {

@@ -25,14 +25,14 @@ import (
 	"kvstore/backend/store"
 )
 
-// crashVariable tells the test binary that it is the program that crashes: where, at
+// crashVariable makes the test binary the program that crashes. It says where and at
 // which commit, with how many clients, and the URL of the database.
 const crashVariable = "STORE_TEST_CRASH"
 
-// TestCrashAtCommit kills the process just before and just after a commit, and looks
-// at what the next start finds. With one client it is known to the operation: what was
-// committed is there, be it answered or not, and nothing else. With several, all that
-// was answered is there, at most one operation more of each, and none is half done.
+// TestCrashAtCommit kills the process just before and just after a commit, and checks
+// what the next start finds. With one client it is known exactly: what was committed is
+// there, answered or not, and nothing else. With several clients, everything that was
+// answered is there, at most one more operation of each, and no part of an operation.
 func TestCrashAtCommit(t *testing.T) {
 	for _, clients := range []int{1, 8} {
 		for _, point := range []string{"before", "after"} {
@@ -75,7 +75,7 @@ func crash(t *testing.T, point string, commit, clients int) {
 	if want := (kv.Totals{Revision: 2 * operations, Versions: 2 * operations, Keys: keys}); err != nil || stats.Totals != want {
 		t.Errorf("the counters are %+v, %v, want %+v", stats.Totals, err, want)
 	}
-	for client := range answered { // and it goes on
+	for client := range answered { // the store goes on
 		if found, _ := verifyClient(t, s, client); operate(t.Context(), s, client, found+1) != nil {
 			t.Errorf("client %d cannot go on after operation %d", client, found)
 		}
@@ -109,8 +109,8 @@ func runCrasher(t *testing.T, spec string, clients int) []int64 {
 	return answered
 }
 
-// operate makes operation n of a client: version n of both of its keys, in one batch,
-// when both are at version n-1.
+// operate makes operation n of a client: it writes version n of both of its keys in one batch,
+// if both are at version n-1.
 func operate(ctx context.Context, s *store.Store, client int, n int64) error {
 	x, y := crashKeys(client)
 	condition := kv.Condition{Absent: true}
@@ -130,7 +130,7 @@ func crashKeys(client int) (x, y string) {
 	return fmt.Sprint("x", client), fmt.Sprint("y", client)
 }
 
-// verifyClient returns how many operations of a client are there, and how many of its
+// verifyClient returns how many operations of a client the store has, and how many of its
 // keys exist.
 func verifyClient(t *testing.T, s *store.Store, client int) (n, alive int64) {
 	t.Helper()
@@ -215,7 +215,7 @@ func crashChild(spec string) error {
 					fmt.Fprintln(os.Stderr, client, n, err)
 					return
 				}
-				fmt.Fprintf(os.Stdout, "%d %d\n", client, n) // one write: lines do not mix
+				fmt.Fprintf(os.Stdout, "%d %d\n", client, n) // one write, so lines do not mix
 			}
 		})
 	}

@@ -18,8 +18,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// damage changes rows behind the back of the store, without their checksums: what a
-// flipped bit does on the disk.
+// damage changes rows without their checksums, as a flipped bit on the disk does.
 func damage(t *testing.T, url, statement string) {
 	t.Helper()
 	path, err := sqlite.ParseURL(url)
@@ -43,7 +42,7 @@ const (
 )
 
 // spoiled returns a store with two versions of k and one of other, opened after the
-// statement was run.
+// statement has damaged it.
 func spoiled(t *testing.T, statement string) *store.Store {
 	t.Helper()
 	url := databasetest.URL(t)
@@ -75,8 +74,8 @@ func write(t *testing.T, s *store.Store, c store.Change) error {
 	return err
 }
 
-// TestDamagedHead: the latest version is damaged. It is not read, patched or gone back
-// to, and it is not cached; everything else works, and a write makes the key sound.
+// TestDamagedHead: a damaged latest version is not read, patched, reverted to or cached.
+// Everything else works, and after another write the key can be read.
 func TestDamagedHead(t *testing.T) {
 	for name, spoil := range map[string]string{"value": spoilValue, "time": spoilTime} {
 		t.Run(name, func(t *testing.T) {
@@ -115,8 +114,8 @@ func TestDamagedHead(t *testing.T) {
 	}
 }
 
-// TestDamagedVersionCanGo: a damaged value can be destroyed; what else of a version is
-// damaged goes with its key.
+// TestDamagedVersionCanGo: a damaged value can be destroyed, other damage of a version goes with
+// its key.
 func TestDamagedVersionCanGo(t *testing.T) {
 	s := spoiled(t, spoilValue)
 	if _, err := s.Destroy(t.Context(), "k", []int64{2}, kv.Condition{}); err != nil {
@@ -142,8 +141,8 @@ func TestDamagedVersionCanGo(t *testing.T) {
 	}
 }
 
-// TestDamagedKey: nothing can be written to a key of which it is not known which version
-// it has. What is written in the same transaction to others is.
+// TestDamagedKey: a key whose own row is damaged cannot be written. Other keys of the same
+// transaction are written.
 func TestDamagedKey(t *testing.T) {
 	s := spoiled(t, spoilKey)
 	const named = "Key 'k'"
@@ -170,7 +169,7 @@ func TestDamagedKey(t *testing.T) {
 	}
 }
 
-// TestDamagedKeyDelaysNoExpiry: keys end as fast beside one that cannot.
+// TestDamagedKeyDelaysNoExpiry: a key that cannot be ended does not delay others.
 func TestDamagedKeyDelaysNoExpiry(t *testing.T) {
 	const keys = 1000
 	var alone time.Duration
@@ -207,7 +206,7 @@ func TestDamagedKeyDelaysNoExpiry(t *testing.T) {
 		if spoil == "" {
 			alone = took
 		}
-		if took > 4*alone+4*time.Second { // a pause for each page would be 40 s
+		if took > 4*alone+4*time.Second { // a delay for each page would be 40 s
 			t.Errorf("%q: the others have taken %s to end, without it %s", spoil, took, alone)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-// BenchmarkPutBesideDestroy tells how long a write takes beside destructions, one after the
-// other, in a file of some hundred megabytes. One operation is one write.
+// BenchmarkPutBesideDestroy measures writes while another goroutine destroys versions, in a file
+// of some hundred megabytes.
 func BenchmarkPutBesideDestroy(b *testing.B) {
 	s := open(b, options{url: databasetest.URL(b)})
 	large := `"` + strings.Repeat("v", 1<<20-2) + `"`

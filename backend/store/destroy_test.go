@@ -31,9 +31,9 @@ func history(t testing.TB, s *store.Store, key string, versions int, value strin
 	}
 }
 
-// TestDestroyTakesNothingLater: whoever has seen that a key was destroyed, and writes it
-// again, keeps what it wrote, however long the history was that goes meanwhile.
-func TestDestroyTakesNothingLater(t *testing.T) {
+// TestDestroyKeepsLaterWrites: a client that sees that a key was destroyed and writes it again
+// keeps what it wrote, however long the erasing of the history takes.
+func TestDestroyKeepsLaterWrites(t *testing.T) {
 	for name, versions := range map[string]int{"short": 1, "long": 2500} {
 		t.Run(name, func(t *testing.T) {
 			var s *store.Store
@@ -81,7 +81,7 @@ func TestDestroyTakesNothingLater(t *testing.T) {
 	}
 }
 
-// TestDestroyedKeyIsWrittenByItsWatchers is the same as a race, with a condition.
+// TestDestroyedKeyIsWrittenByItsWatchers is the same with a race and a condition.
 func TestDestroyedKeyIsWrittenByItsWatchers(t *testing.T) {
 	s := open(t, options{})
 	for round := range 100 {
@@ -118,8 +118,8 @@ func TestDestroyedKeyIsWrittenByItsWatchers(t *testing.T) {
 	}
 }
 
-// TestDestroyInSteps: no transaction of a destruction is long, so a write beside it waits
-// for one step and not for all. Large values end a step too.
+// TestDestroyInSteps: a destruction takes several short transactions, so a write beside it waits
+// for one of them. Large values end a step too.
 func TestDestroyInSteps(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -169,8 +169,8 @@ func destroyVersions(s *store.Store, n int) error {
 	return err
 }
 
-// TestErasedVersionsAreGone: what was erased with its key is told the same before the key
-// is written again and after.
+// TestErasedVersionsAreGone: the versions of an erased key are gone, also after the key is written
+// again.
 func TestErasedVersionsAreGone(t *testing.T) {
 	s := open(t, options{})
 	put(t, s, "k", "1")

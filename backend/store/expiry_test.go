@@ -16,7 +16,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// A testClock stands still until the test moves it.
+// A testClock moves only when the test moves it.
 type testClock struct{ micros atomic.Int64 }
 
 func newTestClock(micros int64) *testClock {
@@ -47,8 +47,8 @@ func isDeleted(t *testing.T, s *store.Store, key string) bool {
 	return err != nil
 }
 
-// TestExpiry: the key ends with the clock, for a cached read and for one of the
-// database, and the tombstone follows by itself.
+// TestExpiry: the key ends with the clock, for reads from the cache and from the database, and
+// the tombstone follows without a request.
 func TestExpiry(t *testing.T) {
 	clock := newTestClock(1_000_000)
 	s := open(t, options{now: clock.now, maxKeys: 1})
@@ -84,8 +84,7 @@ func TestExpiry(t *testing.T) {
 }
 
 // TestWriteOverExpired: a write that comes before the janitor appends the tombstone
-// itself, and sees a key that does not exist. The clock jumps within the test, so
-// one of the two comes first, and either way the history is the same.
+// itself, and finds no key. Whichever of the two comes first, the history is the same.
 func TestWriteOverExpired(t *testing.T) {
 	clock := newTestClock(1_000_000)
 	s := open(t, options{now: clock.now})
@@ -104,8 +103,8 @@ func TestWriteOverExpired(t *testing.T) {
 	}
 }
 
-// TestClockSetBack: what has expired stays so, in this run and after a restart, and
-// times do not run backwards.
+// TestClockSetBack: a key that has expired stays so, also after a restart, and times do not run
+// backwards.
 func TestClockSetBack(t *testing.T) {
 	url := databasetest.URL(t)
 	clock := newTestClock(time.Hour.Microseconds())
@@ -152,15 +151,15 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// TestSweeperAndFailingDatabase: reads do not need the tombstone, and it comes when
-// the database works again, at the latest with the next write.
-func TestSweeperAndFailingDatabase(t *testing.T) {
+// TestExpiryWithFailingDatabase: reads do not need the tombstone, and it is written when
+// the database works again, at the latest by the next write.
+func TestExpiryWithFailingDatabase(t *testing.T) {
 	clock := newTestClock(1_000_000)
 	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
 	s := over(t, db, options{maxKeys: 10, maxBytes: 1000, now: clock.now})
 	putFor(t, s, "k", time.Minute)
 	putFor(t, s, "swept", time.Minute)
-	faults.FailCommits(2) // of the janitor; nobody else writes
+	faults.FailCommits(2) // those of the janitor; nothing else is written
 	clock.add(time.Minute)
 	if !isDeleted(t, s, "k") {
 		t.Error("the key has not ended")
@@ -176,8 +175,8 @@ func TestSweeperAndFailingDatabase(t *testing.T) {
 	})
 }
 
-// TestOneWinner: of any number of writers with one condition one writes, and the
-// others are told which version it found.
+// TestOneWinner: of many writers with the same condition one succeeds, and the others learn
+// the version that it wrote.
 func TestOneWinner(t *testing.T) {
 	const writers, rounds = 24, 20
 	s := open(t, options{})
@@ -256,8 +255,8 @@ func TestLateFillOfDeleted(t *testing.T) {
 }
 
 // TestUnpublishedDeletionIsNotRead holds the writer between the commit of a deletion
-// and the cache: a read that learns of it from the database waits, since the cache
-// still answers the value to others.
+// and the cache. A read that sees the deletion in the database waits, since the cache
+// still gives others the value.
 func TestUnpublishedDeletionIsNotRead(t *testing.T) {
 	committed, publish := make(chan struct{}), make(chan struct{})
 	var hold atomic.Bool
@@ -301,9 +300,9 @@ func TestUnpublishedDeletionIsNotRead(t *testing.T) {
 	}
 }
 
-// TestExpiredNamesNoVersionToCome: between the end of a key and its tombstone nobody is
-// told of that version.
-func TestExpiredNamesNoVersionToCome(t *testing.T) {
+// TestExpiredNamesNoFutureVersion: before the tombstone of an expired key is written, no error
+// names its version.
+func TestExpiredNamesNoFutureVersion(t *testing.T) {
 	clock := newTestClock(1_000_000)
 	s := open(t, options{now: clock.now})
 	batched := func(c store.Change) error {

@@ -2,10 +2,10 @@ package store
 
 import "kvstore/backend/kv"
 
-// Hooks are called by a store under test at the moments where orders matter.
+// Hooks are called by a store under test at the moments where order matters.
 type Hooks struct {
-	// AfterRead is called with what a missing read got from the database, before it
-	// may fill the cache or be answered.
+	// AfterRead is called with what a read got from the database, before it fills the
+	// cache or is answered.
 	AfterRead func(kv.Entry)
 	// AfterCommit is called when a batch is on disk and not yet published.
 	AfterCommit func()
@@ -19,16 +19,16 @@ func (s *Store) SetHooks(h Hooks) {
 // QueueLength is how many writes wait for the writer.
 func (s *Store) QueueLength() int { return len(s.writer.queue.waiting) }
 
-// Queued is how many writes were accepted and are not answered, and the bytes of their
+// Queued returns how many writes are accepted and not answered, and the bytes of their
 // values.
 func (s *Store) Queued() (writes int, bytes int64) { return s.writer.queue.load() }
 
-// Publish hands on what was written, as if it had been committed.
+// Publish publishes versions as if they had been committed.
 func (s *Store) Publish(written []kv.Entry, revision int64) {
 	s.log.append(written, revision, func() { s.watchers.markLocked(written) })
 }
 
-// ForgetLog leaves what was written to the database.
+// ForgetLog empties the log, so that watches read the database.
 func (s *Store) ForgetLog() {
 	s.log.mu.Lock()
 	s.log.emptyLocked(s.log.head)
@@ -36,7 +36,7 @@ func (s *Store) ForgetLog() {
 	s.pages.forget()
 }
 
-// Watchers is how many watches are open, and how many are subscribed to a prefix.
+// Watchers returns how many watches are open, and how many subscriptions there are.
 func (s *Store) Watchers() (open, subscribed int) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -52,7 +52,7 @@ const (
 	LogBytes  = logBytes
 )
 
-// Pages is how many pages of history are kept for others.
+// Pages returns how many pages of history are kept.
 func (s *Store) Pages() int {
 	s.pages.mu.Lock()
 	defer s.pages.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 )
 
 // TestCommitFails: every caller of the transaction gets an error, the cache and the
-// database stay as they were, and the next write works without a gap.
+// database stay as they were, and the next write leaves no gap.
 func TestCommitFails(t *testing.T) {
 	hold, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -48,7 +48,7 @@ func TestCommitFails(t *testing.T) {
 	if entry, source := get(t, s, "k"); entry.Version != 1 || source != store.FromCache {
 		t.Errorf("the cache answers version %d from the %s, want 1 from the cache", entry.Version, source)
 	}
-	if after := s.Stats().Cache; after.Keys != before.Keys+1 { // k of the first write, which was held before the cache
+	if after := s.Stats().Cache; after.Keys != before.Keys+1 { // k, whose publishing was held
 		t.Errorf("the cache has %d keys, want %d", after.Keys, before.Keys+1)
 	}
 	if stats, err := s.DatabaseStats(t.Context()); err != nil || !cmp.Equal(stats.Totals, kv.Totals{Revision: 1, Keys: 1, Versions: 1}) {
@@ -59,8 +59,8 @@ func TestCommitFails(t *testing.T) {
 	}
 }
 
-// TestDiskFull: writes are refused and say so, reads go on, and it recovers by
-// itself when there is room again.
+// TestDiskFull: writes are refused with the reason, reads go on, and writes work again when
+// there is room.
 func TestDiskFull(t *testing.T) {
 	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
 	s := over(t, db, options{maxKeys: 1, maxBytes: 1 << 20})
@@ -84,8 +84,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestBigWriteOnFullDiskFailsAlone: small writes in the batch of one for which the
-// disk has no room are made.
+// TestBigWriteOnFullDiskFailsAlone: small writes succeed in the same transaction as one for
+// which the disk has no room.
 func TestBigWriteOnFullDiskFailsAlone(t *testing.T) {
 	hold, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -118,7 +118,7 @@ func TestBigWriteOnFullDiskFailsAlone(t *testing.T) {
 	}
 }
 
-// TestBeginFailsOnce: when a transaction cannot begin, its writes are not tried in turn.
+// TestBeginFailsOnce: when a transaction cannot begin, its writes are not tried one by one.
 func TestBeginFailsOnce(t *testing.T) {
 	const writes, patience = 64, 300 * time.Millisecond
 	hold, release := make(chan struct{}), make(chan struct{})
@@ -140,7 +140,7 @@ func TestBeginFailsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	foreign, err := other.Begin() // has the only right to write
+	foreign, err := other.Begin() // locks the file for writing
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestBeginFailsOnce(t *testing.T) {
 	put(t, s, "k", "2")
 }
 
-// TestPanicAfterCommit: what is on disk is answered as written, read and watched.
+// TestPanicAfterCommit: a committed write is answered, read and watched.
 func TestPanicAfterCommit(t *testing.T) {
 	var armed atomic.Bool
 	s := open(t, options{hooks: store.Hooks{AfterCommit: func() {
@@ -191,8 +191,8 @@ func TestPanicAfterCommit(t *testing.T) {
 	}
 }
 
-// TestGetsBesideTheWriter: a batch of gets waits for no transaction, and reads all keys as
-// they were at one revision.
+// TestGetsBesideTheWriter: a batch of gets waits for no transaction and reads all keys at one
+// revision.
 func TestGetsBesideTheWriter(t *testing.T) {
 	url := databasetest.URL(t)
 	s := open(t, options{url: url})

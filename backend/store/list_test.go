@@ -15,7 +15,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// manualClock is a clock that a test moves.
+// manualClock is a clock that the test moves.
 type manualClock struct{ micros atomic.Int64 }
 
 func newClock(micros int64) *manualClock {
@@ -35,8 +35,8 @@ func change(t *testing.T, s *store.Store, c store.Change) kv.Written {
 	return written
 }
 
-// TestGetAt follows one key through its life, and asks for every moment of it, with
-// the latest version in the cache and not.
+// TestGetAt reads one key at every moment of its history, with and without the latest version
+// in the cache.
 func TestGetAt(t *testing.T) {
 	clock := newClock(100)
 	s := open(t, options{now: clock.now, maxKeys: 1})
@@ -91,8 +91,8 @@ func TestGetAt(t *testing.T) {
 	}
 }
 
-// TestGetAtOfATimeToCome holds that it is like now: a key that is to expire is there.
-func TestGetAtOfATimeToCome(t *testing.T) {
+// TestGetAtFutureTime: a future time counts as now, so a key that will expire is there.
+func TestGetAtFutureTime(t *testing.T) {
 	clock := newClock(100)
 	s := open(t, options{now: clock.now})
 	change(t, s, store.Change{Operation: kv.OpPut, Key: "k", Value: []byte("1"), TTL: time.Second})
@@ -153,7 +153,7 @@ func TestHistoryPageIsBounded(t *testing.T) {
 }
 
 // TestListsWaitForPublishing holds a write between its commit and its publishing, and
-// holds that no list shows it before a GET would.
+// checks that no list shows it before a GET would.
 func TestListsWaitForPublishing(t *testing.T) {
 	for name, read := range map[string]func(*testing.T, *store.Store) int64{
 		"history": func(t *testing.T, s *store.Store) int64 {
@@ -173,7 +173,7 @@ func TestListsWaitForPublishing(t *testing.T) {
 			return page.Keys[0].Latest.Version
 		},
 		"at": func(t *testing.T, s *store.Store) int64 {
-			entry, _, err := s.GetAt(t.Context(), "k", 20) // the cached version is of a later time
+			entry, _, err := s.GetAt(t.Context(), "k", 20) // the cached version is later
 			if err != nil {
 				t.Error(err)
 			}
@@ -199,7 +199,7 @@ func TestListsWaitForPublishing(t *testing.T) {
 				},
 			}})
 			put(t, s, "k", "1")
-			if name == "at" { // else the cache would answer with version 1, and rightly
+			if name == "at" { // else the cache would rightly answer version 1
 				put(t, s, "other", "0")
 			}
 			holding.Store(true)
@@ -228,8 +228,8 @@ func TestListsWaitForPublishing(t *testing.T) {
 	}
 }
 
-// TestKeysWhileOthersWrite walks the list while keys come and go, and holds that those
-// that stay are listed once each.
+// TestKeysWhileOthersWrite lists keys while others come and go, and checks that those that stay
+// are listed once each.
 func TestKeysWhileOthersWrite(t *testing.T) {
 	s := open(t, options{})
 	var stay []string

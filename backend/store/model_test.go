@@ -13,14 +13,13 @@ type modelVersion struct {
 	destroyed bool
 }
 
-// A modelKey is the history of a key. The versions up to forgotten were erased with
-// all the key had.
+// A modelKey is the history of a key. The versions up to forgotten were erased with the key.
 type modelKey struct {
 	versions  []modelVersion // of version i+1
 	forgotten int
 }
 
-// A model is a plain map that is what the store must be.
+// A model is a map that behaves as the store must.
 type model struct {
 	keys     map[string]*modelKey
 	revision int64
@@ -40,7 +39,7 @@ func (k *modelKey) last() modelVersion {
 	return k.versions[len(k.versions)-1]
 }
 
-// current is the latest version of a key that exists, else 0.
+// current returns the latest version of a key that exists, else 0.
 func (k *modelKey) current(now kv.Timestamp) int64 {
 	if !k.stored() || k.last().operation.Tombstone() || k.expired(now) {
 		return 0
@@ -57,7 +56,7 @@ func (m *model) append(k *modelKey, v modelVersion) {
 	m.revision++
 }
 
-// settle writes the tombstone that every next write of an expired key writes first.
+// settle writes the tombstone of an expired key.
 func (m *model) settle(k *modelKey) {
 	if k.expired(m.now) {
 		m.append(k, modelVersion{operation: kv.OpExpire})
@@ -134,7 +133,7 @@ func (k *modelKey) readLatest(now kv.Timestamp) (string, error) {
 	return k.read(k.latest())
 }
 
-// totals counts. An expired key counts until its tombstone is written.
+// totals returns the counters. An expired key counts until its tombstone is written.
 func (m *model) totals() (t kv.Totals) {
 	t.Revision = m.revision
 	for _, k := range m.keys {

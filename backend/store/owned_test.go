@@ -10,7 +10,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// A request has a body, and its parts lie within it.
+// A request has a body, and its strings are parts of it.
 type request struct {
 	body []byte
 	text string
@@ -18,7 +18,7 @@ type request struct {
 
 const requestBytes = 1 << 20
 
-// newRequest has a body and a head of a megabyte each.
+// newRequest returns a request with a body and a head of a megabyte each.
 func newRequest(key string) request {
 	pad := strings.Repeat("x", requestBytes)
 	return request{append([]byte(`{"value":1}`), pad...), key + pad}
@@ -33,8 +33,8 @@ func (r request) change(operation kv.Operation, key int) store.Change {
 	}
 }
 
-// TestNothingKeptPinsARequest: the cache, the heads that the writer remembers and the
-// queues of watchers hold on to what a write brought, and never to the request around it.
+// TestNothingKeptPinsARequest: what the store keeps of a write, in the cache, the memory of heads
+// and the log, does not keep the whole request in memory.
 func TestNothingKeptPinsARequest(t *testing.T) {
 	const keys = 64
 	for name, write := range map[string]func(*store.Store, request, int) error{
@@ -85,7 +85,7 @@ func TestNothingKeptPinsARequest(t *testing.T) {
 				}
 			}
 			grown := heap() - before
-			// An entry takes a few hundred bytes beside what it is counted for, wherever it is kept.
+			// An entry takes a few hundred bytes more than it is counted for, wherever it is kept.
 			if stats := s.Stats().Cache; grown > stats.Bytes+keys*8<<10 {
 				t.Errorf("the cache counts %d bytes, and the heap has grown by %d", stats.Bytes, grown)
 			}
@@ -97,14 +97,14 @@ func TestNothingKeptPinsARequest(t *testing.T) {
 // heap returns the bytes that are in use.
 func heap() int64 {
 	var m runtime.MemStats
-	for range 2 { // what a finalizer lets go is gone after the second
+	for range 2 { // the second frees what finalizers have released
 		runtime.GC()
 	}
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
 
-// TestValuesAreNotShared: who wrote a value may use its memory again after the answer.
+// TestValuesAreNotShared: the caller may reuse the memory of a value after the answer.
 func TestValuesAreNotShared(t *testing.T) {
 	s := open(t, options{})
 	value := []byte(`"first"`)

@@ -12,8 +12,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// held returns a store whose writer is stuck behind the commit of the key "held"
-// until go on is called.
+// held returns a store whose writer is stuck after the commit of the key "held" until release
+// is called.
 func held(t *testing.T, o options) (s *store.Store, goOn func()) {
 	t.Helper()
 	hold, release := make(chan struct{}), make(chan struct{})
@@ -26,13 +26,13 @@ func held(t *testing.T, o options) (s *store.Store, goOn func()) {
 	return s, func() { close(release); first.Wait() }
 }
 
-// What is over a bound is refused at once and not written; what was accepted is, and
-// afterwards there is room again.
+// Writes over a bound are refused at once and not written. Accepted writes are made, and then
+// there is room again.
 func TestOverload(t *testing.T) {
 	value := strings.Repeat("x", 1000)
 	for name, c := range map[string]struct {
 		options  options
-		accepted int // beside the one that is held
+		accepted int // besides the one that is held
 		option   string
 	}{
 		"writes": {options{maxKeys: 10, maxBytes: 1 << 20, maxQueuedWrites: 10}, 9, "KV_MAX_QUEUED_WRITES"},
@@ -74,7 +74,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// A batch that is larger than the bound is made when nothing else waits.
+// A batch larger than the bound is made when nothing else waits.
 func TestWhatIsLargerThanTheBound(t *testing.T) {
 	s := open(t, options{maxQueuedWrites: 2, maxQueuedBytes: 10})
 	changes := []store.Change{putOf("a", "12345678"), putOf("b", "12345678"), putOf("c", "12345678")}
@@ -83,7 +83,7 @@ func TestWhatIsLargerThanTheBound(t *testing.T) {
 	}
 }
 
-// Whatever becomes of a write, it is uncounted.
+// However a write ends, it is counted no more.
 func TestFailedWritesAreUncounted(t *testing.T) {
 	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
 	s := over(t, db, options{maxKeys: 10, maxBytes: 1000})
@@ -100,7 +100,7 @@ func TestFailedWritesAreUncounted(t *testing.T) {
 	}
 }
 
-// The statistics count writes as the bounds do: each change of a batch is one.
+// The statistics count writes as the bounds do, each change of a batch as one.
 func TestStatsOfTheQueue(t *testing.T) {
 	s, goOn := held(t, options{maxKeys: 10, maxBytes: 1 << 20, maxQueuedWrites: 10, maxQueuedBytes: 100})
 	var writing sync.WaitGroup

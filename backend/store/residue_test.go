@@ -20,8 +20,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// A disk looks for marks in the files of a database. They stay open until the test
-// ends: to close a file takes the locks away that SQLite has on it in this process.
+// A disk searches the files of a database for marks. They stay open until the test
+// ends, since closing a file drops the locks that SQLite has on it in this process.
 type disk struct {
 	path string
 	main *os.File
@@ -40,10 +40,10 @@ func diskOf(t *testing.T, url string) *disk {
 
 const markLength = 28
 
-// mark returns bytes that occur nowhere else.
+// mark returns unique bytes.
 func (h *shredder) mark() string { return fmt.Sprintf("~mark%023d", h.random.Uint64()) }
 
-// marks returns every mark in the files, with where it was found.
+// marks returns every mark in the files and where it was found.
 func (d *disk) marks(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -74,8 +74,7 @@ func (d *disk) marks(t *testing.T) map[string]string {
 	return found
 }
 
-// A shredder writes marked values and destroys them, and knows which marks must be
-// nowhere any more.
+// A shredder writes marked values and destroys them, and knows which marks must be gone.
 type shredder struct {
 	store  *store.Store
 	random *rand.Rand
@@ -163,9 +162,8 @@ func (h *shredder) check(t *testing.T, d *disk) {
 }
 
 // TestDestroyedBytesAreNowhere writes, prunes and destroys at random and searches
-// the database file and its log for what was destroyed. Rows of every size move
-// between pages meanwhile, as their neighbours come and go. Without the clearing of gaps each
-// of these seeds has failed.
+// the database file and its log for destroyed bytes. Meanwhile rows of every size move
+// between pages. Without the clearing of gaps each of these seeds fails.
 func TestDestroyedBytesAreNowhere(t *testing.T) {
 	for _, seed := range []uint64{4, 11} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -188,7 +186,7 @@ func shred(t *testing.T, seed uint64) {
 			h.destroy(t, h.key())
 			h.destroyAll(t, h.key())
 		}
-		if round%3 == 2 { // pages move as a whole
+		if round%3 == 2 { // whole pages move
 			if _, err := s.Compact(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -221,9 +219,8 @@ func (h *shredder) compare(t *testing.T) {
 	}
 }
 
-// TestDestroyBehindLongRead: the log cannot be emptied while a read that began before
-// still needs it. Destroy says so, does not hold up writes meanwhile, and can be
-// repeated when the read has ended.
+// TestDestroyBehindLongRead: the log cannot be emptied while an earlier read needs it. Destroy
+// says so, does not delay writes meanwhile, and can be repeated when the read has ended.
 func TestDestroyBehindLongRead(t *testing.T) {
 	t.Parallel()
 	url := databasetest.URL(t)
@@ -288,8 +285,8 @@ func TestDestroyBehindLongRead(t *testing.T) {
 	h.check(t, d)
 }
 
-// TestDestroyUnderLoad destroys while others read and write. At each moment at which
-// Destroy returns its bytes are nowhere.
+// TestDestroyUnderLoad destroys while others read and write. Whenever Destroy returns, the bytes
+// are gone.
 func TestDestroyUnderLoad(t *testing.T) {
 	url := databasetest.URL(t)
 	s := open(t, options{url: url, maxKeys: 3, keep: 4})

@@ -16,8 +16,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// readable returns which of the versions 1 to last of key can be read. A version
-// that cannot must be gone.
+// readable returns which of the versions 1 to last of key can be read. The others must be
+// gone.
 func readable(t *testing.T, s *store.Store, key string, last int64) []int64 {
 	t.Helper()
 	var found []int64
@@ -49,7 +49,7 @@ func TestRetentionByNumber(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
 	all := over(t, db, options{maxKeys: 10, maxBytes: 1000})
-	for i := 1; i <= 600; i++ { // more than one transaction of retention takes
+	for i := 1; i <= 600; i++ { // more than one transaction deletes
 		put(t, all, "many", strconv.Itoa(i))
 	}
 	put(t, all, "one", "1")
@@ -85,17 +85,17 @@ func TestRetentionByAge(t *testing.T) {
 	waitReadable(t, s, "k", 2, 1, 2)
 	clock.Add((31 * time.Second).Microseconds()) // version 1 is 61 s old
 	waitReadable(t, s, "k", 2, 2)
-	clock.Add(time.Hour.Microseconds()) // the latest stays, however old
+	clock.Add(time.Hour.Microseconds()) // the latest stays whatever its age
 	put(t, s, "other", "1")
 	waitReadable(t, s, "k", 2, 2)
-	put(t, s, "k", "3") // and may go when it is not the latest any more
+	put(t, s, "k", "3") // and goes when it is not the latest any more
 	waitReadable(t, s, "k", 3, 3)
 	if written := put(t, s, "k", "4"); written.TotalVersions != 2 {
 		t.Errorf("%d versions, want 2", written.TotalVersions)
 	}
 }
 
-// TestRetentionUnderWrites: no write is lost or misnumbered while versions go.
+// TestRetentionUnderWrites: no write is lost or misnumbered while versions are deleted.
 func TestRetentionUnderWrites(t *testing.T) {
 	const keys, writers, each = 3, 8, 60
 	s := open(t, options{keep: 2, sweep: time.Millisecond})
@@ -120,8 +120,8 @@ func TestRetentionUnderWrites(t *testing.T) {
 	}
 }
 
-// TestRetentionInABatch: a transaction that writes a key more often than versions are kept
-// leaves the last of them, and answers say how many there are.
+// TestRetentionInABatch: of a batch that writes more versions of a key than are kept, the last
+// ones stay, and the answers say how many there are.
 func TestRetentionInABatch(t *testing.T) {
 	s := open(t, options{keep: 2, sweep: time.Hour})
 	put(t, s, "k", "1")
@@ -157,8 +157,7 @@ func TestRetentionInABatch(t *testing.T) {
 	}
 }
 
-// TestRetentionOfLongHistory: a key that has far too many versions loses some with each
-// write, and few at once.
+// TestRetentionOfLongHistory: a key that has far too many versions loses a few with each write.
 func TestRetentionOfLongHistory(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
@@ -166,7 +165,7 @@ func TestRetentionOfLongHistory(t *testing.T) {
 	history(t, all, "k", 1000, "1")
 	all.Close()
 	s := over(t, db, options{keep: 10, sweep: time.Hour})
-	waitFor(t, func() bool { // the search at the start takes the rest
+	waitFor(t, func() bool { // the search at the start deletes the rest
 		put(t, s, "k", "1")
 		stats, err := s.DatabaseStats(t.Context())
 		return err != nil || stats.Versions == 10
@@ -176,8 +175,8 @@ func TestRetentionOfLongHistory(t *testing.T) {
 	}
 }
 
-// TestEndedKeysGoWhole: a key that has ended before the age of what is kept leaves nothing,
-// goes on counting when it is written again, and takes no other key with it.
+// TestEndedKeysGoWhole: a key that ended long enough ago is deleted whole, goes on counting when
+// it is written again, and takes no other key with it.
 func TestEndedKeysGoWhole(t *testing.T) {
 	var clock atomic.Int64
 	clock.Store(time.Hour.Microseconds())
@@ -204,7 +203,7 @@ func TestEndedKeysGoWhole(t *testing.T) {
 	clock.Add((31 * time.Second).Microseconds())
 	waitFor(t, func() bool {
 		stats, err := s.DatabaseStats(t.Context())
-		return err != nil || stats.Versions == 3 // of the key that stays, and of the one that ended later
+		return err != nil || stats.Versions == 3 // of the remaining key, and of the one that ended later
 	})
 	for _, key := range []string{"ended0", "ended299", "long"} {
 		if _, _, err := s.Get(t.Context(), key); !errors.Is(err, kv.ErrKeyNotFound) {

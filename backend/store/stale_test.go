@@ -17,8 +17,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// openHeldRead opens a store whose only key in the cache is not k, at version 1. The first
-// read of k from the database closes read, and goes on when resume is closed.
+// openHeldRead opens a store with version 1 of k, which is not in the cache. The first
+// read of k from the database closes read and goes on when resume is closed.
 func openHeldRead(t *testing.T) (s *store.Store, read, resume chan struct{}) {
 	t.Helper()
 	read, resume = make(chan struct{}), make(chan struct{})
@@ -33,8 +33,8 @@ func openHeldRead(t *testing.T) (s *store.Store, read, resume chan struct{}) {
 	return s, read, resume
 }
 
-// TestLateFill forces the order: a read misses and gets version 1, version 2 is
-// written and evicted again, and only then the read may fill the cache.
+// TestLateFill forces this order: a read misses and gets version 1, version 2 is
+// written and evicted again, and then the read tries to fill the cache.
 func TestLateFill(t *testing.T) {
 	s, read, resume := openHeldRead(t)
 	var wg sync.WaitGroup
@@ -54,8 +54,8 @@ func TestLateFill(t *testing.T) {
 }
 
 // TestUnpublishedIsNotRead holds the writer between commit and cache. A read that
-// gets the new version from the database must wait, while the cache still answers
-// the old one: otherwise a later read would see an older version.
+// gets the new version from the database must wait while the cache still has the old
+// one, otherwise a later read would see an older version.
 func TestUnpublishedIsNotRead(t *testing.T) {
 	committed, publish := make(chan struct{}), make(chan struct{})
 	var hold atomic.Bool
@@ -84,7 +84,7 @@ func TestUnpublishedIsNotRead(t *testing.T) {
 			t.Error("version 2 was answered before it was published")
 		}
 	})
-	<-readDone // the database has given version 2 to the reader
+	<-readDone // the reader has version 2
 	if entry, source := get(t, s, "k"); entry.Version != 1 || source != store.FromCache {
 		t.Errorf("before publishing: version %d from the %s, want 1 from the cache", entry.Version, source)
 	}
@@ -133,8 +133,8 @@ func TestUnpublishedReadEnds(t *testing.T) {
 	writing.Wait()
 }
 
-// TestNeverStale is the brute force: a cache of one key, writers and readers of
-// three keys. No read that starts after an answered write may see an older version.
+// TestNeverStale has many writers and readers of three keys and a cache of one key. No read
+// that starts after an answered write may see an older version.
 func TestNeverStale(t *testing.T) {
 	const keys, writers, readers, perWriter = 3, 4, 4, 150
 	s := open(t, options{maxKeys: 1})
@@ -169,7 +169,7 @@ func TestNeverStale(t *testing.T) {
 					t.Errorf("read version %d after version %d was seen", entry.Version, before)
 					return
 				}
-				raise(&answered[k], entry.Version) // a read is as binding as a write
+				raise(&answered[k], entry.Version) // a read counts like a write
 			}
 		})
 	}

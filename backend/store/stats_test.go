@@ -19,8 +19,8 @@ type observed struct {
 	did     store.Transaction
 }
 
-// TestObserve: each transaction is told once, with its callers and what it did, and
-// its statements run in the context that the observer gives.
+// TestObserve: each transaction is observed once, with its callers and what it did, and
+// its statements run in the context that Observe returns.
 func TestObserve(t *testing.T) {
 	var mu sync.Mutex
 	var seen []observed

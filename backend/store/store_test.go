@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(crashVariable); spec != "" {
-		fmt.Fprintln(os.Stderr, crashChild(spec)) // it only returns when it has failed
+		fmt.Fprintln(os.Stderr, crashChild(spec)) // returns only when it has failed
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
@@ -56,7 +56,7 @@ func open(t testing.TB, o options) *store.Store {
 	return over(t, databasetest.Open(t, o.url), o)
 }
 
-// over returns a store over db that ends before db does.
+// over returns a store over db that is closed before db.
 func over(t testing.TB, db *database.DB, o options) *store.Store {
 	t.Helper()
 	if o.maxKeys == 0 {
@@ -88,7 +88,7 @@ func over(t testing.TB, db *database.DB, o options) *store.Store {
 	return s
 }
 
-// tryPut writes a JSON text.
+// tryPut puts a JSON value.
 func tryPut(ctx context.Context, s *store.Store, key, value string) (kv.Written, error) {
 	return s.Write(ctx, store.Change{Operation: kv.OpPut, Key: key, Value: []byte(value)})
 }
@@ -259,7 +259,7 @@ func TestRestartContinues(t *testing.T) {
 	}
 }
 
-// TestGroupCommit holds the writer so that writes pile up, and checks that they
+// TestGroupCommit holds the writer while writes pile up, and checks that they
 // become one transaction in the order of the queue.
 func TestGroupCommit(t *testing.T) {
 	hold, release := make(chan struct{}), make(chan struct{})
@@ -291,8 +291,8 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
-// TestBadWriteFailsAlone queues a write that the database cannot take between good
-// ones, by giving its key a version that exists already.
+// TestBadWriteFailsAlone queues, between good writes, one that the database refuses, because
+// the version exists already.
 func TestBadWriteFailsAlone(t *testing.T) {
 	url := databasetest.URL(t)
 	db := databasetest.Open(t, url)
@@ -349,8 +349,8 @@ func breakKey(t *testing.T, db *database.DB, key string) {
 	}
 }
 
-// TestCloseFinishesWrites: what was accepted is finished, what comes later is
-// refused, and nothing is left waiting.
+// TestCloseFinishesWrites: accepted writes are finished, later ones are refused, and no caller
+// waits forever.
 func TestCloseFinishesWrites(t *testing.T) {
 	s := open(t, options{})
 	var wg sync.WaitGroup

@@ -16,7 +16,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// A twin is a store and its model, and the random operations on both.
+// A twin is a store with its model, and makes random operations on both.
 type twin struct {
 	t      *testing.T
 	store  *store.Store
@@ -24,12 +24,12 @@ type twin struct {
 	random *rand.Rand
 	writes int
 	prefix string // of its keys
-	shared bool   // there are other twins of the store, so that revisions are not known
+	shared bool   // the store has other twins, so revisions are not known
 }
 
 func (w *twin) name() string { return fmt.Sprint(w.prefix, "k", w.random.IntN(6)) }
 
-// change returns a random change: valid ones, and ones that must be refused.
+// change returns a random change, which may be one that must be refused.
 func (w *twin) change() store.Change {
 	key := w.name()
 	k := w.model.key(key)
@@ -176,8 +176,8 @@ func (w *twin) step() {
 	}
 }
 
-// sweep waits for the tombstones of all keys that have expired. The janitor writes
-// them in an order of its own, which no key can tell.
+// sweep waits for the tombstones of all expired keys. The order in which the janitor writes
+// them is not known.
 func (w *twin) sweep() {
 	for _, k := range w.model.keys {
 		w.model.settle(k)
@@ -193,16 +193,15 @@ func (w *twin) compareTotals() {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		stats.Compacted, stats.Forgotten = 0, 0 // no model knows the revision of what others destroyed
+		stats.Compacted, stats.Forgotten = 0, 0 // the models do not know the revisions that others destroyed
 		diff = cmp.Diff(want, stats.Totals)
 		return diff == ""
 	})
 }
 
-// TestAgainstModel runs random operations against the model, with restarts: what is
-// read, the numbers, and the counters after each. The clock is the test's, and when
-// it passes the end of a key the test waits for the janitor, so that both agree on
-// when its tombstone came.
+// TestAgainstModel runs random operations against the model, with restarts, and compares
+// what is read, the numbers and the counters after each. When its clock passes the end of a key
+// it waits for the janitor, so that both have the tombstone at the same point.
 func TestAgainstModel(t *testing.T) {
 	url := databasetest.URL(t)
 	clock := newTestClock(1_000_000_000)
@@ -228,8 +227,8 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// TestAgainstModelsAtOnce runs several models with keys of their own against one
-// store at the same time. The counters are compared at the end of each run.
+// TestAgainstModelsAtOnce runs several models with separate keys against one store at the same
+// time. The counters are compared at the end of each run.
 func TestAgainstModelsAtOnce(t *testing.T) {
 	const clients, steps = 6, 120
 	url := databasetest.URL(t)

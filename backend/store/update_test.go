@@ -14,7 +14,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// TestManyUpdates: of many updates of one key at once each is made.
+// TestManyUpdates: many updates of one key at once are all made.
 func TestManyUpdates(t *testing.T) {
 	const clients, each = 100, 5
 	s := open(t, options{})
@@ -39,8 +39,8 @@ func TestManyUpdates(t *testing.T) {
 	}
 }
 
-// TestUpdateOvertaken: an update that puts are always ahead of is made all the same,
-// and the error of its function comes back as it is.
+// TestUpdateOvertaken: an update is made even if puts always overtake it, and the error of its
+// function is returned as it is.
 func TestUpdateOvertaken(t *testing.T) {
 	s := open(t, options{})
 	refused := errors.New("refused")
@@ -71,8 +71,8 @@ func TestUpdateOvertaken(t *testing.T) {
 	}
 }
 
-// TestUpdateHoldsUpNoOtherKey: while an update that was overtaken is computed, other keys
-// are written, and its own waits and comes after it.
+// TestUpdateHoldsUpNoOtherKey: while an overtaken update is computed, other keys are written, and
+// a write of its key waits and comes after it.
 func TestUpdateHoldsUpNoOtherKey(t *testing.T) {
 	s := open(t, options{})
 	put(t, s, "k", "0")

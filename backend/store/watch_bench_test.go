@@ -14,9 +14,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// BenchmarkPublish is what a write costs the writer for the watchers that there are:
-// those of other keys, of prefixes that differ in length too, and those of the key,
-// whose goroutines must be woken.
+// BenchmarkPublish measures what watchers cost the writer: those of other keys, those with
+// prefixes of many lengths, and those of the key, whose goroutines must be woken.
 func BenchmarkPublish(b *testing.B) {
 	written := []kv.Entry{{Key: "app/db/host", Value: []byte("1"), Operation: kv.OpPut}}
 	for _, kind := range []struct {
@@ -54,8 +53,8 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkWatchHistory is what an event costs that is read from the database, for a
-// watch of all keys and for one of a hundredth of them.
+// BenchmarkWatchHistory measures events that are read from the database, for a watch of all keys
+// and for one of a hundredth of them.
 func BenchmarkWatchHistory(b *testing.B) {
 	const events, rare = 20_000, 100
 	s := open(b, options{})
@@ -80,8 +79,8 @@ func BenchmarkWatchHistory(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteBesideWatchers is a write, with its commit, beside watchers of everything
-// that take what they get.
+// BenchmarkWriteBesideWatchers measures a write with its commit beside watchers of all keys that
+// read what they get.
 func BenchmarkWriteBesideWatchers(b *testing.B) {
 	for _, watchers := range []int{0, 10, 1_000, 10_000} {
 		b.Run(strconv.Itoa(watchers), func(b *testing.B) {
@@ -115,8 +114,8 @@ func BenchmarkWriteBesideWatchers(b *testing.B) {
 	}
 }
 
-// BenchmarkComeback is watchers that come back after a restart of the store, all of them as
-// many revisions behind, until each has everything; and what a ping takes meanwhile.
+// BenchmarkComeback measures how long watchers take to catch up that all come back after a
+// restart of the store, and how long a ping takes meanwhile.
 func BenchmarkComeback(b *testing.B) {
 	const watchers, behind = 4_000, 4_096
 	url := databasetest.URL(b)

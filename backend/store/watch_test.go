@@ -17,7 +17,7 @@ import (
 	"kvstore/backend/store"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second
 
 func watch(t testing.TB, s *store.Store, prefix string, since int64) *store.Watch {
@@ -30,7 +30,7 @@ func watch(t testing.TB, s *store.Store, prefix string, since int64) *store.Watc
 	return w
 }
 
-// next returns a delivery that has something.
+// next returns the next delivery that is not empty.
 func next(t testing.TB, w *store.Watch) store.Delivery {
 	t.Helper()
 	d, err := w.Next(context.Background(), patience)
@@ -54,7 +54,7 @@ func take(t testing.TB, w *store.Watch, n int) (entries []kv.Entry) {
 	return entries
 }
 
-// wantIdle fails the test unless nothing comes, up to that revision.
+// wantIdle fails the test unless nothing is delivered up to that revision.
 func wantIdle(t *testing.T, w *store.Watch, position int64) {
 	t.Helper()
 	if d, err := w.Next(t.Context(), 0); err != nil || len(d.Entries) > 0 || d.Position != position || w.Position() != position {
@@ -62,8 +62,8 @@ func wantIdle(t *testing.T, w *store.Watch, position int64) {
 	}
 }
 
-// TestWatch: every kind of write, to the watchers of its key alone, the same from
-// the writer as from history.
+// TestWatch: every kind of write goes to the watchers of its key only, the same from the log
+// as from history.
 func TestWatch(t *testing.T) {
 	s := open(t, options{})
 	all, a, other := watch(t, s, "", store.Now), watch(t, s, "a/", store.Now), watch(t, s, "other", store.Now)
@@ -91,7 +91,7 @@ func TestWatch(t *testing.T) {
 	}
 	wantIdle(t, other, int64(len(want)))
 	history := take(t, watch(t, s, "", 0), len(want))
-	for i := range history { // an empty value is not nil from there
+	for i := range history { // there an empty value is not nil
 		if len(history[i].Value) == 0 {
 			history[i].Value = nil
 		}
@@ -105,7 +105,7 @@ func TestWatch(t *testing.T) {
 	wantIdle(t, watch(t, s, "a/", 4), 6)
 }
 
-// TestWatchExpiry: the end of a key that nobody writes or reads is seen.
+// TestWatchExpiry: the end of a key is delivered although nobody writes or reads the key.
 func TestWatchExpiry(t *testing.T) {
 	s := open(t, options{})
 	w := watch(t, s, "k", store.Now)
@@ -117,8 +117,8 @@ func TestWatchExpiry(t *testing.T) {
 	}
 }
 
-// TestWatchDestroyed: history says that a value was destroyed; the end of an erased
-// key is seen by who watches, and who comes later learns that there is a gap.
+// TestWatchDestroyed: the history says that a value was destroyed. The end of an erased key is
+// delivered to open watches, and later ones learn that there is a gap.
 func TestWatchDestroyed(t *testing.T) {
 	s := open(t, options{})
 	put(t, s, "k", "1")
@@ -146,8 +146,8 @@ func TestWatchDestroyed(t *testing.T) {
 	wantIdle(t, later, 4)
 }
 
-// TestWatchOverDestroyed: a feed that is behind when a version is destroyed goes on, and has
-// neither the value nor a gap.
+// TestWatchOverDestroyed: a feed that is behind when a version is destroyed goes on, without the
+// value and without a gap.
 func TestWatchOverDestroyed(t *testing.T) {
 	s := open(t, options{})
 	w, quiet := watch(t, s, "", store.Now), watch(t, s, "quiet", store.Now)
@@ -167,7 +167,7 @@ func TestWatchOverDestroyed(t *testing.T) {
 	if entries := take(t, quiet, 1); entries[0].Revision != 4 {
 		t.Errorf("%+v", entries)
 	}
-	for _, key := range []string{"k", "quiet"} { // and sees the end of both
+	for _, key := range []string{"k", "quiet"} { // the feed delivers the end of both
 		if _, err := s.DestroyAll(t.Context(), key, "", kv.Condition{}); err != nil {
 			t.Fatal(err)
 		}
@@ -180,8 +180,8 @@ func TestWatchOverDestroyed(t *testing.T) {
 	}
 }
 
-// TestWatchCompacted: after retention a feed says once from where on it is complete, and
-// has what is left.
+// TestWatchCompacted: after retention a feed says once from where on it is complete, and delivers
+// what is left.
 func TestWatchCompacted(t *testing.T) {
 	s := open(t, options{keep: 1})
 	for i := 1; i <= 5; i++ {
@@ -210,8 +210,8 @@ func TestWatchCompacted(t *testing.T) {
 	}
 }
 
-// TestWatchHeld: what history has of a quiet key comes, whatever became of others. Who
-// hears that something is gone is who may lack it.
+// TestWatchHeld: the history of a quiet key is delivered whatever happened to other keys. Only
+// feeds that may lack something are told so.
 func TestWatchHeld(t *testing.T) {
 	s := open(t, options{keep: 1})
 	for i, key := range []string{"hot", "quiet/a", "quiet/b", "hot", "secret"} {
@@ -231,10 +231,10 @@ func TestWatchHeld(t *testing.T) {
 	if _, err := s.DestroyAll(t.Context(), "secret", "", kv.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	held(6) // nobody knows what it was called
+	held(6) // its name is not known any more
 }
 
-// TestWatchSinceRead: a feed begins behind whatever revision a read has told.
+// TestWatchSinceRead: a feed can begin after any revision that a read returned.
 func TestWatchSinceRead(t *testing.T) {
 	const tries = 150
 	s := open(t, options{})
@@ -253,7 +253,7 @@ func TestWatchSinceRead(t *testing.T) {
 		if entry.Revision == last {
 			continue
 		}
-		last = entry.Revision // it was written just now
+		last = entry.Revision // just written
 		w, err := s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: entry.Revision})
 		if err != nil {
 			t.Fatalf("a read says revision %d, and then: %v", entry.Revision, err)
@@ -262,8 +262,7 @@ func TestWatchSinceRead(t *testing.T) {
 	}
 }
 
-// TestWatchWithoutValues: all that is told of a write but its value, from the writer and
-// from history.
+// TestWatchWithoutValues: everything but the value is delivered, from the log and from history.
 func TestWatchWithoutValues(t *testing.T) {
 	s := open(t, options{})
 	bare := func(since int64) *store.Watch {
@@ -293,8 +292,8 @@ func TestWatchWithoutValues(t *testing.T) {
 	}
 }
 
-// TestWatchCompactedMeanwhile: what the log has is not missing, although history lacks it
-// when it is read.
+// TestWatchCompactedMeanwhile: an event in the log is delivered although retention has removed it
+// from the history.
 func TestWatchCompactedMeanwhile(t *testing.T) {
 	s := open(t, options{keep: 1})
 	put(t, s, "k", "1")
@@ -309,8 +308,8 @@ func TestWatchCompactedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestWatchSubscribes: what is written between the beginning of a feed and its first read,
-// or between reads of history, comes once.
+// TestWatchSubscribes: a write between the beginning of a feed and its first read, or between
+// reads of history, is delivered once.
 func TestWatchSubscribes(t *testing.T) {
 	s := open(t, options{})
 	put(t, s, "k", "1")
@@ -327,7 +326,7 @@ func TestWatchSubscribes(t *testing.T) {
 	wantIdle(t, w, 3)
 }
 
-// TestWatchBatch: what one batch wrote comes in one delivery.
+// TestWatchBatch: the writes of one batch come in one delivery.
 func TestWatchBatch(t *testing.T) {
 	const batches, keys = 200, 3
 	s := open(t, options{})
@@ -360,7 +359,7 @@ func TestWatchBatch(t *testing.T) {
 	}
 }
 
-// TestWatchLongHistory reads more than one page, and passes over what others wrote.
+// TestWatchLongHistory reads more than one page and skips other keys.
 func TestWatchLongHistory(t *testing.T) {
 	const total, rare = 4*store.LogEvents + 7, 1000
 	s := open(t, options{})
@@ -395,7 +394,7 @@ func TestWatchLongHistory(t *testing.T) {
 		}
 		position = d.Position
 	}
-	// Values that are larger than a page together.
+	// Together these values are larger than a page.
 	large := strconv.Quote(strings.Repeat("x", 400_000))
 	for range 6 {
 		put(t, s, "large", large)
@@ -403,8 +402,8 @@ func TestWatchLongHistory(t *testing.T) {
 	take(t, watch(t, s, "large", 0), 6)
 }
 
-// TestSlowWatch: more events, or more bytes, than a queue holds end one watch and
-// none beside it; it resumes without a gap.
+// TestSlowWatch: more events or bytes than the log holds end a slow watch and no other, and it
+// resumes without a gap.
 func TestSlowWatch(t *testing.T) {
 	s := open(t, options{maxBytes: 1 << 30})
 	large := strconv.Quote(strings.Repeat("x", 1<<19))

@@ -16,8 +16,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// TestWatchesShareText: the text of an event is made once for all watches with values and
-// once for all without, of the log and of history.
+// TestWatchesShareText: the text of an event, of the log or of history, is made once for all
+// watches with values and once for all without.
 func TestWatchesShareText(t *testing.T) {
 	s := open(t, options{})
 	var made atomic.Int64
@@ -55,13 +55,13 @@ func TestWatchesShareText(t *testing.T) {
 	}
 }
 
-// TestLogCountsTexts: texts take of the room of the log.
+// TestLogCountsTexts: texts count for the bound of the log.
 func TestLogCountsTexts(t *testing.T) {
 	s := open(t, options{})
 	w, late := watch(t, s, "", store.Now), watch(t, s, "", store.Now)
 	encode := func(text []byte, e *kv.Entry) []byte { return append(text, e.Value...) }
 	value := make([]byte, store.LogBytes/16)
-	for revision := range int64(15) { // fit in without texts
+	for revision := range int64(15) { // fit without texts
 		s.Publish([]kv.Entry{{Key: "k", Revision: revision + 1, Value: value}}, revision+1)
 		for _, e := range next(t, w).Entries {
 			e.Text(encode)
@@ -72,11 +72,10 @@ func TestLogCountsTexts(t *testing.T) {
 	}
 }
 
-// TestHeldDeliveriesAreBounded: watches that keep what they got while the log moves on are
-// let go, the oldest first, when together they have more than they may; those that go on
-// are not.
+// TestHeldDeliveriesAreBounded: when watches together hold too much that the log has dropped,
+// those that have held their delivery the longest are cut off. Watches that go on are not.
 func TestHeldDeliveriesAreBounded(t *testing.T) {
-	const bound = 64<<20 + 2*store.LogBytes // with what the log has
+	const bound = 64<<20 + 2*store.LogBytes // with what is in the log
 	s := open(t, options{})
 	before := heap()
 	fine := watch(t, s, "", store.Now)

@@ -48,8 +48,8 @@ func TestWatchErrors(t *testing.T) {
 	}
 }
 
-// TestEndWatches: a feed delivers what it has, then says that it ends; so does one
-// that waits, and one in its history. OnEnd tells it too.
+// TestEndWatches: every feed delivers what it has and then ends, also one that waits and one
+// that reads history. OnEnd calls its function.
 func TestEndWatches(t *testing.T) {
 	s := open(t, options{})
 	waiting, full := watch(t, s, "none", store.Now), watch(t, s, "", store.Now)
@@ -74,7 +74,7 @@ func TestEndWatches(t *testing.T) {
 	if _, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{""}, Since: 0, Values: true}); !errors.Is(err, kv.ErrUnavailable) {
 		t.Errorf("a watch after the end: %v", err)
 	}
-	put(t, s, "k", "2") // writes go on
+	put(t, s, "k", "2") // writes still work
 }
 
 func TestWatchContext(t *testing.T) {
@@ -85,12 +85,12 @@ func TestWatchContext(t *testing.T) {
 	if _, err := w.Next(ctx, patience); !errors.Is(err, context.Canceled) {
 		t.Errorf("Next = %v", err)
 	}
-	put(t, s, "k", "1") // the watch goes on
+	put(t, s, "k", "1") // the watch still works
 	take(t, w, 1)
 }
 
-// TestWatchSeesCommitsOnly: nothing of a failed commit, and what is committed but
-// not published yet comes once, from the queue.
+// TestWatchSeesCommitsOnly: nothing of a failed commit is delivered, and a write that is
+// committed and not published yet is delivered once.
 func TestWatchSeesCommitsOnly(t *testing.T) {
 	db, faults := databasetest.OpenFaulty(t, databasetest.URL(t))
 	committed, publish := make(chan struct{}), make(chan struct{})
@@ -128,8 +128,8 @@ func TestWatchSeesCommitsOnly(t *testing.T) {
 	wantIdle(t, late, 2)
 }
 
-// TestWatchUnderRetention: while old versions are deleted, each feed is in order,
-// and complete but for what it says.
+// TestWatchUnderRetention: while old versions are deleted, each feed is in order and complete,
+// except for what it says.
 func TestWatchUnderRetention(t *testing.T) {
 	const writes = 200
 	s := open(t, options{keep: 3})
@@ -170,8 +170,8 @@ type follower struct {
 	seen     []kv.Entry
 }
 
-// follow reads until it has all up to the revision that last tells, and cuts the
-// feed at random, within a delivery too.
+// follow reads everything up to the revision that last returns, and cuts the feed at random,
+// also within a delivery.
 func (f *follower) follow(t *testing.T, s *store.Store, random *rand.Rand, last func() int64) {
 	for last() > f.position {
 		w, err := s.Watch(store.WatchRequest{Keys: kv.Prefixes{f.prefix}, Since: f.position, Values: true})
@@ -245,7 +245,7 @@ func TestResume(t *testing.T) {
 				})
 			})
 		}
-		if restart%2 == 1 { // everybody who is behind reads the database
+		if restart%2 == 1 { // feeds that are behind read the database
 			following.Go(func() {
 				for !done.Load() {
 					s.ForgetLog()
@@ -278,7 +278,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// writeRandomly puts, deletes or makes a batch.
+// writeRandomly makes a put, a delete or a batch.
 func writeRandomly(t *testing.T, s *store.Store, random *rand.Rand) (written []kv.Written) {
 	key := func() string { return []string{"a", "a/1", "a/12", "a/2", "b/1", "b/日", "c"}[random.IntN(7)] }
 	var changes []store.Change

@@ -14,9 +14,8 @@ import (
 	"kvstore/backend/store"
 )
 
-// TestWatchAfterRestore: whoever resumes a feed from before a restore is told that the
-// history is another one, wherever it was, and then gets what this history has. Who begins
-// anew is told nothing.
+// TestWatchAfterRestore: a feed that resumes from before a restore is told that the history is
+// another one, wherever it was, and then gets this history. A new feed is told nothing.
 func TestWatchAfterRestore(t *testing.T) {
 	url, backup := databasetest.URL(t), filepath.Join(t.TempDir(), "backup.db")
 	db := databasetest.Open(t, url)
@@ -63,8 +62,8 @@ func TestWatchAfterRestore(t *testing.T) {
 	}
 }
 
-// TestWatchesShareReads: feeds that come back at the same revision read each page of history
-// once for all of them, and what is kept of that goes when something is erased.
+// TestWatchesShareReads: feeds that resume at the same revision share the reads of history, and
+// the pages that are kept are dropped when something is erased.
 func TestWatchesShareReads(t *testing.T) {
 	const feeds, events, perPage = 100, 9_000, 4_096
 	s := open(t, options{})
