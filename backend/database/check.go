@@ -11,25 +11,25 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A Summary says what a database holds.
+// A Summary describes the contents of a database.
 type Summary struct {
-	// StoreID identifies the store. A backup has that of the database it was made of.
+	// StoreID identifies the store. A backup has the same.
 	StoreID string
 	kv.Totals
-	// Bytes is the size of the file, and SHA256 its digest. They are known of a file that
-	// nobody writes to.
+	// Bytes and SHA256 are size and digest of the file, if nobody writes to it.
 	Bytes  int64
 	SHA256 [sha256.Size]byte
 }
 
-// Summarize reads what the database says of itself.
+// Summarize reads the summary that the database has of itself.
 func Summarize(db *gorm.DB) (Summary, error) {
 	var found Summary
-	err := db.Raw("SELECT uuid, revision, total_keys, total_versions FROM store").Row().Scan(&found.StoreID, &found.Revision, &found.Keys, &found.Versions)
+	err := db.Raw("SELECT uuid, revision, total_keys, total_versions FROM store").Row().
+		Scan(&found.StoreID, &found.Revision, &found.Keys, &found.Versions)
 	return found, err
 }
 
-// CheckCounts counts what the counters say, and whether each key has its latest version.
+// CheckCounts compares the counters with the rows, and each key with its latest version.
 func CheckCounts(db *gorm.DB, totals kv.Totals) error {
 	var keys, versions, sum, strays, highest int64
 	err := db.Raw(`SELECT (SELECT count(*) FROM keys WHERE NOT deleted),
@@ -60,12 +60,12 @@ func CheckCounts(db *gorm.DB, totals kv.Totals) error {
 	return nil
 }
 
-// namedDamage is how many damaged rows are named at most.
+// namedDamage is the largest number of damaged rows that are named.
 const namedDamage = 20
 
-// RowDamage is what CheckRows has found.
+// RowDamage is the result of CheckRows.
 type RowDamage struct {
-	All   int64    // how many rows are damaged
+	All   int64    // the number of damaged rows
 	Named []string // the first of them
 }
 
@@ -75,7 +75,7 @@ func (d *RowDamage) add(err error) {
 	}
 }
 
-// Err returns nil when nothing is damaged, else an error that names it.
+// Err returns nil if no row is damaged.
 func (d *RowDamage) Err() error {
 	if d.All == 0 {
 		return nil
@@ -84,11 +84,12 @@ func (d *RowDamage) Err() error {
 	if n := d.All - int64(len(d.Named)); n > 0 {
 		more = fmt.Sprintf("\nand %d more", n)
 	}
-	return fmt.Errorf("the database is damaged; rows that are not what was written: %d\n%s%s", d.All, strings.Join(d.Named, "\n"), more)
+	return fmt.Errorf("the database is damaged; rows that are not what was written: %d\n%s%s",
+		d.All, strings.Join(d.Named, "\n"), more)
 }
 
-// CheckRows compares every row with its checksum, and what the rows say of one another. An
-// error is that of a database which cannot be read.
+// CheckRows compares every row with its checksum, and each key with the number of its versions.
+// The error is that of a database which cannot be read.
 func CheckRows(db *gorm.DB) (*RowDamage, error) {
 	found := &RowDamage{}
 	if _, err := readTotals(db); err != nil {
@@ -129,7 +130,6 @@ func checkVersions(db *gorm.DB, found *RowDamage) error {
 	return rows.Err()
 }
 
-// checkKeys checks that each key has the versions that it must have, too.
 func checkKeys(db *gorm.DB, found *RowDamage) error {
 	rows, err := db.Raw("SELECT " + keyRowColumns + `,
 			(SELECT count(*) FROM versions WHERE key_id = keys.id AND version >= complete_from) FROM keys ORDER BY id`).Rows()
@@ -147,7 +147,8 @@ func checkKeys(db *gorm.DB, found *RowDamage) error {
 			err = damaged(k.key, 0, err.Error())
 		}
 		if must := k.head.Version - max(k.head.CompleteFrom, 1) + 1; err == nil && versions != must {
-			err = damaged(k.key, 0, fmt.Sprintf("it has %d versions from %d on and must have %d", versions, max(k.head.CompleteFrom, 1), must))
+			err = damaged(k.key, 0, fmt.Sprintf("it has %d versions from %d on and must have %d",
+				versions, max(k.head.CompleteFrom, 1), must))
 		}
 		if err != nil {
 			found.add(err)

@@ -7,29 +7,26 @@ import (
 	"kvstore/backend/kv"
 )
 
-// SQLite has no checksum of what it stores: a bit that flips on the disk inside a value,
-// a number or a text is another value to it. So every row of ours has one, made from what
-// the row says when it is written and compared whenever the row is read. What does not
-// fit is kv.ErrCorrupt and is never answered.
+// SQLite does not notice when a bit of a value, a number or a text flips on the disk. So every row
+// has a checksum of its members, which is computed when the row is written and compared
+// whenever it is read. A row that does not match is kv.ErrCorrupt and is not served.
 //
-// A checksum is CRC-32C (Castagnoli, polynomial 0x1EDC6F41), kept as a signed number of 32
-// bits, for which SQLite takes four bytes. It finds every change of up to three bits and every change within 32 bits in a
-// row, and lets one in four thousand million of all others pass. It is in the standard
-// library, and processors have an instruction for it. It is no protection from somebody who changes rows on purpose.
+// A checksum is CRC-32C (Castagnoli, polynomial 0x1EDC6F41), stored as a signed number of 32
+// bits, which takes four bytes. It detects every change of up to three bits, every change within
+// 32 consecutive bits, and all but one in four thousand million of the others. It does not protect
+// from somebody who changes rows on purpose.
 //
-// It is over these bytes: a letter for the kind of row, then each of its members in the
-// order of the functions below. A number is eight bytes, the highest first, in two's
-// complement; a truth value is the number 0 or 1; a text is the number of its bytes and
-// then these. So no two different rows have the same bytes.
+// Its input is a letter for the kind of row, then the members in the order of the functions below.
+// A number is eight bytes in two's complement, the highest first; a truth value is 0 or 1; a text
+// is the number of its bytes, then the bytes. So different rows have different input.
 //
-// A version has two. One is over its value alone, the other over all the rest, its key,
-// the length of the value and the value's checksum among it. So a listing is checked
-// without reading values, and whoever reads a value checks that too. They share the
-// column checksums, that of the value in its lower 32 bits.
+// A version has two, in the column checksums: one of its value, in the lower 32 bits, and one of
+// all the rest, including its key, the length of the value and the value's checksum. So a list
+// is checked without reading values.
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// versionChecksum is that of a version whose value has that size and that checksum.
+// versionChecksum is that of a version but for its value, which has that size and checksum.
 func versionChecksum(e *kv.Entry, size, value int64) int64 {
 	var buffer [512]byte
 	b := append(buffer[:0], 'v')
@@ -48,7 +45,7 @@ func checksumsOf(e *kv.Entry) int64 {
 	return versionChecksum(e, int64(len(e.Value)), value)<<32 | value&0xffffffff
 }
 
-// parts takes checksumsOf apart.
+// parts splits the result of checksumsOf.
 func parts(checksums int64) (row, value int64) { return checksums >> 32, int64(int32(checksums)) }
 
 // keyChecksum is that of a key's row.
@@ -56,8 +53,8 @@ func keyChecksum(key string, h Head) int64 {
 	var buffer [512]byte
 	b := append(buffer[:0], 'k')
 	b = appendText(b, key)
-	return sum(appendNumbers(b, h.ID, h.Version, h.Revision, int64(h.Time), h.TotalVersions, truth(h.Deleted), int64(h.Expires),
-		h.CompleteFrom, h.Pruned))
+	return sum(appendNumbers(b, h.ID, h.Version, h.Revision, int64(h.Time), h.TotalVersions,
+		truth(h.Deleted), int64(h.Expires), h.CompleteFrom, h.Pruned))
 }
 
 // checksum is that of the row of the store.
@@ -66,7 +63,7 @@ func (s identity) checksum(t kv.Totals) int64 {
 	return sum(appendNumbers(b, s.created, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored))
 }
 
-// erasedChecksum is that of what is left of an erased key.
+// erasedChecksum is that of the row of an erased key.
 func erasedChecksum(digest []byte, version int64) int64 {
 	return sum(appendNumbers(appendText([]byte{'e'}, string(digest)), version))
 }

@@ -13,45 +13,44 @@ import (
 	"kvstore/backend/kv"
 )
 
-// An Engine is what a DB runs on: the part that differs between SQLite and others, and that SQL
-// does not tell. How they differ in SQL, and of which kind an error is, is in the dialector of
-// the connections (see Pools).
+// An Engine is what differs between SQLite and other databases, other than SQL and errors: for
+// those see Pools.
 type Engine interface {
-	// Ready returns why nothing may be written now, although the connections work.
+	// Ready returns an error if nothing may be written now, although the connections work.
 	Ready() error
-	// UndoCommit returns nil when it is certain that a commit which failed with that cause has
-	// left nothing. Without a cause that is for all that failed before, and shows that writes
-	// work again.
+	// UndoCommit makes sure that a commit which failed with that cause has left nothing, or
+	// returns an error. With a nil cause it does so for all earlier commits, and shows that
+	// writes work.
 	UndoCommit(ctx context.Context, cause error) error
-	// Scrub takes what was erased by then off the disk, as far as the engine can.
+	// Scrub removes what was erased before from the disk, as far as the engine can.
 	Scrub(ctx context.Context) error
-	// Compact makes one bounded step of giving free space back to the disk.
+	// Compact gives some free space back to the disk, in one bounded step.
 	Compact(ctx context.Context) (kv.Compaction, error)
-	// Copy makes a copy of the whole database while it is read and written. It has every
-	// transaction that was committed before the call, and each later one whole or not at all.
-	// The error is kv.ErrCopying while there is another copy.
+	// Copy copies the whole database while it is in use. The copy has every transaction that was
+	// committed before the call, and each later one whole or not at all. The error is
+	// kv.ErrCopying while there is another copy.
 	Copy(ctx context.Context) (*Copy, error)
 	// SizeSQL is an expression for the size of the database in bytes.
 	SizeSQL() string
-	// LogBytes is the size of the write-ahead log, 0 when there is none.
+	// LogBytes is the size of the write-ahead log, 0 if there is none.
 	LogBytes() (int64, error)
-	// DiskBytes returns how much of the disk of the database is free for this process, and its
-	// size, if that is known.
+	// DiskBytes returns the space that is free for this process on the disk of the database, and
+	// the size of the disk, if they are known.
 	DiskBytes() (free, size int64, known bool)
-	// Close gives back what the engine holds, after the connections were closed.
+	// Close releases what the engine holds, after the connections were closed.
 	Close() error
 }
 
-// Pools are the connections to a database. Their dialector must be a gorm.ErrorTranslator that
-// returns the sentinel of package kv which an error of the driver is.
+// Pools are the connections to a database. Their dialector is also a gorm.ErrorTranslator, which
+// returns the sentinel of package kv for an error of the driver.
 type Pools struct {
 	Writer  *gorm.DB // one connection
 	Readers *gorm.DB
-	Pinger  *gorm.DB // of Ping alone, so that it waits for no other
+	Pinger  *gorm.DB // for Ping, which so waits for no other read
 }
 
-// A DB is an open database. Its methods may be called from many goroutines; those
-// that write run one after the other.
+// A DB is an open database. Its methods may be called concurrently; those that write run one after
+// the other.
 type DB struct {
 	Engine
 	writer   *gorm.DB
@@ -64,9 +63,9 @@ type DB struct {
 	failing  atomic.Bool // see Failing
 }
 
-// New returns the database that the connections lead to, which has its tables (see
-// CreateSchema). Close closes them, and the engine. With a tracer, each statement and commit
-// that belongs to a span which is recorded has a span.
+// New returns the database of those connections, which has its tables (see CreateSchema). Close
+// closes connections and engine. With a tracer, each statement and commit within a recorded span
+// has a span.
 func New(ctx context.Context, engine Engine, pools Pools, tracer trace.Tracer) (*DB, error) {
 	db := &DB{Engine: engine, writer: pools.Writer, readers: pools.Readers, pinger: pools.Pinger}
 	var err error
@@ -79,12 +78,12 @@ func New(ctx context.Context, engine Engine, pools Pools, tracer trace.Tracer) (
 	return db, db.trace(tracer)
 }
 
-// Close ends every connection and closes the engine.
+// Close closes all connections and the engine.
 func (db *DB) Close() error {
 	return errors.Join(Pools{db.writer, db.readers, db.pinger}.Close(), db.Engine.Close())
 }
 
-// Close ends the connections that are there.
+// Close closes the connections that are not nil.
 func (p Pools) Close() error {
 	var failures []error
 	for _, pool := range []*gorm.DB{p.Pinger, p.Readers, p.Writer} {
@@ -100,10 +99,10 @@ func (p Pools) Close() error {
 	return errors.Join(failures...)
 }
 
-// StoreID identifies the store: it was made with the database and stays in it.
+// StoreID identifies the store for as long as the database exists.
 func (db *DB) StoreID() string { return db.identity.storeID }
 
-// Ping reports whether the database answers a read, and could be written.
+// Ping returns nil if the database answers a read and may be written.
 func (db *DB) Ping(ctx context.Context) error {
 	if err := db.Ready(); err != nil {
 		return err
@@ -113,11 +112,11 @@ func (db *DB) Ping(ctx context.Context) error {
 	return Translate(tx, "ping", tx.Raw("SELECT id FROM store").Row().Scan(&one))
 }
 
-// Failing reports whether the last attempt to write failed since the disk reports
-// errors. It is false again after the next commit, or the next Settle that works.
+// Failing reports whether the last attempt to write failed because of the disk. A commit or Settle
+// that succeeds ends it.
 func (db *DB) Failing() bool { return db.failing.Load() }
 
-// Settle returns nil when writes work, and every commit that failed before has left nothing.
+// Settle returns nil if writes work and every failed commit has left nothing.
 func (db *DB) Settle(ctx context.Context) error {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
@@ -133,18 +132,19 @@ func (db *DB) undoLocked(ctx context.Context, cause error) error {
 	return Translate(db.writer.WithContext(ctx), "settle a commit that failed", db.UndoCommit(ctx, cause))
 }
 
-// commitFailedLocked returns what a failed commit is to the caller: an error that says
-// that nothing was written, if that can be made certain now, else kv.ErrOutcomeUnknown.
+// commitFailedLocked returns the error for a failed commit: kv.ErrOutcomeUnknown unless it is now
+// certain that nothing was written.
 func (db *DB) commitFailedLocked(ctx context.Context, cause error) error {
 	db.memory.forgetLocked()
-	// Not with ctx: the commit came to an end too.
+	// Without ctx, which did not end the commit either.
 	if err := db.undoLocked(context.WithoutCancel(ctx), cause); err != nil {
-		return fmt.Errorf("%w: %w; and then: %v", kv.ErrOutcomeUnknown, cause, err) //nolint:errorlint // its kind is not that of the answer
+		//nolint:errorlint // the kind of err is not that of the answer
+		return fmt.Errorf("%w: %w; and then: %v", kv.ErrOutcomeUnknown, cause, err)
 	}
 	return Translate(db.writer.WithContext(ctx), "commit", cause)
 }
 
-// noteLocked remembers what an attempt to write says of the disk.
+// noteLocked notes the result of an attempt to write for Failing.
 func (db *DB) noteLocked(err error, committed bool) {
 	switch {
 	case errors.Is(err, kv.ErrDiskFailed), errors.Is(err, kv.ErrOutcomeUnknown):
@@ -157,13 +157,13 @@ func (db *DB) noteLocked(err error, committed bool) {
 // A Copy is a copy of the whole database as it was at one moment.
 type Copy struct {
 	Summary
-	// File is the copy, from its beginning.
+	// File reads the copy from its beginning.
 	File io.ReadCloser
-	// Release is called by Close. Until then there is no other copy.
+	// Release is called by Close, after which another copy can be made.
 	Release func()
 }
 
-// Close gives the space of the copy back and lets another be made.
+// Close frees the space of the copy.
 func (c *Copy) Close() error {
 	defer c.Release()
 	return c.File.Close()

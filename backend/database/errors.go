@@ -10,8 +10,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-// Translate turns an error that came of tx into one of package kv and keeps the cause for
-// the log. An error of the context stays what it is.
+// Translate returns an error of package kv for one of a statement of tx, and keeps the cause for the
+// log. It leaves errors of the context and of package kv as they are.
 func Translate(tx *gorm.DB, doing string, err error) error {
 	if err == nil {
 		return nil
@@ -26,7 +26,7 @@ func Translate(tx *gorm.DB, doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, kindOf(tx, err), err)
 }
 
-// kindOf returns the sentinel of package kv that an error which came of tx is.
+// kindOf returns the sentinel of package kv for an error of a statement of tx.
 func kindOf(tx *gorm.DB, err error) error {
 	if errors.Is(err, kv.ErrCorrupt) || isScan(err) {
 		return kv.ErrCorrupt
@@ -34,8 +34,7 @@ func kindOf(tx *gorm.DB, err error) error {
 	return tx.Dialector.(gorm.ErrorTranslator).Translate(err)
 }
 
-// translateRow is Translate for the error of reading a row of a key, which it names when the row
-// is damaged.
+// translateRow is Translate for a row of a key. The error names the key if the row is damaged.
 func translateRow(tx *gorm.DB, doing string, err error, key string, version int64) error {
 	var known *kv.Error
 	if err != nil && !errors.As(err, &known) && errors.Is(kindOf(tx, err), kv.ErrCorrupt) {
@@ -44,29 +43,27 @@ func translateRow(tx *gorm.DB, doing string, err error, key string, version int6
 	return Translate(tx, doing, err)
 }
 
-// damaged is kv.Damaged with what the log should know of it.
+// damaged is kv.Damaged with a cause for the log.
 func damaged(key string, version int64, cause string) error {
 	return fmt.Errorf("%w (%s)", kv.Damaged(key, version), cause)
 }
 
-// missingVersion is the cause of a version that must be there.
+// missingVersion is the cause for a version that must exist.
 const missingVersion = "it is not found, and nothing removed it"
 
-// isScan tells an error of converting a column from others, which database/sql does by
-// its words alone. All our columns have the types that they are scanned into, so the row is
-// damaged.
+// isScan reports whether err is that of converting a column, which database/sql tells by the text
+// alone. It means a damaged row, since all columns have the types of their targets.
 func isScan(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "sql: Scan error on column")
 }
 
-// Damage is how many times, since the database was opened, a read or a write has found
-// something damaged.
+// Damage is the number of times that something damaged was found since the database was opened.
 func (db *DB) Damage() uint64 { return db.damage.Load() }
 
-// NoteDamage counts what was found in another way.
+// NoteDamage counts damage that was found in other ways.
 func (db *DB) NoteDamage(n uint64) { db.damage.Add(n) }
 
-// count counts an error that is kv.ErrCorrupt.
+// count counts a kv.ErrCorrupt.
 func (db *DB) count(err *error) {
 	if errors.Is(*err, kv.ErrCorrupt) {
 		db.damage.Add(1)

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// eventsWindow is how many versions one query of Events looks at, and so bounds
-	// its time, however few of them match.
+	// eventsWindow is the number of versions that one query of Events reads, which bounds its time
+	// however few of them match.
 	eventsWindow = 4096
-	// eventsBytes ends a page of Events once it has that much of keys and values.
+	// eventsBytes is the size of keys and values at which a page ends.
 	eventsBytes = 1 << 20
 )
 
-// eventsSQL reads in the order of the table. The values are those of keys with the prefix
-// only, or of none: the overflow pages of the others are not read.
+// eventsSQL reads versions in the order of their table. It has the values of keys with a prefix, or
+// none, and so does not read the overflow pages of others.
 func eventsSQL(values bool) string {
 	value := "NULL"
 	if values {
@@ -30,39 +30,36 @@ func eventsSQL(values bool) string {
 		WHERE versions.revision > ? AND versions.revision <= ? ORDER BY versions.revision LIMIT ?`
 }
 
-// An EventsRequest says which part of the history of a store is wanted.
+// An EventsRequest selects a part of the history of the store.
 type EventsRequest struct {
-	// Keys are those whose versions are wanted.
+	// Keys are those whose versions are returned.
 	Keys kv.Prefixes
-	// After and Last bound the revisions: those behind After and up to Last.
+	// After and Last bound the revisions: after After, up to Last.
 	After, Last int64
-	// Known: that revisions up to this one may be missing need not be told.
+	// Known is the revision up to which the caller knows that some may be missing.
 	Known int64
-	// Values: the entries have their values.
+	// Values adds the values.
 	Values bool
 }
 
-// A Page is a part of the history of a store.
+// A Page is a part of the history of the store.
 type Page struct {
-	// Entries are in the order of their revisions, tombstones and destroyed versions
-	// included.
+	// Entries are in the order of their revisions, with tombstones and destroyed versions.
 	Entries []*kv.Entry
-	// Through is the revision up to which there are no others.
+	// Through is the revision up to which there are no more.
 	Through int64
-	// Gone, when not 0, is the highest revision that may be missing from the history of these
-	// keys: retention has removed it, and it is not behind Last, or it was that of a key
-	// whose name is forgotten. It is higher than After and Known.
+	// Gone, unless 0, is the highest revision that may be missing for these keys: retention has
+	// removed it, up to Last, or it was of a key whose name is forgotten. It is higher than
+	// After and Known.
 	Gone int64
 }
 
-// Events returns a page of what the history has of some keys. A page looks at no more than
-// eventsWindow versions, and ends behind the entry that brings it to eventsBytes. Its
-// memory is that and one value. It ends with r.Last, or before; then the next begins at its
-// Through.
+// Events returns a page of the history of some keys. It reads up to eventsWindow versions, and
+// ends with the entry that brings it to eventsBytes. The next page begins after Through.
 //
-// Every version of those revisions is checked, of whatever key, and that none is missing
-// behind the last that was removed: else the key or the prefix of what is damaged would
-// not be known. It is kv.ErrCorrupt if not all fits.
+// It checks all versions that it reads, of whatever key, and that none is missing after the last
+// that was removed: else it could not know whether a damaged one is of these keys. If something
+// does not fit the error is kv.ErrCorrupt.
 func (db *DB) Events(ctx context.Context, r EventsRequest) (page Page, err error) {
 	defer db.count(&err)
 	err = db.snapshot(ctx, func(tx *gorm.DB) error { return Translate(tx, "read events", page.read(tx, r)) })
@@ -92,11 +89,10 @@ func (p *Page) read(tx *gorm.DB, r EventsRequest) error {
 	return p.fill(rows, r, totals.Compacted)
 }
 
-// fill takes rows until the page is full, and closes them. It scans by hand, since
-// GORM takes several times as long for a row.
+// fill reads rows until the page is full, and closes them.
 func (p *Page) fill(rows *sql.Rows, r EventsRequest, compacted int64) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	next := max(r.After, compacted) + 1 // from here on every revision must come
+	next := max(r.After, compacted) + 1 // the next revision that must not be missing
 	looked, bytes := 0, int64(0)
 	for ; rows.Next(); looked++ {
 		var v storedVersion
@@ -138,31 +134,29 @@ func (p *Page) fill(rows *sql.Rows, r EventsRequest, compacted int64) (err error
 	return nil
 }
 
-// lostRevision says that the version of a revision is damaged; which that is, is not
-// known.
+// lostRevision is the error for a damaged version whose key is not known.
 func lostRevision(revision int64, cause string) error {
 	return fmt.Errorf("%w (%s)", &kv.Error{
 		Kind: kv.ErrCorrupt, Detail: fmt.Sprintf("The version of revision %d is damaged on the disk; it is not served", revision),
 	}, cause)
 }
 
-// goneKeys is how many keys one search of gone looks at, and so bounds its time.
+// goneKeys is the number of keys that one search of gone reads, which bounds its time.
 const goneKeys = 8192
 
 const (
-	// goneBoundSQL finds where the first goneKeys of the keys end that lack a revision
-	// behind another one, those that lack the highest first.
+	// goneBoundSQL finds the last of the goneKeys keys that lack the highest revisions.
 	goneBoundSQL = `SELECT pruned FROM keys WHERE pruned > 0 AND pruned > ?
 		ORDER BY pruned DESC LIMIT 1 OFFSET ?`
-	// goneSQL finds keys of a prefix that lack a revision behind another one.
+	// goneSQL finds keys with a prefix that lack revisions after one.
 	goneSQL = "SELECT " + keyRowColumns + ` FROM keys
 		WHERE pruned > 0 AND pruned > ? AND substr(key, 1, length(?)) = ? ORDER BY pruned DESC`
-	// withPrefixSQL finds keys of a prefix.
+	// withPrefixSQL finds keys with a prefix.
 	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?"
 )
 
-// gone returns Page.Gone. It is exact for a set of up to goneKeys keys, and while no more
-// keys than that lack anything behind r.After; else it may tell of a key outside of the set.
+// gone returns Page.Gone. It is exact if the set has up to goneKeys keys, or if no more than
+// that lack anything after r.After; else it may be that of a key outside of the set.
 func gone(tx *gorm.DB, totals kv.Totals, r EventsRequest) (int64, error) {
 	found := max(r.After, r.Known)
 	floor := found
@@ -179,8 +173,8 @@ func gone(tx *gorm.DB, totals kv.Totals, r EventsRequest) (int64, error) {
 	return found, nil
 }
 
-// highestPruned returns the highest revision behind another one that retention has removed
-// from these keys, 0 when it has removed none.
+// highestPruned returns the highest revision after one that retention has removed from these keys, or
+// 0.
 func highestPruned(tx *gorm.DB, keys kv.Prefixes, after int64) (highest int64, err error) {
 	var bound int64
 	err = tx.Raw(goneBoundSQL, after, goneKeys-1).Row().Scan(&bound)
@@ -199,9 +193,8 @@ func highestPruned(tx *gorm.DB, keys kv.Prefixes, after int64) (highest int64, e
 	return highest, err
 }
 
-// prunedOf returns the highest revision that the keys which a query finds lack, as far as
-// they are in the set, and how many it has looked at. It ends with the key of that number
-// in the set.
+// prunedOf returns the highest revision that retention has removed from the keys that a query
+// finds, the first most of those in the set, and how many keys it has read.
 func prunedOf(tx *gorm.DB, keys kv.Prefixes, most int, query string, args ...any) (highest int64, looked int, err error) {
 	rows, err := tx.Raw(query, args...).Rows()
 	if err != nil {

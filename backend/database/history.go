@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// historySQL finds a key and the oldest of its history, and how far the store is.
+	// historySQL finds a key and its oldest version, and the counters of the store.
 	historySQL = "SELECT " + keyRowColumns + ", " + storeColumns + `, (SELECT min(version) FROM versions WHERE key_id = keys.id)
 		FROM keys CROSS JOIN store WHERE keys.key = ?`
 	rangeSQL = " FROM versions WHERE key_id = ? AND version > ? AND version < ? ORDER BY version "
 )
 
-// pageSQL is the statement that reads a page of a history.
+// pageSQL reads a page of a history.
 func pageSQL(values, oldest bool) string {
 	columns, order := versionColumns+", NULL", "DESC"
 	if values {
@@ -30,9 +30,9 @@ func pageSQL(values, oldest bool) string {
 	return "SELECT " + columns + rangeSQL + order + " LIMIT ?"
 }
 
-// History returns a page of a key's history, or kv.ErrKeyNotFound, and the revision
-// of the last write that it saw. It takes the same time wherever in a history
-// the page lies, and reads at most one value that it does not return.
+// History returns a page of a key's history, or kv.ErrKeyNotFound, and the revision of the store
+// at that moment. It takes the same time anywhere in a history, and reads at most one value that
+// it does not return.
 func (db *DB) History(ctx context.Context, key string, r kv.HistoryRequest) (page kv.History, revision int64, err error) {
 	defer db.count(&err)
 	err = db.snapshot(ctx, func(tx *gorm.DB) error {
@@ -83,7 +83,7 @@ func findHistory(tx *gorm.DB, key string) (head Head, revision, oldest int64, er
 	return k.head, s.Revision, oldest, err
 }
 
-// historyItems reads rows as far as they fit into r.MaxBytes, and at least one.
+// historyItems reads rows until r.MaxBytes, and at least one.
 func historyItems(rows *sql.Rows, key string, r kv.HistoryRequest) ([]kv.HistoryItem, error) {
 	var items []kv.HistoryItem
 	left := r.MaxBytes
@@ -109,8 +109,8 @@ func historyItems(rows *sql.Rows, key string, r kv.HistoryRequest) ([]kv.History
 
 // link sets the neighbours of a page.
 func link(page *kv.History, r kv.HistoryRequest, oldest, latest int64) {
-	newest, bottom := latest, oldest // of the page, so far without a neighbour
-	lowest := oldest                 // of what next_before may lead to
+	newest, bottom := latest, oldest // of the page
+	lowest := oldest                 // of the pages that next_before leads to
 	switch n := len(page.Versions); {
 	case n > 0:
 		newest, bottom = page.Versions[0].Version, page.Versions[n-1].Version
@@ -119,7 +119,7 @@ func link(page *kv.History, r kv.HistoryRequest, oldest, latest int64) {
 		}
 	case r.Oldest: // there is nothing newer
 		bottom = min(r.After, latest) + 1
-	default: // nor anything older here
+	default: // there is nothing older
 		newest = r.Before - 1
 	}
 	if lowest < bottom {

@@ -10,25 +10,22 @@ import (
 	"kvstore/backend/kv"
 )
 
-// keysSQL lists keys, deleted or not. liveKeysSQL has an index of its own, so that it takes no
-// longer among many deleted keys; it has no expired ones either.
+// keysSQL lists all keys, liveKeysSQL those that are neither deleted nor expired. That has an index
+// of its own, so it takes no longer among many deleted keys.
 const (
 	keysSQL = "SELECT " + describedColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + `
 		WHERE keys.key >= ? AND keys.key < ?`
 	keysOrder   = " ORDER BY keys.key LIMIT ?"
 	liveKeysSQL = keysSQL + " AND NOT keys.deleted AND keys.expires_at NOT BETWEEN 1 AND ?"
-	// smallest is the least character that a key has.
+	// smallest is the smallest character of a key.
 	smallest = " "
 )
 
 // beyond is greater than every key.
 var beyond = strings.Repeat("\U0010FFFF", kv.MaxKeyBytes/4+1)
 
-// Keys returns a page of the keys as they are at that time, in the order of their
-// bytes. A folded prefix costs one search in an index, however many keys it stands
-// for, or less when they are few.
-//
-// kv.ErrCorrupt says that a key of the page is damaged.
+// Keys returns a page of the keys as they are at that time, in the order of their bytes. A folded
+// prefix costs at most one search in an index, however many keys it stands for.
 func (db *DB) Keys(ctx context.Context, r kv.KeysRequest, now kv.Timestamp) (page kv.KeysPage, err error) {
 	defer db.count(&err)
 	l := keyList{request: r, now: now}
@@ -79,7 +76,7 @@ func (l *keyList) run() error {
 	return nil
 }
 
-// start returns the least key of the page, and whether there can be one.
+// start returns the lower bound of the page, and whether there can be a key after it.
 func (l *keyList) start() (from string, ok bool) {
 	r := l.request
 	if folded, ok := r.Fold(r.After); ok && folded == r.After {
@@ -91,13 +88,12 @@ func (l *keyList) start() (from string, ok bool) {
 	return max(r.Prefix, r.After+smallest), true
 }
 
-// foldedRows is how many keys of a folded prefix are passed by reading them: as many as
-// take the time of a new search behind it.
+// foldedRows is the number of keys of a folded prefix that are skipped by reading them, which takes
+// the time of a search for the next.
 const foldedRows = 4
 
-// scan adds keys from there on, until the page is full, there are no more, or the keys
-// of a folded prefix are too many to read. It returns the prefix that the last item was,
-// and whether there is nothing behind it before end.
+// scan adds keys until the page is full, there are no more, or a folded prefix has too many to
+// read. It returns the last item if that was a prefix, and whether there is nothing after it.
 func (l *keyList) scan(from, end string) (folded string, ended bool, err error) {
 	sql, args := keysSQL, []any{from, end}
 	if !l.request.Deleted {
@@ -145,23 +141,23 @@ func (l *keyList) item(rows *sql.Rows) (kv.KeyItem, error) {
 	if err := v.check(); err != nil {
 		return kv.KeyItem{}, err
 	}
-	if v.Key <= l.before { // else a list might never end
+	if v.Key <= l.before { // else a damaged index could make a list endless
 		return kv.KeyItem{}, damaged(v.Key, 0, "an index has it behind '"+l.before+"'")
 	}
 	l.before = v.Key
 	return kv.KeyItem{Latest: v.Entry, Bytes: v.size, Deleted: v.Operation.Tombstone() || v.Expired(l.now)}, nil
 }
 
-// An Expired is a key that has expired.
+// An Expired is a key that has expired and has no tombstone yet.
 type Expired struct {
 	Key string
-	// ID is that of its row, and At when it expired: the place of the key among others.
+	// At is when it expired, and ID is that of its row. They order the keys.
 	ID int64
 	At kv.Timestamp
 }
 
-// Expired returns keys that have expired at that time and have no tombstone yet,
-// those that expired first, from the one behind after on, and at most limit.
+// Expired returns up to limit keys that have expired at that time, the earliest after after
+// first.
 func (db *DB) Expired(ctx context.Context, now kv.Timestamp, after Expired, limit int) ([]Expired, error) {
 	var found []Expired
 	tx := db.readers.WithContext(ctx)

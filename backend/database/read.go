@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// latestSQL has a row for a key whose version is not where it must be, too.
+	// latestSQL has a row even if the version of the key is missing, which is an error then.
 	latestSQL  = "SELECT " + entryColumns + " FROM keys LEFT JOIN versions ON " + sameVersion + " WHERE keys.key = ?"
 	versionSQL = "SELECT " + entryColumns + ` FROM keys JOIN versions ON versions.key_id = keys.id
 		WHERE keys.key = ? AND versions.version = ?`
@@ -45,7 +45,7 @@ func (db *DB) Version(ctx context.Context, key string, version int64) (entry kv.
 	return entry, err
 }
 
-// explained returns why there is no such version. In its snapshot there may be one.
+// explained returns the reason why a version was not found, or the version if it is there now.
 func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
 	head, found, err := findKey(tx, key)
 	switch {
@@ -70,10 +70,9 @@ func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
 	return entry, err
 }
 
-// atSQL finds the last version of a key up to a time, and the one behind it. Its times do
-// not run backwards, so it halves the range of its numbers, by the index that versions
-// have anyway. In each step all versions up to low are not later than the time, and all
-// above high are later. A number that is missing counts as the one before it.
+// atSQL finds the last version of a key up to a time, and the next one, by binary search, since
+// times do not run backwards. In each step no version up to low is later than the time, and all
+// above high are. A missing number counts as the one before it.
 const atSQL = `WITH RECURSIVE
 	bounds(id, low, high) AS (
 		SELECT id, (SELECT min(version) FROM versions WHERE key_id = keys.id) - 1, version FROM keys WHERE key = ?
@@ -96,12 +95,11 @@ const atSQL = `WITH RECURSIVE
 
 // At returns the version of key that was the latest at that time: the last whose
 // timestamp is not later. It may be a tombstone or destroyed. Without one the error is
-// kv.ErrKeyNotFound, kv.ErrVersionNotFound, or kv.ErrVersionGone when the versions
-// of that time were removed. It takes a number of steps that is the logarithm of that
-// of the versions.
+// kv.ErrKeyNotFound, kv.ErrVersionNotFound, or kv.ErrVersionGone if the versions of that time were
+// removed. The number of its steps is the logarithm of the number of versions.
 //
-// The search believes rows that it does not check. What it has found is checked, together
-// with the version behind it: when that is later than the time, the search was right.
+// The search reads rows without checking them, so a damaged one may mislead it. Its result is checked
+// together with the next version: if that is later than the time, the result is right.
 func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Entry, err error) {
 	defer db.count(&err)
 	tx := db.readers.WithContext(ctx)
@@ -116,8 +114,8 @@ func (db *DB) At(ctx context.Context, key string, at kv.Timestamp) (entry kv.Ent
 	}
 }
 
-// neighbours returns checked rows of atSQL in the order of their versions, all but
-// their values.
+// neighbours returns the rows of atSQL in the order of their versions. All but their values is
+// checked.
 func neighbours(tx *gorm.DB, key string, at kv.Timestamp) (head Head, versions []storedVersion, err error) {
 	rows, err := tx.Raw(atSQL, key, int64(at), int64(at)).Rows()
 	if err != nil {
@@ -139,8 +137,8 @@ func neighbours(tx *gorm.DB, key string, at kv.Timestamp) (head Head, versions [
 	return head, versions, rows.Err()
 }
 
-// latestAt returns the version that was the latest at a time, from one or two neighbours
-// in a history, or kv.ErrCorrupt when they do not prove that it is.
+// latestAt returns the version that was the latest at a time, from one or two neighbours in a
+// history, or kv.ErrCorrupt if they contradict that.
 func latestAt(key string, head Head, versions []storedVersion, at kv.Timestamp) (kv.Entry, error) {
 	first := versions[0]
 	if first.Time > at { // it must be the oldest
@@ -173,8 +171,7 @@ func (db *DB) Stats(ctx context.Context) (stats kv.DatabaseStats, err error) {
 	return stats, Translate(tx, "read statistics", err)
 }
 
-// LastWrite returns the time of the last version that was written, 0 for an empty
-// store. When its row is damaged it is that of the last one which is not.
+// LastWrite returns the time of the last version that is not damaged, or 0 for an empty store.
 func (db *DB) LastWrite(ctx context.Context) (kv.Timestamp, error) {
 	tx := db.readers.WithContext(ctx)
 	last, err := lastWrite(tx)

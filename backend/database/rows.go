@@ -10,8 +10,8 @@ import (
 	"kvstore/backend/kv"
 )
 
-// What stands in a row is scanned into a storedKey, storedVersion, storedTotals or
-// storedErased, and believed after its check has returned nil.
+// A row is scanned into a storedKey, storedVersion, storedTotals or storedErased, and used only if
+// its check returns nil.
 
 // keyRowColumns are those of a storedKey.
 const keyRowColumns = `keys.id, keys.key, keys.version, keys.revision, keys.timestamp, keys.total_versions,
@@ -31,7 +31,7 @@ func (k *storedKey) fields() []any {
 	}
 }
 
-// check returns kv.ErrCorrupt unless the row is what was written.
+// check returns kv.ErrCorrupt unless the row matches its checksum.
 func (k *storedKey) check() error {
 	if got := keyChecksum(k.key, k.head); got != k.checksum {
 		return damaged(k.key, 0, fmt.Sprintf("its row has the checksum %08x, what is read has %08x", uint32(k.checksum), uint32(got)))
@@ -39,7 +39,7 @@ func (k *storedKey) check() error {
 	return nil
 }
 
-// is returns kv.ErrCorrupt unless the row is what was written, and of that key.
+// is returns kv.ErrCorrupt unless the row is that of the key and matches its checksum.
 func (k *storedKey) is(key string) error {
 	if k.key != key {
 		return damaged(key, 0, "the index leads to the key '"+k.key+"'")
@@ -60,21 +60,19 @@ func findKey(tx *gorm.DB, key string) (Head, bool, error) {
 	return k.head, err == nil, translateRow(tx, "read a key", err, key, 0)
 }
 
-// versionColumns are those of a storedVersion without key and value; the size of the value stands
-// in front of the row, so that length does not read it.
+// versionColumns are those of a storedVersion without key and value. The size of a value is stored
+// in front of the row, so length does not read the value.
 const versionColumns = `versions.version, versions.revision, versions.timestamp, versions.operation,
 	versions.content_type, versions.author, versions.expires_at, versions.destroyed,
 	versions.checksums, length(versions.value)`
 
-// entryColumns are those of a storedVersion in a query of keys and versions. The value comes
-// last.
+// entryColumns are those of a storedVersion in a query of keys and versions.
 const entryColumns = "keys.key, " + versionColumns + ", versions.value"
 
 // describedColumns are entryColumns without the value.
 const describedColumns = "keys.key, " + versionColumns + ", NULL"
 
-// sameVersion joins a key with its latest version. What does not fit is no version, and
-// with a LEFT JOIN that is seen.
+// sameVersion joins a key with its latest version.
 const sameVersion = "versions.revision = keys.revision AND versions.key_id = keys.id AND versions.version = keys.version"
 
 type storedVersion struct {
@@ -82,7 +80,7 @@ type storedVersion struct {
 	size, checksums int64
 }
 
-// fields are what versionColumns and the value are scanned into.
+// fields are the targets of versionColumns and the value.
 func (v *storedVersion) fields() []any {
 	return []any{
 		&v.Version, &v.Revision, &v.Time, &v.Operation, &v.ContentType, &v.Author, &v.Expires, &v.Destroyed,
@@ -90,11 +88,11 @@ func (v *storedVersion) fields() []any {
 	}
 }
 
-// entryFields are what entryColumns are scanned into. GORM's own Scan costs more than the read: it
-// learns the columns and their fields anew each time.
+// entryFields are the targets of entryColumns. GORM's own Scan costs more than the read, since it
+// matches columns and fields each time.
 func (v *storedVersion) entryFields() []any { return append([]any{&v.Key}, v.fields()...) }
 
-// check returns kv.ErrCorrupt unless all but the value is what was written.
+// check returns kv.ErrCorrupt unless all but the value matches its checksum.
 func (v *storedVersion) check() error {
 	row, value := parts(v.checksums)
 	if got := versionChecksum(&v.Entry, v.size, value); got != row {
@@ -103,7 +101,7 @@ func (v *storedVersion) check() error {
 	return nil
 }
 
-// checkAll is check for the value too.
+// checkAll is check with the value.
 func (v *storedVersion) checkAll() error {
 	if err := v.check(); err != nil {
 		return err
@@ -116,12 +114,12 @@ func (v *storedVersion) checkAll() error {
 	return nil
 }
 
-// findEntry returns the entry of that key that a query of entryColumns finds, checked, and whether
-// there is one. If version is not 0 it must be that one.
+// findEntry returns the entry that a query of entryColumns finds, and whether it finds one. It is
+// checked, and must be of that key, and have that version unless version is 0.
 func findEntry(tx *gorm.DB, key string, version int64, query string, args ...any) (kv.Entry, bool, error) {
 	const doing = "read an entry"
 	row := tx.Raw(query, args...).Row()
-	if row == nil { // GORM did not get as far as the database
+	if row == nil { // GORM has not run it
 		return kv.Entry{}, false, Translate(tx, doing, errors.New("the query was not made"))
 	}
 	var v storedVersion
@@ -141,7 +139,7 @@ func findEntry(tx *gorm.DB, key string, version int64, query string, args ...any
 	return v.Entry, true, nil
 }
 
-// A storedErased is what is left of an erased key.
+// A storedErased is the row of an erased key.
 type storedErased struct {
 	digest            []byte
 	version, checksum int64
@@ -151,7 +149,7 @@ const erasedColumns = "digest, version, checksum"
 
 func (e *storedErased) fields() []any { return []any{&e.digest, &e.version, &e.checksum} }
 
-// check returns kv.ErrCorrupt unless the row is what was written.
+// check returns kv.ErrCorrupt unless the row matches its checksum.
 func (e *storedErased) check() error {
 	if erasedChecksum(e.digest, e.version) != e.checksum {
 		return fmt.Errorf("%w: how far an erased key had counted", kv.ErrCorrupt)

@@ -9,17 +9,18 @@ import (
 	"kvstore/backend/kv"
 )
 
-// SchemaVersion is that of the tables that CreateSchema makes and this package reads. An engine
-// keeps it with them. See doc.go for what the next version needs.
+// SchemaVersion is the version of the tables. An engine stores it with them. See doc.go for what
+// the next version needs.
 const SchemaVersion = 1
 
-// CreateSchema makes the tables of a new database, and the row of the store.
+// CreateSchema creates the tables of a new database, and the row of the store.
 func CreateSchema(tx *gorm.DB) error {
 	if err := tx.Migrator().CreateTable(&storeRow{}, &keyRow{}, &versionRow{}, &erasedRow{}); err != nil {
 		return err
 	}
 	store := identity{storeID: uuid.NewString(), created: time.Now().UnixMicro()}
-	return tx.Create(&storeRow{ID: storeRowID, UUID: store.storeID, CreatedAt: store.created, Checksum: store.checksum(kv.Totals{})}).Error
+	row := storeRow{ID: storeRowID, UUID: store.storeID, CreatedAt: store.created, Checksum: store.checksum(kv.Totals{})}
+	return tx.Create(&row).Error
 }
 
 // storeRow is the only row of its table.
@@ -30,10 +31,10 @@ type storeRow struct {
 	Revision      int64  `gorm:"not null"`
 	TotalKeys     int64  `gorm:"not null"`
 	TotalVersions int64  `gorm:"not null"`
-	Compacted     int64  `gorm:"not null;default:0"` // up to it revisions may be missing: they were removed, or a restore passed over them
+	Compacted     int64  `gorm:"not null;default:0"` // up to it revisions may be missing: removed, or skipped by a restore
 	Forgotten     int64  `gorm:"not null;default:0"` // the highest revision that was removed together with the name of its key
-	Restored      int64  `gorm:"not null;default:0"` // the revision with which the last restore went on; 0 is none
-	Checksum      int64  `gorm:"not null;default:0"` // of all of these but the id; see identity.checksum
+	Restored      int64  `gorm:"not null;default:0"` // the revision from which the store continued after its last restore, or 0
+	Checksum      int64  `gorm:"not null;default:0"` // see identity.checksum
 }
 
 // keyRow is one key and where its latest version stands.
@@ -48,11 +49,11 @@ type keyRow struct {
 	ExpiresAt     int64  `gorm:"not null;default:0;index:keys_expires_at,where:expires_at > 0;index:keys_live,priority:2"` // of the latest version, Unix microseconds, 0 is never
 	CompleteFrom  int64  `gorm:"not null;default:0"`                                                                       // from this version on none is missing
 	Pruned        int64  `gorm:"not null;default:0;index:keys_pruned,where:pruned > 0"`                                    // the highest revision that retention removed of it
-	Checksum      int64  `gorm:"not null;default:0"`                                                                       // of all of these; see keyChecksum
+	Checksum      int64  `gorm:"not null;default:0"`                                                                       // see keyChecksum
 }
 
-// erasedRow remembers how far an erased key had counted, under a digest of its
-// name, so that a key of that name never repeats a number.
+// erasedRow keeps the last version of an erased key, under a digest of its name, so that a key of that
+// name never repeats a number.
 type erasedRow struct {
 	Digest   []byte `gorm:"type:blob;primaryKey"`
 	Version  int64  `gorm:"not null"`

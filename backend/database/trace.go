@@ -11,8 +11,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// trace makes GORM tell the tracer of each statement. Without a tracer nothing is
-// registered, so that a statement costs what it did.
+// trace registers callbacks for each statement. Without a tracer it registers none, which costs
+// nothing.
 func (db *DB) trace(tracer trace.Tracer) error {
 	if tracer == nil {
 		return nil
@@ -44,7 +44,7 @@ func endStatement(tx *gorm.DB) {
 	}
 }
 
-// commit commits tx, and makes a span of that: most of a write's time is here.
+// commit commits tx with a span: most of a write's time is here.
 func (db *DB) commit(ctx context.Context, tx *gorm.DB) error {
 	if db.tracer == nil {
 		return tx.Commit().Error
@@ -57,8 +57,8 @@ func (db *DB) commit(ctx context.Context, tx *gorm.DB) error {
 	return err
 }
 
-// span begins one of a statement if the span of ctx is kept, else it returns nil. What belongs
-// to no request, such as the search for expired keys, makes no trace of its own.
+// span starts a span for a statement if ctx has a recorded one, else it returns nil. So what belongs to
+// no request, such as the search for expired keys, has no spans.
 func (db *DB) span(ctx context.Context, statement string) trace.Span {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return nil
@@ -74,16 +74,15 @@ func (db *DB) span(ctx context.Context, statement string) trace.Span {
 
 func endSpan(span trace.Span, err error) {
 	if err != nil {
-		span.SetStatus(codes.Error, "") // the cause is in the log, and may tell of the data
+		span.SetStatus(codes.Error, "") // the cause is in the log, and may contain data
 	}
 	span.End()
 }
 
-// summaryOf returns the first word of a statement and the table that it is about.
-// All statements are ours, with a ? for each value.
+// summaryOf returns the first word of a statement and its table. Statements contain no values.
 func summaryOf(statement string) (operation, table string) {
 	words := strings.Fields(statement)
-	depth := 0 // of brackets: a query within the query is not what it is about
+	depth := 0 // of brackets: the table of an inner query is another
 	for i, word := range words {
 		if depth == 0 && i+1 < len(words) && (word == "FROM" || word == "INTO" || word == "UPDATE") {
 			return words[0], strings.Trim(words[i+1], "(),")

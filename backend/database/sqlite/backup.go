@@ -15,17 +15,15 @@ import (
 )
 
 const (
-	// backupSuffix is that of a backup that is not complete: no other program has such names.
+	// backupSuffix is that of an unfinished backup. No other program uses such names.
 	backupSuffix = ".kv-backup.partial"
-	// killedAfter is how long nobody has written to a backup that is not complete before
-	// it counts as given up.
+	// killedAfter is how long an unfinished backup must not have changed to count as abandoned.
 	killedAfter = time.Minute
 )
 
-// Backup writes a consistent copy of the database that url names to the file at
-// target. It may run while another process has the database open and writes to it; the
-// copy is the state at one moment. (That is a long read for the other process, which
-// Scrub waits for; a Copy of that process is not.) For the rest see Receive.
+// Backup copies the database that url names, as it is at one moment, to the file at target.
+// Another process may write to it meanwhile; for Scrub in that process it is a long read, unlike
+// Copy. See Receive for what is promised of the target.
 func Backup(ctx context.Context, url string, target Target) (database.Summary, error) {
 	source, err := existing(url)
 	if err != nil {
@@ -34,20 +32,20 @@ func Backup(ctx context.Context, url string, target Target) (database.Summary, e
 	return Receive(ctx, target, func(partial string) error { return copyMoment(ctx, source, partial) })
 }
 
-// A Target says where a backup goes.
+// A Target is where a backup goes.
 type Target struct {
-	// Name is that of the file. Its directory is made when missing.
+	// Name is that of the file. A missing directory is created.
 	Name string
-	// Replace allows a file of that name to be there.
+	// Replace allows the file to exist.
 	Replace bool
-	// Give has the file, and the directories that are made for it, belong to UID and GID.
+	// Give makes UID and GID the owner of the file and of created directories.
 	Give     bool
 	UID, GID int
 }
 
-// Receive makes a backup of what fill writes to the empty file that it is given the
-// name of. The target is complete, synced and verified when Receive returns nil, and
-// as it was before otherwise: absent, unless Replace allows one to be there.
+// Receive calls fill to write a backup to an empty file, verifies that, and gives it the name of
+// the target. When it returns nil the target is complete, verified and synced; otherwise it is
+// as it was before.
 func Receive(ctx context.Context, target Target, fill func(partial string) error) (made database.Summary, err error) {
 	if info, err := os.Stat(target.Name); err == nil && info.IsDir() {
 		return database.Summary{}, fmt.Errorf("backup: %s is a directory; name a file", target.Name)
@@ -84,7 +82,7 @@ func Receive(ctx context.Context, target Target, fill func(partial string) error
 	return made, publish(partial, target.Name)
 }
 
-// makeDirectory makes a directory and those above it.
+// makeDirectory creates a directory and its parents.
 func (t Target) makeDirectory(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -105,9 +103,8 @@ func (t Target) give(name string) error {
 	return os.Lchown(name, t.UID, t.GID)
 }
 
-// removeKilled removes from a directory what backups have left there that were killed, under
-// whatever name: each is as large as the store, and a backup has a new name every time. One that
-// a process has locked is being made.
+// removeKilled removes the unfinished backups of killed processes from a directory. Each is as
+// large as the store, and has a name of its own. A locked one is being written.
 func removeKilled(dir string) {
 	names, _ := filepath.Glob(filepath.Join(quoteGlob(dir), "*"+backupSuffix)) // the pattern is sound
 	for _, name := range names {
@@ -119,17 +116,17 @@ func removeKilled(dir string) {
 		if locked, err := lock.TryLock(); err == nil && locked {
 			removeDatabase(name)
 		}
-		_ = lock.Close() // it is not there any more, or another's
+		_ = lock.Close() // the file is gone, or another's
 	}
 }
 
-// quoteGlob returns the pattern of a name alone.
+// quoteGlob returns a pattern that matches only name.
 func quoteGlob(name string) string {
 	return strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[").Replace(name)
 }
 
-// createLocked makes an empty file as createEmpty does, and refuses one that another
-// process is writing. The lock ends when it is closed, or with the process.
+// createLocked is createEmpty for a file that no other process is writing. The lock ends when it is
+// closed, or with the process.
 func createLocked(name string) (*flock.Flock, error) {
 	lock := flock.New(name, flock.SetPermissions(0o640))
 	locked, err := lock.TryLock()

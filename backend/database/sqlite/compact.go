@@ -12,14 +12,13 @@ import (
 // compactPages bounds one step of Compact.
 const compactPages = 256
 
-// Compact gives at most compactPages free pages of the file back to the disk, in one
-// transaction, for which writes wait as for one another. It waits for a pass of Scrub. What it says is free after it
-// can be given back by another call. The file becomes smaller when the write-ahead
-// log is moved into it: with the call that finds nothing more to give back, unless a
-// read is in the way, else within some thousand pages of writes.
+// Compact gives up to compactPages free pages of the file back to the disk, in one short
+// transaction. It waits for a pass of Scrub. The file shrinks when the write-ahead log is moved into
+// it: with the call that leaves nothing free, unless a read is in the way, or within some
+// thousand pages of writes.
 func (f *file) Compact(ctx context.Context) (kv.Compaction, error) {
 	var done kv.Compaction
-	if err := f.passes.begin(ctx); err != nil { // a pass must see all of the log before that is emptied
+	if err := f.passes.begin(ctx); err != nil { // a pass must see all of the log before it is emptied
 		return done, err
 	}
 	defer f.passes.end()
@@ -47,8 +46,7 @@ func (f *file) Compact(ctx context.Context) (kv.Compaction, error) {
 	return done, database.Translate(f.Writer.WithContext(ctx), "compact", err)
 }
 
-// vacuumPages reads the pragma to its end: it frees one page for each row that is
-// read.
+// vacuumPages reads all rows of the pragma, which frees one page for each.
 func vacuumPages(ctx context.Context, conn *sql.Conn, pages int) error {
 	rows, err := conn.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", pages))
 	if err != nil {

@@ -20,23 +20,22 @@ import (
 const (
 	// busyTimeout is how long a connection waits for another process.
 	busyTimeout = 5 * time.Second
-	// autoCheckpoint is how many pages the write-ahead log has when SQLite moves it into the
-	// file. Fewer, larger checkpoints: the 99th percentile of a commit falls to a fifth.
+	// autoCheckpoint is the length of the write-ahead log, in pages, at which SQLite moves it into
+	// the file. With four times the default the 99th percentile of a commit falls to a fifth.
 	autoCheckpoint = "4000"
 )
 
-// dialector is GORM's for SQLite, but for what this package needs otherwise.
+// dialector is GORM's dialector of SQLite with two changes.
 type dialector struct{ gorm.Dialector }
 
-// BindVarTo writes the place of a variable. In "column = ?" SQLite looks at the value that is bound,
-// to estimate how many rows have it, and so parses and plans the statement anew each time that
-// the driver binds: half of the time that a read of one version takes. It does not look behind
-// a plus sign, which changes nothing.
+// BindVarTo writes the placeholder of a variable. For "column = ?" SQLite estimates the number of
+// rows from the bound value, and so plans a prepared statement again each time that values are
+// bound: half of the time of a point read. It does not do that for "+?", which means the same.
 func (dialector) BindVarTo(writer clause.Writer, _ *gorm.Statement, _ any) {
 	_, _ = writer.WriteString("+?") // to a strings.Builder
 }
 
-// Translate returns the sentinel of package kv that an error is.
+// Translate returns the sentinel of package kv for an error.
 func (dialector) Translate(err error) error { return kindOf(err) }
 
 // sharedPragmas are those of every connection.
@@ -49,15 +48,15 @@ func sharedPragmas() url.Values {
 	}
 }
 
-// openWriter opens the one connection that writes. A file that is new is made so
-// that its free pages can be given back to the disk later.
+// openWriter opens the one connection that writes. A new file gets a pointer map, so that it can
+// give free pages back to the disk.
 func openWriter(path string, isNew bool, hook func(driver.Conn) error) (*gorm.DB, error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_journal_mode", "WAL")
 	pragmas.Set("_synchronous", "FULL")
 	pragmas.Set("_txlock", "immediate")
 	pragmas.Set("_secure_delete", "on") // what is freed is overwritten
-	if isNew {                          // on a file that has it already the pragma is a write
+	if isNew {                          // on other files the pragma would write
 		pragmas.Set("_auto_vacuum", "incremental")
 	}
 	return openPool(path, pragmas, 1, func(conn *sqlite3.SQLiteConn) error {
@@ -69,15 +68,15 @@ func openWriter(path string, isNew bool, hook func(driver.Conn) error) (*gorm.DB
 }
 
 // openReaders opens a pool of n connections that cannot write. Each is opened when it is
-// first needed; then it must be the same file still, which ready tells.
+// first needed, and then ready must return nil: it must still be the same file.
 func openReaders(path string, n int, ready func() error) (*gorm.DB, error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_query_only", "on")
-	pragmas.Set("mode", "rw") // a file that is missing is not made
+	pragmas.Set("mode", "rw") // do not create the file
 	return openPool(path, pragmas, n, func(*sqlite3.SQLiteConn) error { return ready() })
 }
 
-// withReader calls fn with a connection of its own that cannot write.
+// withReader calls fn with a connection that cannot write, and closes it.
 func withReader(ctx context.Context, path string, fn func(*gorm.DB) error) error {
 	pragmas := sharedPragmas()
 	pragmas.Set("_query_only", "on")
@@ -103,7 +102,7 @@ func openPool(path string, pragmas url.Values, n int, onConnect func(*sqlite3.SQ
 	db, err := gorm.Open(dialector{gormsqlite.New(gormsqlite.Config{Conn: pool})}, &gorm.Config{
 		SkipDefaultTransaction: true,
 		DisableAutomaticPing:   true,
-		Logger:                 logger.Discard, // errors are returned, and logged once, above
+		Logger:                 logger.Discard, // errors are returned, and logged once by the caller
 	})
 	if err != nil {
 		return nil, errors.Join(err, pool.Close())
@@ -111,8 +110,7 @@ func openPool(path string, pragmas url.Values, n int, onConnect func(*sqlite3.SQ
 	return db, nil
 }
 
-// connector opens connections of the driver by hand, since a pragma that has no
-// place in the DSN must reach every connection too.
+// A connector opens connections with a hook, for pragmas that have no place in the DSN.
 type connector struct {
 	driver *sqlite3.SQLiteDriver
 	dsn    string
@@ -126,8 +124,7 @@ func newConnector(path string, pragmas url.Values, onConnect func(*sqlite3.SQLit
 func (c *connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
 func (c *connector) Driver() driver.Driver                        { return c.driver }
 
-// withWriter calls fn with the one connection that writes; nobody else writes
-// meanwhile.
+// withWriter calls fn with the writing connection. Writes wait meanwhile.
 func (f *file) withWriter(ctx context.Context, fn func(*sql.Conn) error) (err error) {
 	pool, err := f.Writer.DB()
 	if err != nil {
@@ -141,7 +138,7 @@ func (f *file) withWriter(ctx context.Context, fn func(*sql.Conn) error) (err er
 	return fn(conn)
 }
 
-// waitAtMost calls fn, in which conn waits that long for readers and other processes.
+// waitAtMost calls fn with another busy timeout of conn.
 func waitAtMost(ctx context.Context, conn *sql.Conn, wait time.Duration, fn func() error) error {
 	set := func(ctx context.Context, wait time.Duration) error {
 		_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", wait.Milliseconds()))
@@ -151,22 +148,12 @@ func waitAtMost(ctx context.Context, conn *sql.Conn, wait time.Duration, fn func
 		return err
 	}
 	err := fn()
-	// Whatever comes of it, and though the caller may have gone.
+	// Even if fn failed or the caller has gone.
 	return errors.Join(err, set(context.WithoutCancel(ctx), busyTimeout))
 }
 
-// truncateLog moves the log into the file, waits that long for whoever is in the way, and reports
-// whether the log is empty then.
-func (f *file) truncateLog(ctx context.Context, wait time.Duration) (empty bool, err error) {
-	err = f.withWriter(ctx, func(conn *sql.Conn) error {
-		return waitAtMost(ctx, conn, wait, func() error {
-			empty, err = truncateLog(ctx, conn)
-			return err
-		})
-	})
-	return empty, err
-}
-
+// truncateLog moves the log into the file and empties it. It reports false if a reader or another
+// process is in the way.
 func truncateLog(ctx context.Context, conn *sql.Conn) (empty bool, err error) {
 	var busy, frames, moved int64
 	if err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {

@@ -18,24 +18,23 @@ import (
 )
 
 const (
-	// copySuffix is what a copy in the making is called beside the database.
+	// copySuffix is that of an unfinished copy beside the database.
 	copySuffix = ".copy"
-	// copyPages is how many pages are copied at a time; writes wait as long.
+	// copyPages is the number of pages that are copied at a time. Writes wait as long.
 	copyPages = 256
-	// copyReserve is how many bytes must be free besides those of the copy, so that
-	// writes go on: the write-ahead log usually stays below it.
+	// copyReserve is the free space that must remain beside the copy, in bytes, so that writes go
+	// on: the write-ahead log usually stays below it.
 	copyReserve = 32 << 20
 )
 
-// Copy takes pages from the connection that writes, a megabyte at a time. Then it yields that
-// for as long as the step took, so that a write waits for it a few milliseconds and seldom for
-// two steps. Scrub does not wait for it as for a read: what is written meanwhile is written to
-// the copy too.
+// Copy reads pages through the writing connection, a megabyte at a time. After each step it yields
+// the connection for as long as the step took, so a write waits a few milliseconds, and seldom
+// for two steps. It holds up no Scrub, unlike a read: what is written meanwhile goes to the copy
+// too.
 //
-// The copy takes as much space as the database, beside it, in a file that ends with it and that
-// nobody else can open. Errors: kv.ErrStorageFull when the disk has not that much, kv.ErrCopying
-// while there is another copy, kv.ErrCorrupt when a page cannot be what it says, or
-// kv.ErrUnavailable.
+// The copy is a file without a name beside the database, and as large. Errors: kv.ErrStorageFull if
+// there is no room for it, kv.ErrCopying while there is another copy, kv.ErrCorrupt if a page
+// cannot be read, or kv.ErrUnavailable.
 func (f *file) Copy(ctx context.Context) (*database.Copy, error) { return f.copy(ctx, func() {}) }
 
 // copy calls between, for tests, after each step.
@@ -81,8 +80,8 @@ func (f *file) roomForCopy(ctx context.Context) error {
 	return nil
 }
 
-// copyMoment copies the database at path to a file of that name, as it is at one moment,
-// while another process may write to it. For that process it is a long read.
+// copyMoment copies the database at path, as it is at one moment, to a file of that name. Another
+// process may write to the database meanwhile.
 func copyMoment(ctx context.Context, path, name string) error {
 	return withReader(ctx, path, func(db *gorm.DB) error {
 		return db.Connection(func(tx *gorm.DB) error {
@@ -96,14 +95,15 @@ func copyMoment(ctx context.Context, path, name string) error {
 	})
 }
 
-// copyPagesTo makes a file of that name, or empties it, and copies the database there, in steps. Lend
-// gives it the same connection to the database for each. It calls between after a step, with
-// how long that took.
-func copyPagesTo(ctx context.Context, name string, lend func(context.Context, func(*sql.Conn) error) error, between func(took time.Duration)) (err error) {
+// copyPagesTo copies a database to a file of that name, in steps. Lend lends it the same connection
+// to the database for each; between is called after each with its duration.
+func copyPagesTo(
+	ctx context.Context, name string, lend func(context.Context, func(*sql.Conn) error) error, between func(took time.Duration),
+) (err error) {
 	if err := createEmpty(name); err != nil {
 		return err
 	}
-	// It needs no journal: if anything fails it is thrown away.
+	// Without a journal: if anything fails the file is discarded.
 	pragmas := url.Values{"_journal_mode": {"OFF"}, "_synchronous": {"OFF"}}
 	target, err := newConnector(name, pragmas, nil).Connect(ctx)
 	if err != nil {
@@ -155,30 +155,30 @@ func (c *copying) finish() (err error) {
 	return errors.Join(err, c.target.Close())
 }
 
-// yield waits as long as a step took. Without it every write waits for a step: beside the copy of 1 GB eight writers
-// had 240 to 450 writes/s, p50 9 to 18 ms, and with it 490 to 850, p50 3.5 to 3.7 ms (two cores, busy with other work).
+// yield waits as long as a step took. Without it every write waits for a step: beside a copy of
+// 1 GB eight writers had 240 to 450 writes/s, p50 9 to 18 ms, and with it 490 to 850, p50 3.5 to
+// 3.7 ms (two cores, busy with other work).
 func yield(ctx context.Context, took time.Duration) {
 	select {
-	case <-ctx.Done(): // the next step says it
+	case <-ctx.Done(): // which the next step reports
 	case <-time.After(took):
 	}
 }
 
-// cleanCopy makes a backup of a copy that nobody has open.
+// cleanCopy makes a backup of a closed copy.
 func cleanCopy(name string) error {
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	// The file says that it has a write-ahead log, as the original has. As one that has
-	// none it can be read where nothing can be written.
+	// Without a write-ahead log, unlike the original, it can be read where nothing can be written.
 	const offsetVersions, rollbackJournal = 18, 1
 	if _, err := file.WriteAt([]byte{rollbackJournal, rollbackJournal}, offsetVersions); err != nil {
 		return err
 	}
-	// What was erased since the first page was copied is gone from the rows, but the
-	// copies that Scrub overwrites in the original may be here still.
+	// Values that were destroyed since the first page was copied are gone from the rows, but
+	// what Scrub overwrites in the original may still be here.
 	return findGaps(file, func(pages []int64) error {
 		for _, number := range pages {
 			if err := clearGap(file, number); err != nil {
@@ -189,7 +189,7 @@ func cleanCopy(name string) error {
 	})
 }
 
-// openCopy opens the copy in the file of that name and takes the name away.
+// openCopy opens the copy of that name, and removes the name.
 func (f *file) openCopy(ctx context.Context, name string) (*database.Copy, error) {
 	summary, err := summarize(ctx, name)
 	if err != nil {

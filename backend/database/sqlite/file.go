@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -22,24 +23,23 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A Config says which database to open.
+// A Config describes the database to open.
 type Config struct {
-	// URL is that of ParseURL. The file and its directory are made when missing.
+	// URL names the file, see ParseURL. A missing file or directory is created.
 	URL string
-	// Readers is how many reads may run at once; 0 means two for each processor,
-	// and at least four.
+	// Readers is the number of concurrent reads; 0 means two for each processor, and at least
+	// four.
 	Readers int
-	// ConnectHook, when set, is called with the driver's connection that writes,
-	// each time it is opened. Tests inject faults there.
+	// ConnectHook, if set, is called with the driver's writing connection each time that is
+	// opened. Tests inject faults there.
 	ConnectHook func(driver.Conn) error
-	// Logger is told what an operator should know of the start.
+	// Logger gets what an operator should know about the start.
 	Logger *slog.Logger
-	// Tracer, when set, makes a span of each statement and commit that belongs to a
-	// span that is recorded.
+	// Tracer, if set, makes a span for each statement and commit within a recorded span.
 	Tracer trace.Tracer
 }
 
-// A file is the engine of an open database.
+// A file is the engine of an open database: see package database for what its methods promise.
 type file struct {
 	database.Pools
 	path    string
@@ -49,13 +49,12 @@ type file struct {
 	copying sync.Mutex // held while there is a Copy
 }
 
-// startWait is how long a start waits for other programs that read the log.
+// startWait is how long Open waits for other programs that read the log.
 const startWait = 200 * time.Millisecond
 
-// Open locks the database, checks it and returns it; it makes one that is missing. It
-// refuses, with an error that says why, a file that another process holds, that is
-// damaged, cannot be written, is no database of this program, or has a schema of another
-// version. A refused file is left as it was.
+// Open locks, checks and opens a database, or creates it. It refuses a file that another
+// process has open, that is damaged or cannot be written, that belongs to another program, or
+// whose schema has another version, and leaves it as it was.
 func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 	path, err := ParseURL(cfg.URL)
 	if err == nil {
@@ -82,14 +81,13 @@ func (f *file) open(ctx context.Context, cfg Config) (_ *database.DB, err error)
 	if err := refuseHalfRestored(f.path); err != nil {
 		return nil, err
 	}
-	for _, left := range []string{copySuffix, partialSuffix} { // by a process that was killed
+	for _, left := range []string{copySuffix, partialSuffix} { // of a process that was killed
 		removeDatabase(f.path + left)
 	}
 	if f.pages, err = openPages(f.path); err != nil {
 		return nil, err
 	}
-	// The check comes before the writer, which would change the journal mode of
-	// a file that is not ours.
+	// Before the writer opens, which would change the journal mode of a file that is not ours.
 	found, err := checkAtStart(ctx, f.path, cfg.Logger)
 	if err != nil {
 		return nil, err
@@ -122,8 +120,8 @@ func (f *file) open(ctx context.Context, cfg Config) (_ *database.DB, err error)
 	return db, err
 }
 
-// prepareFile makes the directory and refuses a file that no database of ours can
-// be in: one that cannot be written, or is not SQLite.
+// prepareFile creates the directory, and refuses a file that cannot be written or is not
+// SQLite's.
 func prepareFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return fmt.Errorf("make the directory of the database: %w", err)
@@ -148,16 +146,18 @@ func prepareFile(path string) error {
 }
 
 // moveLog moves what an earlier process left in the write-ahead log into the file, and
-// syncs that, before anything of it is served. If a sync of the log failed in that
-// process, the memory of the system may have what the disk has not, and no later sync
-// would write it: it would be read now and gone after a loss of power, and with it
-// whatever is appended behind it.
+// syncs that, before anything is served. If a sync of the log failed in that process, the system's
+// cache may hold what the disk does not, and no later sync would write it. It would be readable
+// now and lost with the power, together with whatever follows it.
 func (f *file) moveLog(ctx context.Context, logger *slog.Logger) error {
-	empty, err := f.truncateLog(ctx, startWait)
-	if errors.Is(kindOf(err), kv.ErrStorageFull) { // reads should go on
-		empty, err = false, nil
-	}
-	if err != nil {
+	empty := false
+	err := f.withWriter(ctx, func(conn *sql.Conn) error {
+		return waitAtMost(ctx, conn, startWait, func() (err error) {
+			empty, err = truncateLog(ctx, conn)
+			return err
+		})
+	})
+	if err != nil && !errors.Is(kindOf(err), kv.ErrStorageFull) { // reads should go on
 		return fmt.Errorf("move the write-ahead log into the file: %w", err)
 	}
 	if !empty {
@@ -166,8 +166,8 @@ func (f *file) moveLog(ctx context.Context, logger *slog.Logger) error {
 	return nil
 }
 
-// Close closes the file and gives the lock back. The last connection has moved the write-ahead
-// log into the file.
+// Close closes the file and releases the lock. The last connection has moved the log into the
+// file.
 func (f *file) Close() error {
 	var failures []error
 	if f.pages != nil {
@@ -181,12 +181,11 @@ func (f *file) Close() error {
 	return errors.Join(failures...)
 }
 
-// Ready returns nil when the file that is open is still the one that has the name of
-// the database. After it was moved, removed or replaced, what is written goes to a file
-// that no later start would find, so nothing may be written and answered.
+// Ready fails once the open file no longer has its name. What is written after it was moved,
+// removed or replaced goes to a file that no later start would find.
 func (f *file) Ready() error {
 	opened, err := f.pages.Stat()
-	if errors.Is(err, os.ErrClosed) { // the database is closed, which what comes next tells
+	if errors.Is(err, os.ErrClosed) { // it is closed, as the next call will report
 		return nil
 	}
 	if err != nil {
@@ -207,10 +206,9 @@ var settleSQL = []string{
 }
 
 // UndoCommit writes over what a failed commit has left. SQLite writes the last frame of a
-// transaction into the log, without which the others count for nothing, and then syncs the log.
-// When the sync fails it rolls the transaction back for this process, and the frames stay: the
-// next process that reads the log would take them for committed, and a write that was refused
-// would appear. What is committed next is written over them.
+// transaction to the log and then syncs the log. If the sync fails, it rolls the transaction back
+// for this process but leaves the frames: the next process would take them for committed, and
+// a refused write would appear. The next commit overwrites them.
 func (f *file) UndoCommit(ctx context.Context, cause error) error {
 	if leavesNothing(cause) {
 		return nil
@@ -230,8 +228,8 @@ const sizeSQL = "(SELECT page_count FROM pragma_page_count) * (SELECT page_size 
 // SizeSQL gives the size of the database file.
 func (f *file) SizeSQL() string { return sizeSQL }
 
-// LogBytes returns the size of the write-ahead log, 0 when there is none. The file
-// keeps the size of the longest log since it was made anew.
+// LogBytes returns the size of the file of the write-ahead log, which does not shrink when the
+// log starts anew.
 func (f *file) LogBytes() (int64, error) {
 	info, err := os.Stat(f.logName())
 	if errors.Is(err, os.ErrNotExist) {
@@ -245,7 +243,7 @@ func (f *file) LogBytes() (int64, error) {
 
 func (f *file) logName() string { return f.path + "-wal" }
 
-// DiskBytes tells of the file system that the database is on.
+// DiskBytes describes the file system of the database.
 func (f *file) DiskBytes() (free, size int64, known bool) { return diskSpace(f.path) }
 
 // scheme begins the URL of an SQLite database.

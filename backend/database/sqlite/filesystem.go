@@ -12,8 +12,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// publish syncs the file at partial and gives it its name, so that after a crash
-// the name stands for a complete file or for none.
+// publish syncs the file at partial and renames it, so that after a crash the name belongs to a
+// complete file or to none.
 func publish(partial, name string) error {
 	if err := syncPath(partial); err != nil {
 		return err
@@ -24,8 +24,8 @@ func publish(partial, name string) error {
 	return syncPath(filepath.Dir(name))
 }
 
-// createEmpty makes an empty file that only its owner and group can read, and its
-// directory. SQLite writes a copy into an empty file, with the file's mode.
+// createEmpty creates or empties a file that only its owner and group can read, and its
+// directory.
 func createEmpty(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
 		return err
@@ -45,9 +45,8 @@ func syncPath(path string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// likeItsDirectory gives a file that root made to the owner of the directory that it is
-// in: a service that does not run as root must be able to open what root restored. As
-// SQLite does for its own files, it goes on when that cannot be done.
+// likeItsDirectory gives a file that root created to the owner of its directory, so that a service
+// which does not run as root can open it. Like SQLite for its own files, it ignores errors.
 func likeItsDirectory(name string) {
 	if os.Geteuid() != 0 {
 		return
@@ -57,17 +56,17 @@ func likeItsDirectory(name string) {
 	}
 }
 
-// removeDatabase removes a file that SQLite made, with those that belong to it.
+// removeDatabase removes a database with its logs.
 func removeDatabase(name string) {
 	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
-		_ = os.Remove(name + suffix) // what is not there needs no removal, and the next attempt tells of the rest
+		_ = os.Remove(name + suffix) // most do not exist, and what is left is an error later
 	}
 }
 
-// A room is a directory that something large is about to be written to.
+// A room is the directory of a large file that is about to be written.
 type room struct {
 	dir   string
-	free  int64 // when it began
+	free  int64 // at the beginning
 	known bool
 }
 
@@ -76,7 +75,7 @@ func roomIn(dir string) room {
 	return room{dir, free, known}
 }
 
-// explain adds to the error of a full disk how much there was.
+// explain adds the free space to the error of a full disk.
 func (r room) explain(err error) error {
 	if err == nil || !r.known || !errors.Is(kindOf(err), kv.ErrStorageFull) {
 		return err
@@ -84,7 +83,7 @@ func (r room) explain(err error) error {
 	return fmt.Errorf("the disk is full, there were %d bytes free in %s when it began: %w", r.free, r.dir, err)
 }
 
-// need refuses what has no room for that many bytes.
+// need returns an error if there is no room for that many bytes.
 func (r room) need(bytes int64) error {
 	if r.known && r.free < bytes {
 		return fmt.Errorf("%d bytes are needed, there are %d bytes free in %s", bytes, r.free, r.dir)
@@ -92,18 +91,17 @@ func (r room) need(bytes int64) error {
 	return nil
 }
 
-// A Lock says that this process owns a database file. It stands beside the file,
-// as FILE.lock, names its owner in plain text, and ends with the process however
-// that dies.
+// A Lock means that this process owns a database file. It is the file FILE.lock with the owner's name
+// in plain text, and ends with the process, however that dies.
 type Lock struct {
 	file *flock.Flock
 }
 
-// ErrInUse says that another process has the database open.
+// ErrInUse means that another process has the database open.
 var ErrInUse = errors.New("is in use by another process")
 
-// AcquireLock takes the lock of the database file at path, or fails with the name
-// of the process that holds it; then the error wraps ErrInUse.
+// AcquireLock locks the database file at path. If another process has it, the error is an ErrInUse
+// with its name.
 func AcquireLock(path string) (*Lock, error) {
 	name := path + ".lock"
 	file := flock.New(name, flock.SetPermissions(0o640))
@@ -133,5 +131,5 @@ func ownerOr(fallback, owner string) string {
 	return owner
 }
 
-// Release gives the lock back.
+// Release releases the lock.
 func (l *Lock) Release() error { return l.file.Close() }

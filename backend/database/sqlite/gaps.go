@@ -9,13 +9,12 @@ import (
 	"os"
 )
 
-// With secure_delete SQLite overwrites the rows and pages that it frees. But when it
-// balances the pages of a table it may pack the rows of a page closer together, and
-// then leaves copies of some in the unallocated gap between the page's list of rows
-// and the rows (rebuildPage in its source). Such a copy survives the row. So after a
-// destruction the gaps of all pages are overwritten, in the file, while nobody
-// writes them. SQLite never reads a gap: whatever it has of it in memory or loses of it
-// in a crash, the database is the same.
+// With secure_delete SQLite overwrites the rows and pages that it frees. But when it balances
+// pages it may pack the rows of a page closer together, and then leaves copies of some in
+// the unallocated gap between the page's list of rows and the rows (rebuildPage in its source).
+// Such a copy outlives the row. So a destruction also overwrites the gaps of all pages, in
+// the file, while nobody writes those pages. SQLite never reads a gap, so neither its cache nor a
+// crash can make this visible.
 
 // pageSize is that of every file of this program, SQLite's default.
 const pageSize = 4096
@@ -25,8 +24,8 @@ const (
 	offsetPageSize = 16
 	offsetReserved = 20
 	offsetAutoRoot = 52 // not 0 in a file with a pointer map
-	// A page of the pointer map has five bytes for each page behind it, the kind
-	// first, and the next page of the map follows these.
+	// A page of the pointer map has five bytes, the kind first, for each of the pages that follow,
+	// up to the next page of the map.
 	mapEntry  = 5
 	mapPages  = pageSize/mapEntry + 1
 	kindRoot  = 1
@@ -34,14 +33,12 @@ const (
 	mapsFirst = 2 // the number of the first page of the map
 )
 
-// openPages opens the file for Scrub. It must be opened once and stay open until
-// every connection is closed: when a process closes a file, it loses the locks that
-// SQLite has on the same file.
+// openPages opens the file for Scrub. It must stay open until every connection is closed: closing
+// it would release the locks that SQLite has on the file.
 func openPages(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) }
 
-// findGaps reads the file, and calls found with the numbers of the pages whose gaps have
-// something in them, for each group of pages. A page that is written meanwhile may be
-// missing, or be named without a reason.
+// findGaps reads the file, and calls found, for each group of pages, with the numbers of those
+// whose gaps are not zero. It may be wrong about a page that is written meanwhile.
 func findGaps(file *os.File, found func(pages []int64) error) error {
 	header := make([]byte, 100)
 	if _, err := file.ReadAt(header, 0); err != nil {
@@ -51,7 +48,7 @@ func findGaps(file *os.File, found func(pages []int64) error) error {
 		binary.BigEndian.Uint32(header[offsetAutoRoot:]) == 0 {
 		return errors.New("the file has not the layout of this program")
 	}
-	group := make([]byte, mapPages*pageSize) // a page of the map and those that it tells of
+	group := make([]byte, mapPages*pageSize) // a page of the map and those that it describes
 	for first := int64(mapsFirst); ; first += mapPages {
 		n, err := file.ReadAt(group, (first-1)*pageSize)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -71,17 +68,17 @@ func findGaps(file *os.File, found func(pages []int64) error) error {
 	}
 }
 
-// clearGap overwrites what is left in the gap of a page. Nobody may write the page
-// meanwhile, nor may the write-ahead log have it.
+// clearGap overwrites the gap of a page. Nobody may write the page meanwhile, nor may the log have
+// a newer one.
 func clearGap(file *os.File, number int64) error {
-	behind := (number - mapsFirst) % mapPages // how far it is from the page of the map that tells of it
+	behind := (number - mapsFirst) % mapPages // its distance from the page of the map that describes it
 	if number < mapsFirst || behind == 0 {
 		return nil
 	}
 	kind, page := make([]byte, 1), make([]byte, pageSize)
 	offset := (number - 1) * pageSize
 	_, err := file.ReadAt(page, offset)
-	if errors.Is(err, io.EOF) { // the file has become smaller
+	if errors.Is(err, io.EOF) { // the file has shrunk
 		return nil
 	}
 	if err == nil {
@@ -102,8 +99,7 @@ func clearGap(file *os.File, number int64) error {
 }
 
 // The write-ahead log has a header, and frames of a header and a page each. The header of
-// the log has the salts of its frames; other frames are left from before SQLite began to
-// write it from the beginning again.
+// the log has the salts of its frames. Frames with others are left from an earlier log.
 const (
 	logHeader   = 32
 	frameHeader = 24
@@ -112,7 +108,7 @@ const (
 	saltBytes   = 8
 )
 
-// changedPages adds the numbers of all pages that the write-ahead log has to those.
+// changedPages adds the numbers of all pages in the write-ahead log to pages.
 func changedPages(log *os.File, pages map[int64]struct{}) error {
 	header := make([]byte, logHeader)
 	_, err := log.ReadAt(header, 0)
@@ -130,8 +126,8 @@ func changedPages(log *os.File, pages map[int64]struct{}) error {
 	return nil
 }
 
-// gapOf returns where the unallocated part of a page of a tree begins and ends: 0 and
-// 0 when the page is none, by its kind in the pointer map, or does not say.
+// gapOf returns where the gap of a page begins and ends. It has none unless it is a page of a tree,
+// by its kind in the pointer map.
 func gapOf(kind byte, page []byte) (from, to int) {
 	if kind != kindRoot && kind != kindTree {
 		return 0, 0

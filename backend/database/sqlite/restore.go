@@ -13,14 +13,14 @@ import (
 	"kvstore/backend/database"
 )
 
-// Restore puts the copy at backup in the place of the database that url names, and says
-// what the backup holds, and in Restored with which revision the database goes on: none
-// that was given out after the backup was made is used again (see advance). It refuses a backup that Verify refuses, and a database that a process
-// has open. The database that was there is kept, under the name that Restore
-// returns ("" when there was none).
+// Restore replaces the database that url names by a copy of the backup. It returns the summary
+// of the backup, and in Restored the revision that the database continues from: none that was
+// used after the backup was made is used again (see database.Advance). The old database is kept
+// under the returned name, "" if there was none. Restore refuses a backup that Verify refuses, and a
+// database that is open.
 //
-// When Restore is interrupted, by whatever it is, the database is either still the old
-// one, or Open refuses it until a restore has come to its end.
+// If Restore is interrupted, the database is still the old one, or Open refuses it until a restore
+// succeeds.
 func Restore(ctx context.Context, backup, url string, now time.Time) (restored database.Summary, kept string, err error) {
 	path, err := ParseURL(url)
 	if err != nil {
@@ -34,7 +34,7 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored d
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return database.Summary{}, "", err
 	}
-	// Before the backup is read, which takes long: a live store is refused at once.
+	// Before reading the backup takes its time.
 	lock, err := AcquireLock(path)
 	if err != nil {
 		return database.Summary{}, "", err
@@ -70,8 +70,7 @@ func Restore(ctx context.Context, backup, url string, now time.Time) (restored d
 	return restored, kept, err
 }
 
-// refuseHot refuses a file beside which there is a log that is not empty: a part of what
-// it holds is in there, and would be left behind.
+// refuseHot refuses a file with a log that is not empty, since a part of its contents is there.
 func refuseHot(backup string) error {
 	for _, suffix := range []string{"-wal", "-journal"} {
 		if log, err := os.Stat(backup + suffix); err == nil && log.Size() > 0 {
@@ -81,9 +80,8 @@ func refuseHot(backup string) error {
 	return nil
 }
 
-// replaceDatabase puts the file at partial in the place of the database at path. Between
-// its first and its last step there may be no database, or one without its log, at
-// path; a file beside it says so meanwhile.
+// replaceDatabase replaces the database at path by the file at partial. While there may be no
+// database at path, or one without its log, the file with restoringSuffix exists.
 func replaceDatabase(path, partial string, now time.Time) (kept string, err error) {
 	mark := path + restoringSuffix
 	if err := syncPath(partial); err != nil {
@@ -108,10 +106,9 @@ func replaceDatabase(path, partial string, now time.Time) (kept string, err erro
 }
 
 const (
-	// partialSuffix is that of what a restore has copied so far.
+	// partialSuffix is that of an unfinished restore's copy.
 	partialSuffix = ".partial"
-	// restoringSuffix is that of the file which says that a restore has begun to replace the
-	// database, and has not ended.
+	// restoringSuffix is that of the mark of a restore that is replacing the database.
 	restoringSuffix = ".restoring"
 )
 
@@ -123,7 +120,7 @@ func refuseHalfRestored(path string) error {
 	return nil
 }
 
-// advance advances the revision of a backup's copy at path (see database.Advance).
+// advance advances the revision of the copy at path, see database.Advance.
 func advance(ctx context.Context, path string, replaced int64, now time.Time) (revision int64, err error) {
 	pragmas := sharedPragmas()
 	pragmas.Set("_journal_mode", "MEMORY") // if anything fails the file is thrown away
@@ -137,8 +134,8 @@ func advance(ctx context.Context, path string, replaced int64, now time.Time) (r
 	return revision, err
 }
 
-// revisionOf returns the revision of the database at path, 0 when it cannot be read: that may be
-// why there is a restore.
+// revisionOf returns the revision of the database at path, or 0 if it cannot be read, which may be
+// the reason for the restore.
 func revisionOf(ctx context.Context, path string) int64 {
 	if refuseNoFile(path) != nil {
 		return 0
@@ -147,8 +144,8 @@ func revisionOf(ctx context.Context, path string) int64 {
 	return found.Revision
 }
 
-// setAside renames the database at path and the files that belong to it, and
-// returns the new name, "" when there was no database.
+// setAside renames the database at path with its log, and returns the new name, or "" if there is
+// no database.
 func setAside(path string, now time.Time) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return "", nil

@@ -16,54 +16,49 @@ import (
 )
 
 const (
-	// scrubPatience is how long a step of a pass waits for readers in all.
+	// scrubPatience is how long a step of a pass waits for readers in total.
 	scrubPatience = 5 * time.Second
 	scrubPause    = 50 * time.Millisecond
-	// scrubWait is how long one attempt waits for readers. Writes wait for it.
+	// scrubWait is how long one attempt waits for readers, and writes for it.
 	scrubWait = 10 * time.Millisecond
-	// scrubPages and scrubLog bound what one step does, and so how long writes wait for
-	// it: pages that it looks at, and bytes of the log that it moves into the file.
+	// scrubPages and scrubLog bound the pages that one step reads and the bytes of the log that it
+	// moves, and so how long writes wait.
 	scrubPages = 512
 	scrubLog   = 1 << 20
 )
 
-// Scrub takes what was overwritten or deleted before off the disk: it moves the
-// whole write-ahead log into the file and empties it, and overwrites the copies that
-// SQLite leaves in pages when rows move (see findGaps). Writes go on meanwhile. Calls that come
-// while a pass runs share the next one. A pass waits
-// for readers that began before; when they take longer than some seconds, or the disk
-// fails, Scrub returns kv.ErrUnavailable.
+// Scrub removes what was overwritten or deleted before from the disk: it empties the write-ahead
+// log, and overwrites the copies that SQLite leaves in pages when rows move (see gaps.go). Writes
+// go on meanwhile. Calls during a pass share the next one. A pass waits for earlier readers; if
+// they take longer than scrubPatience, or the disk fails, the error is kv.ErrUnavailable.
 //
 // A pass goes over the file once:
 //
-//  1. Move the log into the file beside writes, and the rest while the writer is held, until the
-//     log is empty. From then on only the pass moves it, so that it has every page that
-//     was written since.
-//  2. Read the file without a lock. Remember the pages that have something in their gap.
-//  3. In steps, each with the writer held: add the pages that the log has to those, empty
-//     the log, take SQLite's lock for writes, look at a bounded number of the pages again,
-//     overwrite what is in their gaps, and have the connection forget its pages. Then yield
-//     the writer for as long. A step comes when enough pages or enough of the
-//     log have gathered, while the file is still being read.
-//  4. When a step leaves no page to look at, sync the file.
+//  1. Empty the log: most of it beside writes, the rest while the writer is held. From then on
+//     only the pass empties it, so the log has every page that was written since.
+//  2. Read the file without a lock, and note the pages with something in their gaps.
+//  3. In steps, each with the writer held: note the pages in the log, empty it, take SQLite's write
+//     lock, overwrite the gaps of a bounded number of the noted pages, and drop the cache of
+//     the connection. Then yield the writer for as long as that took. Steps run during the scan
+//     too, whenever enough pages or enough of the log have gathered.
+//  4. When a step leaves no noted page, sync the file.
 //
-// At the end of that step the log is empty, and each page was either clean when it was read
-// and not written since, or has been looked at since it was last written. Rows and whole
-// pages may move meanwhile, to where the pass has been: whatever moves is written.
-// SQLite's lock and the empty log keep other processes from writing a page between the look
-// and the overwriting, so they lose nothing. What they may bring back is what they had in
-// memory themselves: one process owns the file.
+// After that step the log is empty, and no page has been written since it was found clean or
+// overwritten. That rows and pages move during the scan does no harm: whatever moves is written,
+// and so noted. SQLite's lock and the empty log keep other processes from writing a page while its
+// gap is overwritten, so they lose nothing. They could only bring back what they have in their own
+// caches, but one process owns the file.
 func (f *file) Scrub(ctx context.Context) error { return f.scrub(ctx, func(int) {}) }
 
-// scrub calls between, for tests, whenever a pass has let go of the writer, with how many
-// pages it has looked at since the call before.
+// scrub calls between, for tests, whenever a pass has released the writer, with the number of
+// pages since the last call.
 func (f *file) scrub(ctx context.Context, between func(pages int)) error {
 	return f.passes.share(ctx, func() error {
 		return f.scrubFailed(ctx, (&pass{file: f, between: between, todo: map[int64]struct{}{}}).run(ctx))
 	})
 }
 
-// scrubFailed has words for a disk that fails, since something was done.
+// scrubFailed tells a failing disk from others, since the values are erased by then.
 func (f *file) scrubFailed(ctx context.Context, err error) error {
 	failed := database.Translate(f.Writer.WithContext(ctx), "take erased values off the disk", err)
 	if kv.ClassOf(failed) != kv.ClassDisk {
@@ -76,12 +71,12 @@ func (f *file) scrubFailed(ctx context.Context, err error) error {
 // passes runs one pass at a time.
 type passes struct {
 	started atomic.Int64
-	turn    chan struct{} // has room for one; whoever has put something there owns what follows
-	ended   int64         // the number of the last pass that came to its end
+	turn    chan struct{} // of capacity 1; whoever has filled it owns what follows
+	ended   int64         // the number of the last pass that ended
 	err     error         // of that pass
 }
 
-// share runs a pass, or returns what another did that began after the call of share.
+// share runs a pass, or returns the result of another that began after the call.
 func (p *passes) share(ctx context.Context, run func() error) error {
 	next := p.started.Load() + 1
 	if err := p.begin(ctx); err != nil {
@@ -93,13 +88,13 @@ func (p *passes) share(ctx context.Context, run func() error) error {
 	}
 	number := p.started.Add(1)
 	err := run()
-	if ctx.Err() == nil { // else the pass ended with its own caller, and the next one runs another
+	if ctx.Err() == nil { // else it ended with its caller, and others need another
 		p.ended, p.err = number, err
 	}
 	return err
 }
 
-// begin waits until no pass runs, and keeps others from running until end.
+// begin waits until no pass runs. None begins until end is called.
 func (p *passes) begin(ctx context.Context) error {
 	select {
 	case p.turn <- struct{}{}:
@@ -111,13 +106,13 @@ func (p *passes) begin(ctx context.Context) error {
 
 func (p *passes) end() { <-p.turn }
 
-// A pass looks through the file once.
+// A pass goes over the file once, see Scrub.
 type pass struct {
 	file    *file
 	between func(pages int)
 	log     *os.File // the write-ahead log; nil until it was empty once
-	// todo are the pages that may have something left in their gaps: those in which the
-	// scan has found something, and all that were written since it began.
+	// todo are the pages whose gaps may not be clean: those that the scan has noted, and all that
+	// were written since it began.
 	todo map[int64]struct{}
 }
 
@@ -139,7 +134,7 @@ func (p *pass) run(ctx context.Context) (err error) {
 	}
 }
 
-// end has SQLite move the log into the file by itself again.
+// end lets SQLite empty the log by itself again.
 func (p *pass) end(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	err := p.file.withWriter(ctx, func(conn *sql.Conn) error {
@@ -152,7 +147,7 @@ func (p *pass) end(ctx context.Context) error {
 	return err
 }
 
-// found takes what the scan has found in some pages of the file.
+// found notes pages that the scan has found.
 func (p *pass) found(ctx context.Context, pages []int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -167,8 +162,8 @@ func (p *pass) found(ctx context.Context, pages []int64) error {
 	return p.step(ctx)
 }
 
-// step empties the log and overwrites what is left in some pages of todo. It tries until
-// no reader is in the way.
+// step empties the log and overwrites the gaps of some pages of todo. It tries until no reader is
+// in the way.
 func (p *pass) step(ctx context.Context) error {
 	for began := time.Now(); ; {
 		if p.log == nil {
@@ -199,9 +194,9 @@ func (p *pass) step(ctx context.Context) error {
 	}
 }
 
-// moveMost moves what the log has into the file while writes go on, so that little is left
-// for the first step. Later it would not do: SQLite may write the log from its beginning
-// again afterwards, over frames that changedPages has not read.
+// moveMost moves the log into the file while writes go on, so that little is left for the first
+// step. Later steps must not: SQLite may then start the log anew, over frames that changedPages has
+// not read.
 func (p *pass) moveMost(ctx context.Context) error {
 	var busy, frames, moved int64
 	err := p.file.Readers.WithContext(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Row().Scan(&busy, &frames, &moved)
@@ -211,12 +206,12 @@ func (p *pass) moveMost(ctx context.Context) error {
 	return nil
 }
 
-// try is one attempt at a step, and returns how long writes waited for it. It reports false
-// when a reader, or a write of another process, is in the way.
+// try is one attempt at a step. It returns how long writes waited for it, and reports false if a
+// reader, or a write of another process, is in the way.
 func (p *pass) try(ctx context.Context) (done bool, pages int, took time.Duration, err error) {
 	err = p.file.withWriter(ctx, func(conn *sql.Conn) error {
 		began := time.Now()
-		// It is short, and the connection must not be left within a transaction.
+		// It is short, and must not leave the connection in a transaction.
 		ctx := context.WithoutCancel(ctx)
 		err := waitAtMost(ctx, conn, scrubWait, func() (err error) {
 			done, err = p.emptyLog(ctx, conn)
@@ -231,10 +226,10 @@ func (p *pass) try(ctx context.Context) (done bool, pages int, took time.Duratio
 	return done, pages, took, err
 }
 
-// emptyLog reports whether the log is empty now. Before that it notes the pages that were
-// written since it was empty the last time.
+// emptyLog notes the pages that were written since the log was last empty, empties it, and reports
+// whether it could.
 func (p *pass) emptyLog(ctx context.Context, conn *sql.Conn) (empty bool, err error) {
-	if p.log == nil { // from now on nobody but the pass moves the log
+	if p.log == nil { // from now on only the pass empties the log
 		_, err = conn.ExecContext(ctx, "PRAGMA wal_autocheckpoint = 0")
 	} else {
 		var frames int
@@ -255,12 +250,9 @@ func (p *pass) emptyLog(ctx context.Context, conn *sql.Conn) (empty bool, err er
 	return empty, err
 }
 
-// overwrite clears the gaps of scrubPages pages of todo at most. The log must be empty.
-//
-// It has SQLite's lock for writes meanwhile, and while the log is empty nobody can move
-// anything into the file, so no other process writes a page between the look at its layout
-// and the overwriting. When one writes now, or has written since the log was emptied,
-// overwrite reports false.
+// overwrite clears the gaps of up to scrubPages pages of todo. It holds SQLite's write lock, and
+// from an empty log nothing can be moved into the file, so no other process writes those pages
+// meanwhile. If one writes now, or has written since the log was emptied, it reports false.
 func (p *pass) overwrite(ctx context.Context, conn *sql.Conn) (done bool, pages int, err error) {
 	var failure sqlite3.Error
 	_, err = conn.ExecContext(ctx, "BEGIN IMMEDIATE")
@@ -274,7 +266,7 @@ func (p *pass) overwrite(ctx context.Context, conn *sql.Conn) (done bool, pages 
 	if done = err == nil && size == 0; done {
 		pages, err = p.clearSome()
 	}
-	// The connection must forget the pages as they were, or it writes them again.
+	// The connection must drop the pages from its cache, or it would write them again.
 	_, ended := conn.ExecContext(ctx, "ROLLBACK; PRAGMA shrink_memory")
 	return done, pages, errors.Join(err, ended)
 }

@@ -19,16 +19,15 @@ import (
 const (
 	// applicationID marks a file as one of ours: "kvst" in ASCII.
 	applicationID = 0x6b767374
-	// maxQuickCheckBytes bounds the file that is checked whole at each start. A
-	// check reads about 500 MB a second; larger files are checked by the command
-	// "check" alone.
+	// maxQuickCheckBytes is the size up to which Open checks the structure of a file, at about
+	// 500 MB a second.
 	maxQuickCheckBytes = 256 << 20
-	// maxRowCheckBytes bounds the file whose rows are compared with their checksums at
-	// each start, which takes several times as long. Reads compare them in any case.
+	// maxRowCheckBytes is the size up to which Open compares all rows with their checksums, which
+	// takes several times as long.
 	maxRowCheckBytes = 64 << 20
 )
 
-// createSchema makes the tables of a new file, and stamps it, in one transaction.
+// createSchema creates the tables of a new file, and marks it as ours, in one transaction.
 func createSchema(db *gorm.DB) error {
 	return db.Transaction(func(tx *gorm.DB) error {
 		if err := database.CreateSchema(tx); err != nil {
@@ -39,15 +38,15 @@ func createSchema(db *gorm.DB) error {
 	})
 }
 
-// A finding is what a check learns of a file that it accepts.
+// A finding describes a file that was accepted.
 type finding struct {
 	isNew bool // it has no tables
 	size  int64
-	// damage is of rows, in a file that SQLite can read. nil when they were not checked.
+	// damage is nil if the rows were not checked.
 	damage *database.RowDamage
 }
 
-// checkAtStart checks a file before it is opened, as much of it as its size allows.
+// checkAtStart checks as much of a file as its size allows. Damaged rows are logged.
 func checkAtStart(ctx context.Context, path string, logger *slog.Logger) (found finding, err error) {
 	err = withReader(ctx, path, func(db *gorm.DB) error {
 		if found, err = checkFile(db); err == nil && !found.isNew && found.size <= maxRowCheckBytes {
@@ -68,8 +67,8 @@ func checkAtStart(ctx context.Context, path string, logger *slog.Logger) (found 
 	return found, nil
 }
 
-// checkFile refuses a database whose structure is damaged, which belongs to another
-// program, or whose schema has another version. It reads all of a file up to maxQuickCheckBytes.
+// checkFile refuses a file of another program, one whose schema has another version, and, up to
+// maxQuickCheckBytes, one whose structure is damaged.
 func checkFile(db *gorm.DB) (finding, error) {
 	var tables, id, version int64
 	var found finding
@@ -111,7 +110,7 @@ func checkRows(db *gorm.DB) (*database.RowDamage, error) {
 	return damage, err
 }
 
-// refuseSchema refuses a file of ours whose schema has another version.
+// refuseSchema returns nil for the schema version of this program.
 func refuseSchema(db *gorm.DB, version int64) error {
 	switch {
 	case version == database.SchemaVersion:
@@ -126,13 +125,13 @@ func refuseSchema(db *gorm.DB, version int64) error {
 	return fmt.Errorf("the database file is damaged: its schema has the version %d", version)
 }
 
-// ErrDevelopment says that a file has no schema version: only programs that were never
-// released made such files.
+// ErrDevelopment means that a file has no schema version: it was made by a program that was
+// never released.
 var ErrDevelopment = errors.New("it is a database of the development before schema version 1, which was never released; " +
 	"commit bf5da16bdfb7 of this program still reads it")
 
-// RefuseDevelopment returns ErrDevelopment, with the last step of its schema, for such a
-// file of ours, or the error of reading it.
+// RefuseDevelopment returns an ErrDevelopment with the last step of the schema, if db is such a
+// file, or the error of reading it.
 func RefuseDevelopment(ctx context.Context, db interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }) error {
@@ -149,12 +148,10 @@ func RefuseDevelopment(ctx context.Context, db interface {
 	return fmt.Errorf("%w (the last step of its schema: %s)", ErrDevelopment, step)
 }
 
-// Verify reads the file at path, which may be a database or a backup, from beginning
-// to end, and says what it holds. It returns an error when the file is no database of
-// this program, has a schema of another version, or is not sound: SQLite's
-// integrity check finds something, a key points at a version that it does not have, or
-// the counters are not what counting the rows gives, or a row does not have its checksum:
-// then the error names the key and the version.
+// Verify reads all of the file at path, a database or a backup, and summarizes it. It fails if
+// SQLite's integrity check does, which compares indexes with tables, if a row does not match its
+// checksum (the error names the key and the version), if a key lacks a version, or if the
+// counters are wrong; and for a file that Open refuses.
 func Verify(ctx context.Context, path string) (found database.Summary, err error) {
 	if err := refuseNoFile(path); err != nil {
 		return database.Summary{}, err
@@ -166,7 +163,7 @@ func Verify(ctx context.Context, path string) (found database.Summary, err error
 		case file.isNew:
 			return errors.New("it is empty: it holds no store")
 		}
-		// One transaction: a live database goes on while it is read.
+		// In one transaction, since the database may be in use.
 		return db.Transaction(func(tx *gorm.DB) error {
 			found, err = verifyRows(tx)
 			return err
@@ -190,7 +187,7 @@ func verifyRows(db *gorm.DB) (database.Summary, error) {
 	if err != nil {
 		return found, err
 	}
-	// The counts after the rows: a row that is damaged has a name.
+	// The rows first: their errors have names.
 	return found, errors.Join(damage.Err(), database.CheckCounts(db, found.Totals), checkKeysOfVersions(db))
 }
 
@@ -206,7 +203,7 @@ func checkKeysOfVersions(db *gorm.DB) error {
 	return err
 }
 
-// summarize reads what the file at path says of itself.
+// summarize reads the summary that the file at path has of itself.
 func summarize(ctx context.Context, path string) (found database.Summary, err error) {
 	err = withReader(ctx, path, func(db *gorm.DB) error {
 		found, err = database.Summarize(db)
@@ -215,8 +212,7 @@ func summarize(ctx context.Context, path string) (found database.Summary, err er
 	return found, err
 }
 
-// refuseNoFile refuses what SQLite would call damaged: a name that cannot be opened, or
-// that is not one of a file.
+// refuseNoFile returns an error for what is no readable file. SQLite would call it damaged.
 func refuseNoFile(name string) error {
 	file, err := os.Open(name)
 	if err != nil {
@@ -230,8 +226,8 @@ func refuseNoFile(name string) error {
 	return err
 }
 
-// verifyWhole is Verify for a file that nobody has open. (To close a file that SQLite has
-// open in this process would take its locks away.)
+// verifyWhole is Verify with size and digest, for a file that this process does not have open: to
+// close it would release SQLite's locks.
 func verifyWhole(ctx context.Context, path string) (database.Summary, error) {
 	found, err := Verify(ctx, path)
 	if err != nil {
@@ -253,9 +249,7 @@ func digestReader(r io.Reader) (bytes int64, digest [sha256.Size]byte, err error
 	return bytes, digest, err
 }
 
-// Check reads the whole database that url names and says what it holds; it returns an
-// error unless every page, row, index and counter is sound. It may run while another
-// process has it open.
+// Check is Verify for the database that url names. Another process may have it open.
 func Check(ctx context.Context, url string) (database.Summary, error) {
 	path, err := existing(url)
 	if err != nil {
@@ -264,8 +258,7 @@ func Check(ctx context.Context, url string) (database.Summary, error) {
 	return Verify(ctx, path)
 }
 
-// StoreIDOf returns the id of the store in the database that url names, without reading
-// more of it.
+// StoreIDOf returns the id of the store in the database that url names.
 func StoreIDOf(ctx context.Context, url string) (string, error) {
 	path, err := existing(url)
 	if err != nil {
