@@ -44,13 +44,12 @@ func makePlan(ctx context.Context, src *source, cfg *Config, sum *Summary) (*pla
 	}
 	p := &plan{cfg: cfg, sum: sum}
 	var group []row // the rows of one key
-	err = src.rows(ctx, func(r row) error {
+	err = src.rows(ctx, func(r row) {
 		if len(group) > 0 && group[0].key != r.key {
 			p.addKey(group, bad)
 			group = group[:0]
 		}
 		group = append(group, r)
-		return nil
 	})
 	if err != nil {
 		return nil, err

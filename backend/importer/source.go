@@ -108,19 +108,30 @@ func (s *source) close() {
 	_ = s.db.Close() // nothing was written
 }
 
-// rows calls fn with every version, in the order of keys and version numbers. Here and
-// below, an expression such as +value keeps the driver from converting a column by its
-// declared type.
-func (s *source) rows(ctx context.Context, fn func(row) error) error {
-	found, err := s.tx.QueryContext(ctx, `SELECT id, CAST(key AS TEXT), typeof(key) = 'text',
-			CASE WHEN typeof(version) IN ('integer', 'real') THEN version + 0.0 ELSE -1.0 END,
-			CASE WHEN typeof(timestamp) IN ('integer', 'real') THEN timestamp + 0.0 END
-		FROM "values" ORDER BY key, version, id`)
+// each calls scan for every row of a query.
+func (s *source) each(ctx context.Context, query string, scan func(*sql.Rows) error) error {
+	found, err := s.tx.QueryContext(ctx, query)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = found.Close() }() // found.Err reports the error
 	for found.Next() {
+		if err := scan(found); err != nil {
+			return err
+		}
+	}
+	return found.Err()
+}
+
+// rows calls fn with every version, in the order of keys and version numbers. Here and
+// below, an expression such as +value keeps the driver from converting a column by its
+// declared type.
+func (s *source) rows(ctx context.Context, fn func(row)) error {
+	const query = `SELECT id, CAST(key AS TEXT), typeof(key) = 'text',
+			CASE WHEN typeof(version) IN ('integer', 'real') THEN version + 0.0 ELSE -1.0 END,
+			CASE WHEN typeof(timestamp) IN ('integer', 'real') THEN timestamp + 0.0 END
+		FROM "values" ORDER BY key, version, id`
+	return s.each(ctx, query, func(found *sql.Rows) error {
 		var r row
 		var key sql.NullString
 		var seconds sql.NullFloat64
@@ -130,21 +141,14 @@ func (s *source) rows(ctx context.Context, fn func(row) error) error {
 		if r.key, r.time = key.String, seconds.Float64; !seconds.Valid {
 			r.time = math.NaN()
 		}
-		if err := fn(r); err != nil {
-			return err
-		}
-	}
-	return found.Err()
+		fn(r)
+		return nil
+	})
 }
 
 // values calls fn with every value, or with the problem that it has.
 func (s *source) values(ctx context.Context, fn func(id int64, value []byte, problem string)) error {
-	found, err := s.tx.QueryContext(ctx, `SELECT id, +value FROM "values"`)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = found.Close() }() // found.Err reports the error
-	for found.Next() {
+	return s.each(ctx, `SELECT id, +value FROM "values"`, func(found *sql.Rows) error {
 		var id int64
 		var stored any
 		if err := found.Scan(&id, &stored); err != nil {
@@ -152,8 +156,22 @@ func (s *source) values(ctx context.Context, fn func(id int64, value []byte, pro
 		}
 		value, problem := jsonOf(stored)
 		fn(id, value, problem)
-	}
-	return found.Err()
+		return nil
+	})
+}
+
+// emptyKeys calls fn with every key that has no versions.
+func (s *source) emptyKeys(ctx context.Context, fn func(string)) error {
+	const query = `SELECT CAST(key AS TEXT) FROM keys
+		WHERE key NOT IN (SELECT key FROM "values" WHERE key IS NOT NULL) ORDER BY key`
+	return s.each(ctx, query, func(found *sql.Rows) error {
+		var key sql.NullString
+		if err := found.Scan(&key); err != nil {
+			return err
+		}
+		fn(key.String)
+		return nil
+	})
 }
 
 // value returns the value of one row that values has reported without a problem.
@@ -193,22 +211,4 @@ func jsonOf(stored any) (value []byte, problem string) {
 		return nil, fmt.Sprintf("its value is not JSON: %q", value[:min(len(value), shown)])
 	}
 	return value, ""
-}
-
-// emptyKeys calls fn with every key that has no versions.
-func (s *source) emptyKeys(ctx context.Context, fn func(string)) error {
-	found, err := s.tx.QueryContext(ctx, `SELECT CAST(key AS TEXT) FROM keys
-		WHERE key NOT IN (SELECT key FROM "values" WHERE key IS NOT NULL) ORDER BY key`)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = found.Close() }() // found.Err reports the error
-	for found.Next() {
-		var key sql.NullString
-		if err := found.Scan(&key); err != nil {
-			return err
-		}
-		fn(key.String)
-	}
-	return found.Err()
 }
