@@ -59,7 +59,8 @@ func (c command) backup(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.printf("backup written and checked: %s\n%s, %d bytes, sha256 %x", target, contents(made), made.Bytes, made.SHA256)
+	return c.printf("backup written and checked: %s\n%s, %d bytes, sha256 %x",
+		target, contents(made), made.Bytes, made.SHA256)
 }
 
 func (c command) restore(ctx context.Context, args []string) error {
@@ -158,7 +159,8 @@ func (c command) download(request *http.Request, name string) error {
 // refusal returns the error for an answer other than 200.
 func refusal(response *http.Response) error {
 	var problem struct{ Detail string }
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&problem); err != nil || problem.Detail == "" {
+	err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&problem)
+	if err != nil || problem.Detail == "" {
 		problem.Detail = "no reason is given"
 	}
 	return fmt.Errorf("%s answers %s: %s", response.Request.URL, response.Status, problem.Detail)

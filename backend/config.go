@@ -58,26 +58,32 @@ func (c *config) define(set *settings.Set) {
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "maximum keys in the cache")
 	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "maximum bytes of keys and values in the cache")
 	set.MaxValueBytes(&c.maxValueBytes)
-	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32, "how many versions of each key to keep, the newest ones; 0 keeps all")
+	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32,
+		"how many versions of each key to keep, the newest ones; 0 keeps all")
 	set.Duration(&c.maxVersionAge, "max-version-age", "0", 0, math.MaxInt64,
 		"how long to keep a version; the latest is always kept, unless the key is deleted; 0 keeps all")
 	set.Int(&c.maxWatchers, "max-watchers", "watchers", 10_000, 1, maxWatchers, "maximum streams of /watch at once")
 	set.Metrics(&c.metricsAddr)
 	set.Check(func() []error {
-		return settings.Apart(settings.Address{Setting: "KV_BACKEND_ADDR", Text: c.addr}, settings.Address{Setting: "KV_METRICS_ADDR", Text: c.metricsAddr})
+		return settings.Apart(
+			settings.Address{Setting: "KV_BACKEND_ADDR", Text: c.addr},
+			settings.Address{Setting: "KV_METRICS_ADDR", Text: c.metricsAddr})
 	})
 	set.Int(&c.maxRequests, "max-requests", "requests", 8192, 1, maxQueue,
 		"maximum requests at once, not counting /watch; more get 503")
 	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "maximum writes that wait for the disk; more get 503")
 	set.Size(&c.maxBytes, "max-queued-bytes", "128MiB", 1, maxQueueBytes,
-		"maximum bytes of values that wait for the disk, of large bodies being received, and of large answers being sent, each; more get 503")
+		"maximum bytes of values that wait for the disk, of large bodies being received, and of large answers being sent, "+
+			"each; more get 503")
 	set.Logging(&c.logLevel, &c.logFormat)
 	set.Bool(&c.version, "version", "print the version and exit")
 }
 
 // parseConfig reads the settings and returns the remaining arguments: a command and its
 // arguments. more adds the settings of commands.
-func parseConfig(args []string, getenv func(string) string, out io.Writer, more func(*settings.Set)) (config, []string, error) {
+func parseConfig(
+	args []string, getenv func(string) string, out io.Writer, more func(*settings.Set),
+) (config, []string, error) {
 	var c config
 	set := settings.New("backend", usage, out)
 	c.define(set)

@@ -32,18 +32,21 @@ var (
 	cacheMaxBytes  = telemetry.Describe("kv_cache_max_size_bytes", "Maximum bytes in the cache (KV_CACHE_MAX_BYTES).")
 
 	queueLength   = telemetry.Describe("kv_writer_queue_length", "Writes that were accepted but not answered yet.")
-	queueCapacity = telemetry.Describe("kv_writer_queue_capacity", "Maximum of kv_writer_queue_length; more writes are refused (KV_MAX_QUEUED_WRITES).")
+	queueCapacity = telemetry.Describe("kv_writer_queue_capacity",
+		"Maximum of kv_writer_queue_length; more writes are refused (KV_MAX_QUEUED_WRITES).")
 	queueBytes    = telemetry.Describe("kv_writer_queue_size_bytes", "Bytes of the values of the writes in the queue.")
-	queueMaxBytes = telemetry.Describe("kv_writer_queue_max_size_bytes", "Maximum of kv_writer_queue_size_bytes; more writes are refused (KV_MAX_QUEUED_BYTES).")
-	written       = telemetry.Describe("kv_versions_written_total", "Versions written, by operation.", "operation")
-	pruned        = telemetry.Describe("kv_retention_pruned_versions_total", "Versions that retention has deleted.")
+	queueMaxBytes = telemetry.Describe("kv_writer_queue_max_size_bytes",
+		"Maximum of kv_writer_queue_size_bytes; more writes are refused (KV_MAX_QUEUED_BYTES).")
+	written = telemetry.Describe("kv_versions_written_total", "Versions written, by operation.", "operation")
+	pruned  = telemetry.Describe("kv_retention_pruned_versions_total", "Versions that retention has deleted.")
 
 	watchers      = telemetry.Describe("kv_watchers", "Open streams of /watch.")
 	watchersMax   = telemetry.Describe("kv_watchers_max", "Maximum streams of /watch at once (KV_MAX_WATCHERS).")
 	watcherEvents = telemetry.Describe("kv_watcher_events_total", "Events that were delivered to watchers.")
 	watchersCut   = telemetry.Describe("kv_watchers_cut_total", "Watchers that were disconnected because they read too slowly.")
 
-	databaseDamage   = telemetry.Describe("kv_database_damage_total", "Damaged rows and pages that reads, writes and the start have found; they are not served.")
+	databaseDamage = telemetry.Describe("kv_database_damage_total",
+		"Damaged rows and pages that reads, writes and the start have found; they are not served.")
 	databaseUp       = telemetry.Describe("kv_database_up", "1 if the database answered this scrape, otherwise 0.")
 	databaseBytes    = telemetry.Describe("kv_database_size_bytes", "Size of the database file, without its write-ahead log.")
 	databaseLog      = telemetry.Describe("kv_database_wal_size_bytes", "Size of the write-ahead log.")

@@ -30,7 +30,8 @@ func newWriterMetrics(m *telemetry.Metrics) *writerMetrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, doublings),
 		}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kv_writer_commit_duration_seconds", Help: "Time from the start of a transaction until it is on disk and in the cache.",
+			Name:    "kv_writer_commit_duration_seconds",
+			Help:    "Time from the start of a transaction until it is on disk and in the cache.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{

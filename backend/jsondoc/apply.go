@@ -23,7 +23,9 @@ func (p *Patch) Apply(document []byte, limit int64) ([]byte, error) {
 			known.Operation = i
 			return nil, known
 		case err != nil:
-			return nil, &Error{Kind: ErrConflict, Operation: i, Pointer: at.text, HasPointer: true, Reason: o.op + ": " + err.Error()}
+			return nil, &Error{
+				Kind: ErrConflict, Operation: i, Pointer: at.text, HasPointer: true, Reason: o.op + ": " + err.Error(),
+			}
 		}
 	}
 	return finish(a.root)

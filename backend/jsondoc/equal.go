@@ -89,7 +89,8 @@ func parseDecimal(text []byte) (decimal, bool) {
 	var exponent int64
 	if power != "" {
 		var err error
-		if exponent, err = strconv.ParseInt(power, 10, 64); err != nil || exponent > math.MaxInt64/2 || exponent < math.MinInt64/2 {
+		exponent, err = strconv.ParseInt(power, 10, 64)
+		if err != nil || exponent > math.MaxInt64/2 || exponent < math.MinInt64/2 {
 			return decimal{}, false
 		}
 	}

@@ -40,7 +40,9 @@ func ParsePatch(text []byte) (*Patch, error) {
 }
 
 // needs maps each op to the member that it requires besides op and path.
-var needs = map[string]string{"add": "value", "replace": "value", "test": "value", "move": "from", "copy": "from", "remove": ""}
+var needs = map[string]string{
+	"add": "value", "replace": "value", "test": "value", "move": "from", "copy": "from", "remove": "",
+}
 
 // parseOperation returns a reason if the operation is invalid.
 func parseOperation(text []byte) (o operation, reason string) {

@@ -135,7 +135,8 @@ func unquote(text []byte) string {
 	}
 	var s string
 	err := json.Unmarshal(text, &s)
-	if err != nil || strings.ContainsRune(s, utf8.RuneError) && (bytes.Contains(text, []byte(`\ud`)) || bytes.Contains(text, []byte(`\uD`))) {
+	surrogates := bytes.Contains(text, []byte(`\ud`)) || bytes.Contains(text, []byte(`\uD`))
+	if err != nil || surrogates && strings.ContainsRune(s, utf8.RuneError) {
 		return "\xff" + string(text)
 	}
 	return s

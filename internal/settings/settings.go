@@ -58,7 +58,8 @@ func New(program, usage string, out io.Writer) *Set {
 	flags.SortFlags = false
 	flags.SetOutput(out)
 	flags.Usage = func() {
-		fmt.Fprintf(out, "%s\n\nSettings (flag, or environment variable in brackets):\n%s", usage, flags.FlagUsagesWrapped(100))
+		fmt.Fprintf(out, "%s\n\nSettings (flag, or environment variable in brackets):\n%s",
+			usage, flags.FlagUsagesWrapped(100))
 	}
 	return &Set{flags: flags}
 }

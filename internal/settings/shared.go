@@ -46,14 +46,16 @@ func (s *Set) TokensFile(to *string) {
 
 // Logging adds the level and the format of the log.
 func (s *Set) Logging(level, format *string) {
-	s.Choice(level, "log-level", "info", "lowest level that is logged; debug logs every request", "debug", "info", "warn", "error")
+	s.Choice(level, "log-level", "info", "lowest level that is logged; debug logs every request",
+		"debug", "info", "warn", "error")
 	s.Choice(format, "log-format", "json", "format of the log", "json", "text")
 }
 
 // Metrics adds the address of the metrics.
 func (s *Set) Metrics(to *string) {
 	s.String(to, "metrics-addr", "host:port", "",
-		"address to serve /metrics for Prometheus on, which should not be public; if empty, no metrics are served", func(text string) error {
+		"address to serve /metrics for Prometheus on, which should not be public; if empty, no metrics are served",
+		func(text string) error {
 			if text == "" {
 				return nil
 			}
@@ -71,7 +73,8 @@ func Apart(addresses ...Address) (mistakes []error) {
 	for i, b := range addresses {
 		for _, a := range addresses[:i] {
 			if overlap(a.Text, b.Text) {
-				mistakes = append(mistakes, fmt.Errorf("%s=%q: is the address of %s (%s); give it another port", b.Setting, b.Text, a.Setting, a.Text))
+				mistakes = append(mistakes, fmt.Errorf("%s=%q: is the address of %s (%s); give it another port",
+					b.Setting, b.Text, a.Setting, a.Text))
 			}
 		}
 	}

@@ -104,7 +104,8 @@ func (c *clientConn) Write(b []byte) (int, error) {
 		return c.send(b)
 	}
 	c.lingers.Store(true)
-	c.logger.Debug("request refused", "request_id", id, "answer", string(b[:len("HTTP/1.1 400")]), "remote", c.RemoteAddr().String())
+	c.logger.Debug("request refused", "request_id", id, "answer", string(b[:len("HTTP/1.1 400")]),
+		"remote", c.RemoteAddr().String())
 	if n, err := c.send(answer); err != nil {
 		return min(n, len(b)), err
 	}
@@ -155,7 +156,8 @@ func (c *clientConn) addLate(later time.Duration) {
 // failed ends the requests of a connection that cannot be written to.
 func (c *clientConn) failed(err error, ours bool) {
 	if ours && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.logger.Warn("a client read its answer too slowly and was disconnected", "remote", c.RemoteAddr().String(), "timeout", c.timeout.String())
+		c.logger.Warn("a client read its answer too slowly and was disconnected",
+			"remote", c.RemoteAddr().String(), "timeout", c.timeout.String())
 		_ = c.SetLinger(0) // so that the kernel drops what it has buffered
 	}
 	c.breaks()
@@ -292,7 +294,8 @@ func malformedAnswer(b []byte) (problemAnswer []byte, id string, ok bool) {
 	body := problem.New(status, "malformed_request", "The request is not valid HTTP: "+string(reason)).Encode()
 	var answer bytes.Buffer
 	fmt.Fprintf(&answer, "%s%d %s\r\n", protocol, status, problem.Phrase(status))
-	fmt.Fprintf(&answer, "Content-Type: %s\r\nContent-Length: %d\r\nCache-Control: no-store\r\n", problem.ContentType, len(body))
+	fmt.Fprintf(&answer, "Content-Type: %s\r\nContent-Length: %d\r\nCache-Control: no-store\r\n",
+		problem.ContentType, len(body))
 	fmt.Fprintf(&answer, "%s: %s\r\nConnection: close\r\n\r\n%s", RequestIDHeader, id, body)
 	return answer.Bytes(), id, true
 }

@@ -154,7 +154,9 @@ func (l *lineLimit) endWindow() {
 var tokenPattern = regexp.MustCompile(`kv(?:_|%5[Ff])[0-9A-Za-z_%-]{20,}`)
 
 // tokenParameters are common names of parameters that contain a token.
-var tokenParameters = map[string]bool{"access_token": true, "auth_token": true, "token": true, "bearer": true, "api_key": true}
+var tokenParameters = map[string]bool{
+	"access_token": true, "auth_token": true, "token": true, "bearer": true, "api_key": true,
+}
 
 // WithoutTokens returns the path and query of a URL in a form that is safe to log. Access
 // tokens are not accepted there, but a client may have tried.

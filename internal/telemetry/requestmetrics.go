@@ -66,7 +66,8 @@ type RouteMetrics struct {
 func newRequestMetrics(prefix string, routes []string) *RequestMetrics {
 	m := &RequestMetrics{
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "_requests_total", Help: "Requests that have ended. Status 499: the client went away before the answer.",
+			Name: prefix + "_requests_total",
+			Help: "Requests that have ended. Status 499: the client went away before the answer.",
 		}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "_request_duration_seconds", Help: "Time from a request to the end of its answer, without streams.",
@@ -76,7 +77,8 @@ func newRequestMetrics(prefix string, routes []string) *RequestMetrics {
 			Name: prefix + "_requests_in_flight", Help: "Requests in flight, including streams.",
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: prefix + "_requests_refused_total", Help: "Requests that were refused and connections that were closed because there were too many.",
+			Name: prefix + "_requests_refused_total",
+			Help: "Requests that were refused and connections that were closed because there were too many.",
 		}),
 		routes: map[string]*RouteMetrics{},
 	}

@@ -38,7 +38,9 @@ type Tracing struct {
 // HTTP, in batches and in the background. They are dropped if the collector does not keep
 // up. OpenTelemetry's SDK reads its other variables (headers, certificates,
 // OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES) from the environment of the process.
-func StartTracing(ctx context.Context, program string, getenv func(string) string, logger *slog.Logger) (*Tracing, error) {
+func StartTracing(
+	ctx context.Context, program string, getenv func(string) string, logger *slog.Logger,
+) (*Tracing, error) {
 	endpoint := settings.TracesEndpoint(getenv)
 	if endpoint == "" {
 		return nil, nil //nolint:nilnil // as documented
@@ -48,7 +50,8 @@ func StartTracing(ctx context.Context, program string, getenv func(string) strin
 		return nil, fmt.Errorf("trace to %s: %w", endpoint, err)
 	}
 	about, err := resource.New(ctx,
-		resource.WithAttributes(semconv.ServiceNamespace("kvstore"), semconv.ServiceName(program), semconv.ServiceVersion(Version)),
+		resource.WithAttributes(
+			semconv.ServiceNamespace("kvstore"), semconv.ServiceName(program), semconv.ServiceVersion(Version)),
 		resource.WithFromEnv(), resource.WithTelemetrySDK(), resource.WithHost(), resource.WithProcessPID())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("describe the program for traces: %w", err), exporter.Shutdown(ctx))

@@ -67,7 +67,8 @@ func (c certificate) check(now time.Time, out io.Writer) error {
 		return fmt.Errorf("KV_TLS_CERT=%s and KV_TLS_KEY=%s: %w", c.certFile, c.keyFile, err)
 	}
 	if leaf := pair.Leaf; leaf != nil && now.After(leaf.NotAfter) {
-		fmt.Fprintf(out, "up: the certificate %s expired at %s; clients will not trust it\n", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+		fmt.Fprintf(out, "up: the certificate %s expired at %s; clients will not trust it\n",
+			c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -122,9 +122,10 @@ func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.
 	group := supervise.Group{
 		Programs: []supervise.Program{
 			{Name: "backend", Path: paths.Backend, Dir: root, StopTimeout: drainTimeout},
-			{Name: "gateway", Path: paths.Gateway, Dir: root, StopTimeout: drainTimeout, Env: stopAtOnce(addresses.forGateway(os.Environ()))},
-			{Name: "traefik", Path: paths.Traefik, Dir: root, StopTimeout: traefikTimeout, Env: addresses.forTraefik(os.Environ()),
-				Args: []string{"--configFile=" + static}},
+			{Name: "gateway", Path: paths.Gateway, Dir: root, StopTimeout: drainTimeout,
+				Env: stopAtOnce(addresses.forGateway(os.Environ()))},
+			{Name: "traefik", Path: paths.Traefik, Dir: root, StopTimeout: traefikTimeout,
+				Env: addresses.forTraefik(os.Environ()), Args: []string{"--configFile=" + static}},
 		},
 		Output: out,
 		Ready: func(ctx context.Context) (string, error) {

@@ -124,7 +124,8 @@ func (c *Collector) receive(r *http.Request) error {
 func readSpan(service string, span *trace.Span) Span {
 	s := Span{
 		Service: service, Name: span.Name, Kind: span.Kind, Attributes: map[string]string{},
-		Trace: hex.EncodeToString(span.TraceId), ID: hex.EncodeToString(span.SpanId), Parent: hex.EncodeToString(span.ParentSpanId),
+		Trace: hex.EncodeToString(span.TraceId), ID: hex.EncodeToString(span.SpanId),
+		Parent: hex.EncodeToString(span.ParentSpanId),
 		Failed: span.Status.GetCode() == trace.Status_STATUS_CODE_ERROR,
 	}
 	for _, attribute := range span.Attributes {

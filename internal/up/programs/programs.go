@@ -61,7 +61,9 @@ func Build(ctx context.Context, root string, getenv func(string) string, progres
 func build(ctx context.Context, root, bin, version, commit string, packages []string) error {
 	const variables = "kvstore/internal/telemetry."
 	flags := "-X " + variables + "Version=" + version + " -X " + variables + "Commit=" + commit
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", bin + string(filepath.Separator)}, packages...)
+	args := append([]string{
+		"build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", bin + string(filepath.Separator),
+	}, packages...)
 	if output, err := goCommand(ctx, root, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, output)
 	}
