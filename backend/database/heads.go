@@ -197,6 +197,8 @@ const rememberedHeads = 8192
 // memory is what Update knows without reading: the counters, and the heads of the keys that
 // were written last. It is correct because only this process writes the file, and only through
 // Update, which changes the memory after each commit.
+// Without the heads, a PUT over HTTP takes 10 % more processor time with 1 connection and 5 %
+// more with 64 (medians of 20 pairs of runs over 1,000 keys).
 type memory struct {
 	mu     sync.Mutex // held by Update from its begin to its end
 	totals *kv.Totals // nil when they must be read
