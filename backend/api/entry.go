@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 
@@ -11,6 +12,62 @@ import (
 	"kvstore/backend/store"
 	"kvstore/internal/problem"
 )
+
+// putRequest is the body of a write.
+type putRequest struct { //nolint:unused // for the annotations
+	// any JSON value, null included
+	Value any `json:"value" binding:"required" swaggertype:"string" extensions:"x-any" example:"hello world"`
+} //	@name	PutRequest
+
+// putAnswer is the answer to a write of one key.
+type putAnswer struct {
+	Operation       string       `json:"operation" enums:"create,update,delete,revert,patch" example:"update"`
+	Key             string       `json:"key" example:"app/db/host"`
+	Version         int64        `json:"version" example:"2"`
+	NewVersion      *int64       `json:"new_version" extensions:"x-nullable" example:"2"`
+	PreviousVersion *int64       `json:"previous_version" extensions:"x-nullable" example:"1"`
+	TotalVersions   int64        `json:"total_versions" example:"2"`
+	Timestamp       kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
+	Revision        int64        `json:"revision" example:"42"`
+	// when the key ends; only with a ttl
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
+	// only of a raw value: the type that it was written with
+	ContentType string `json:"content_type,omitempty" example:"image/png"`
+	// only of a raw value: its bytes
+	Size *int `json:"size,omitempty" example:"13"`
+} //	@name	PutAnswer
+
+func newPutAnswer(w kv.Written) putAnswer {
+	answer := putAnswer{
+		Operation:     operationOf(w),
+		Key:           w.Entry.Key,
+		Version:       w.Entry.Version,
+		TotalVersions: w.TotalVersions,
+		Timestamp:     w.Entry.Time,
+		Revision:      w.Entry.Revision,
+		ExpiresAt:     w.Entry.Expires,
+	}
+	if w.Entry.ContentType != "" {
+		size := len(w.Entry.Value)
+		answer.ContentType, answer.Size = w.Entry.ContentType, &size
+	}
+	if !w.Created() {
+		answer.NewVersion, answer.PreviousVersion = &w.Entry.Version, &w.Previous
+	}
+	return answer
+}
+
+// operationOf returns the name of a write in an answer: a put is a create or an update.
+func operationOf(w kv.Written) string {
+	switch {
+	case w.Entry.Operation != kv.OpPut:
+		return string(w.Entry.Operation)
+	case w.Created():
+		return "create"
+	default:
+		return "update"
+	}
+}
 
 // putEntry writes the next version of a key.
 //
@@ -68,6 +125,32 @@ func (a *API) write(c *gin.Context, change store.Change) error {
 	}
 	return writeWritten(c, written)
 }
+
+// writeWritten answers 200 with what a write did and the entity tag of the version
+// that it made. A tombstone has none, since no condition would accept it.
+func writeWritten(c *gin.Context, w kv.Written) error {
+	if !w.Entry.Operation.Tombstone() {
+		setETag(c, w.Entry.Version)
+	}
+	return writeJSON(c, newPutAnswer(w))
+}
+
+// entryAnswer documents what writeEntry writes.
+type entryAnswer struct { //nolint:unused // for the annotations
+	Key string `json:"key" example:"app/db/host"`
+	// the JSON value, as it was written, or the bytes of a raw value in base64
+	Value any `json:"value" swaggertype:"string" extensions:"x-any" example:"hello world"`
+	// only of a raw value
+	Encoding string `json:"encoding,omitempty" enums:"base64" example:"base64"`
+	// only of a raw value
+	ContentType string       `json:"content_type,omitempty" example:"image/png"`
+	Version     int64        `json:"version" example:"2"`
+	Timestamp   kv.Timestamp `json:"timestamp" swaggertype:"number" example:"1764000000.123456"`
+	Revision    int64        `json:"revision" example:"42"`
+	// when the key ends; only when the version was written with a ttl
+	ExpiresAt kv.Timestamp `json:"expires_at,omitempty" swaggertype:"number" example:"1764000090.123456"`
+	Source    string       `json:"source" enums:"cache,database" example:"cache"`
+} //	@name	Entry
 
 // getEntry reads a version of a key: the latest, or the one that the query names.
 //
@@ -173,6 +256,23 @@ func unmodified(c *gin.Context, e kv.Entry) (bool, error) {
 	default:
 		return false, nil
 	}
+}
+
+// writeEntry answers 200 with an entry. It does not use an encoder, which would rewrite
+// the value.
+func writeEntry(c *gin.Context, e kv.Entry, source store.Source) error {
+	length := len(e.Value)
+	if e.ContentType != "" {
+		length = base64.StdEncoding.EncodedLen(length) + 2*len(e.ContentType) + 50
+	}
+	b := make([]byte, 0, length+2*len(e.Key)+200)
+	b = append(b, '{')
+	b = appendEntry(b, e)
+	b = append(b, `,"source":"`...)
+	b = append(b, source...)
+	b = append(b, "\"}\n"...)
+	writeAnswer(c, jsonType, b, e.Version)
+	return nil
 }
 
 // deleteEntry writes a tombstone.
