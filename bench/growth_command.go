@@ -86,7 +86,8 @@ func grow(ctx context.Context, s growthSettings, out io.Writer) (err error) {
 	r := &results{
 		title: "Growth", what: "growth", plan: p, machine: report.Machine(dir),
 		versions: map[string]string{}, started: time.Now(),
-		intro: "The backend over databases of several sizes, which were filled before and are in the page cache as far as memory goes. ",
+		intro: "The backend on databases of several sizes. They were filled just before, so they are in the page cache " +
+			"as far as memory allows. ",
 	}
 	for i, size := range s.sizes {
 		side := &grownSide{programs: ours, versions: int64(size), progress: out}

@@ -106,17 +106,8 @@ func TestBodiesAndTheirTypes(t *testing.T) {
 			}
 		}
 		fmt.Fprint(connection, "abc")
-		answer, err := http.ReadResponse(reader, nil)
-		for err == nil && answer.StatusCode == http.StatusContinue { // each hop may say so
-			answer, err = http.ReadResponse(reader, nil)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(answer.Body)
-		_ = answer.Body.Close()
-		if err != nil || string(body) != c.want {
-			t.Errorf("%q: %s, %v, want %s", c.head, body, err, c.want)
+		if answer, err := finalResponse(reader); err != nil || answer.body != c.want {
+			t.Errorf("%q: %s, %v, want %s", c.head, answer.body, err, c.want)
 		}
 	}
 }

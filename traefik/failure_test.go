@@ -161,19 +161,11 @@ func halfAWrite(t *testing.T, address string) (finish func() response) {
 		if _, err := io.WriteString(connection, body); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := http.ReadResponse(reader, nil)
-		for err == nil && answer.StatusCode == http.StatusContinue { // each hop may say so
-			answer, err = http.ReadResponse(reader, nil)
-		}
+		answer, err := finalResponse(reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer answer.Body.Close()
-		text, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response{status: answer.StatusCode, header: answer.Header, body: string(text)}
+		return answer
 	}
 }
 

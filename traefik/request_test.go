@@ -47,13 +47,31 @@ func tryRequest(address, method, target string, header http.Header, body string)
 	if err != nil {
 		return response{}, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	got := response{status: answer.StatusCode, header: answer.Header, body: string(text)}
+	got, err := received(answer)
 	if err == nil && address == webAddress {
 		record(method, target, got)
 	}
 	return got, err
+}
+
+// received reads an answer completely.
+func received(answer *http.Response) (response, error) {
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
+}
+
+// finalResponse reads the answer that follows any number of 100 Continue, one of each hop.
+func finalResponse(reader *bufio.Reader) (response, error) {
+	for {
+		answer, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			return response{}, err
+		}
+		if answer.StatusCode != http.StatusContinue {
+			return received(answer)
+		}
+	}
 }
 
 // head returns everything before the body of a request.

@@ -3,7 +3,6 @@ package traefik_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -140,9 +139,7 @@ func (s *soak) exchange(ctx context.Context, address, method, target string, hea
 	if err != nil {
 		return response{}, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
+	return received(answer)
 }
 
 // measure takes samples until ctx ends or a client fails, and prints a line each minute.

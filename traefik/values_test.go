@@ -102,12 +102,11 @@ func send(t *testing.T, method, target string, body io.Reader) response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	got, err := received(answer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response{status: answer.StatusCode, header: answer.Header, body: string(text)}
+	return got
 }
 
 func TestRefusedBodies(t *testing.T) {
