@@ -47,12 +47,12 @@ func overwrite(t *testing.T, name string, offset int64, data []byte) {
 	}
 }
 
-// stocked returns a stopped store with 300 keys of 2,000 bytes.
-func stocked(t *testing.T) (path string, env []string, stored shelf) {
+// newStore returns a stopped store with 300 keys of 2,000 bytes.
+func newStore(t *testing.T) (path string, env []string, stored acknowledged) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "kv.db")
 	env = environment(path, "1")
-	p, stored := spawn(t, env), shelf{}
+	p, stored := spawn(t, env), acknowledged{}
 	for i := range 300 {
 		if stored.put(t, p, fmt.Sprintf("key%03d", i), 2_000) != http.StatusOK {
 			t.Fatal("a write was refused")
@@ -66,7 +66,7 @@ func stocked(t *testing.T) (path string, env []string, stored shelf) {
 // TestDamageAtStart checks that the program refuses to start on a file with a damaged page
 // or a truncated file, says why and does not change it, and that restore refuses them too.
 func TestDamageAtStart(t *testing.T) {
-	path, env, _ := stocked(t)
+	path, env, _ := newStore(t)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestDamageAtStart(t *testing.T) {
 // TestDamageWhileRunning damages a page of a running service. Reads of its rows must fail
 // with 500 store_damaged, and all others must work.
 func TestDamageWhileRunning(t *testing.T) {
-	path, env, stored := stocked(t)
+	path, env, stored := newStore(t)
 	p := spawn(t, env)
 	p.faulty = true
 	data, err := os.ReadFile(path)
@@ -147,7 +147,7 @@ func TestDamageWhileRunning(t *testing.T) {
 func TestDamagedLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kv.db")
 	env := environment(path, "1")
-	p, stored := spawn(t, env), shelf{}
+	p, stored := spawn(t, env), acknowledged{}
 	for i := range 100 {
 		stored.put(t, p, fmt.Sprintf("key%03d", i), 2_000)
 	}
@@ -176,7 +176,7 @@ func TestDamagedLog(t *testing.T) {
 // the process ends, so the service refuses them and reports that it is not healthy. Reads
 // use the open file, and never the other one.
 func TestReplacedFile(t *testing.T) {
-	path, env, stored := stocked(t)
+	path, env, stored := newStore(t)
 	p := spawn(t, env)
 	p.faulty = true
 	stored.verify(t, p)

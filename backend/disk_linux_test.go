@@ -56,10 +56,10 @@ func (d *disk) fill(t *testing.T) string {
 	}
 }
 
-// A shelf holds the value of each key that the service has acknowledged, all at version 1.
-type shelf map[string]string
+// acknowledged holds the value of each key whose write was answered, all at version 1.
+type acknowledged map[string]string
 
-func (s shelf) put(t *testing.T, p *process, key string, size int) (status int) {
+func (s acknowledged) put(t *testing.T, p *process, key string, size int) (status int) {
 	t.Helper()
 	value := strings.Repeat(key+" ", size/(len(key)+1))
 	status, body, err := p.exchange(t.Context(), "PUT", "/put/"+key, `{"value":`+strconv.Quote(value)+`}`)
@@ -75,7 +75,7 @@ func (s shelf) put(t *testing.T, p *process, key string, size int) (status int) 
 }
 
 // verify reads everything, mostly from disk. Nothing else may have been written.
-func (s shelf) verify(t *testing.T, p *process) {
+func (s acknowledged) verify(t *testing.T, p *process) {
 	t.Helper()
 	s.read(t, p)
 	if stats := p.revision(t); stats != int64(len(s)) {
@@ -83,7 +83,7 @@ func (s shelf) verify(t *testing.T, p *process) {
 	}
 }
 
-func (s shelf) read(t *testing.T, p *process) {
+func (s acknowledged) read(t *testing.T, p *process) {
 	t.Helper()
 	for key, value := range s {
 		status, body, err := p.exchange(t.Context(), "GET", "/get/"+key, "")
@@ -109,7 +109,7 @@ func TestDiskFull(t *testing.T) {
 	env := environment(filepath.Join(d.dir, "kv.db"), "2")
 	p := spawn(t, env)
 	p.faulty = true
-	stored := shelf{}
+	stored := acknowledged{}
 	refused := func() {
 		t.Helper()
 		for range 5 {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// answered makes a request and checks its status and body.
-func (p *process) answered(t *testing.T, method, path, body string, wantStatus int, want string) {
+// want makes a request and checks its status and body.
+func (p *process) want(t *testing.T, method, path, body string, wantStatus int, want string) {
 	t.Helper()
 	status, text, err := p.exchange(t.Context(), method, path, body)
 	if err != nil || status != wantStatus || !strings.Contains(string(text), want) {
@@ -23,8 +23,8 @@ func (p *process) answered(t *testing.T, method, path, body string, wantStatus i
 	}
 }
 
-// mended waits until /health reports a healthy database, without writing.
-func (p *process) mended(t *testing.T) {
+// waitHealthy waits until /health reports a healthy database, without writing.
+func (p *process) waitHealthy(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		status, body, err := p.exchange(t.Context(), "GET", "/health", "")
@@ -65,18 +65,18 @@ func TestDiskErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d := newFaultyDisk(t)
 			env := d.environment(t)
-			p, stored := spawn(t, env), shelf{}
+			p, stored := spawn(t, env), acknowledged{}
 			p.faulty = true
 			for i := range 5 {
 				stored.put(t, p, fmt.Sprintf("k%d", i), 100)
 			}
 			d.set(t, test.fault)
-			p.answered(t, "PUT", "/put/k1", `{"value":"refused"}`, test.status, test.code)
+			p.want(t, "PUT", "/put/k1", `{"value":"refused"}`, test.status, test.code)
 			if test.fault.count == 0 {
 				p.wantHealth(t, test.health, `"detail":"The disk`)
 			}
-			p.answered(t, "GET", "/readyz", "", http.StatusOK, `"ok"`)
-			p.answered(t, "GET", "/get/k4", "", http.StatusOK, `"source":"cache"`)
+			p.want(t, "GET", "/readyz", "", http.StatusOK, `"ok"`)
+			p.want(t, "GET", "/get/k4", "", http.StatusOK, `"source":"cache"`)
 			stored.verify(t, p)
 			for _, losePower := range []bool{false, true} {
 				p.kill(t)
@@ -88,10 +88,10 @@ func TestDiskErrors(t *testing.T) {
 				p.faulty = true
 				stored.verify(t, p)
 				d.set(t, test.fault)
-				p.answered(t, "PUT", "/put/k1", `{"value":"refused"}`, test.status, test.code)
+				p.want(t, "PUT", "/put/k1", `{"value":"refused"}`, test.status, test.code)
 				d.set(t)
 				if test.health != http.StatusOK {
-					p.mended(t)
+					p.waitHealthy(t)
 				}
 				if stored.put(t, p, fmt.Sprintf("after%v", losePower), 100) != http.StatusOK {
 					t.Error("a write was refused when the disk worked again")
@@ -109,7 +109,7 @@ func TestDiskErrors(t *testing.T) {
 // value, that the cache still works, and that the store recovers by itself.
 func TestReadErrors(t *testing.T) {
 	d := newFaultyDisk(t)
-	p, stored := spawn(t, d.environment(t)), shelf{}
+	p, stored := spawn(t, d.environment(t)), acknowledged{}
 	p.faulty = true
 	for i := range 300 {
 		stored.put(t, p, fmt.Sprintf("k%03d", i), 2_000)
@@ -132,13 +132,13 @@ func TestReadErrors(t *testing.T) {
 	if int(failed.Load()) < len(stored)/2 {
 		t.Errorf("%d of %d reads failed", failed.Load(), len(stored))
 	}
-	p.answered(t, "GET", "/get/k299", "", http.StatusOK, `"source":"cache"`)
+	p.want(t, "GET", "/get/k299", "", http.StatusOK, `"source":"cache"`)
 	status, body, err := p.exchange(t.Context(), "GET", "/health", "")
 	if err != nil || !strings.Contains(string(body), "its disk does not give it back") {
 		t.Errorf("/health: %d %s, %v", status, body, err)
 	}
 	d.set(t)
-	p.mended(t)
+	p.waitHealthy(t)
 	stored.verify(t, p)
 	if stored.put(t, p, "after", 100) != http.StatusOK {
 		t.Error("a write was refused when the disk worked again")
@@ -157,14 +157,14 @@ func TestOutcomeUnknown(t *testing.T) {
 				env := d.environment(t)
 				p := spawn(t, env)
 				p.faulty = true
-				p.answered(t, "PUT", "/put/k", `{"value":"first"}`, http.StatusOK, `"version":1`)
+				p.want(t, "PUT", "/put/k", `{"value":"first"}`, http.StatusOK, `"version":1`)
 				d.set(t, fault{op: "sync", suffix: "-wal", err: syscall.EIO, mode: mode})
-				p.answered(t, "PUT", "/put/k", `{"value":"second"}`, http.StatusInternalServerError, `"code":"outcome_unknown"`)
-				p.answered(t, "GET", "/get/k", "", http.StatusOK, `"value":"first"`)
+				p.want(t, "PUT", "/put/k", `{"value":"second"}`, http.StatusInternalServerError, `"code":"outcome_unknown"`)
+				p.want(t, "GET", "/get/k", "", http.StatusOK, `"value":"first"`)
 				p.wantHealth(t, http.StatusServiceUnavailable, "The disk reports errors")
 				if worksAgain {
 					d.set(t)
-					p.mended(t)
+					p.waitHealthy(t)
 				}
 				p.kill(t)
 				d.set(t)
@@ -173,14 +173,14 @@ func TestOutcomeUnknown(t *testing.T) {
 				if err != nil || worksAgain && !strings.Contains(string(seen), `"first"`) {
 					t.Errorf("after a restart: %s, %v", seen, err)
 				}
-				p.answered(t, "PUT", "/put/other", `{"value":1}`, http.StatusOK, `"version":1`)
+				p.want(t, "PUT", "/put/other", `{"value":1}`, http.StatusOK, `"version":1`)
 				p.kill(t)
 				d.losePower(t)
 				p = spawn(t, env)
 				if _, later, err := p.exchange(t.Context(), "GET", "/get/k", ""); err != nil || string(later) != string(seen) {
 					t.Errorf("after a loss of power: %s, %v, was %s", later, err, seen)
 				}
-				p.answered(t, "GET", "/get/other", "", http.StatusOK, `"version":1`)
+				p.want(t, "GET", "/get/other", "", http.StatusOK, `"version":1`)
 			})
 		}
 	}
@@ -233,7 +233,7 @@ func TestDiskErrorsAtRandom(t *testing.T) {
 		p.holds(t, stays, never)
 	}
 	d.set(t)
-	p.mended(t)
+	p.waitHealthy(t)
 	p.holds(t, stays, never)
 	p.kill(t)
 	p.check(t)
@@ -294,16 +294,16 @@ func (p *process) holds(t *testing.T, stays, never []string) {
 func TestStartOnFailingDisk(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t)
-	p, stored := spawn(t, env), shelf{}
+	p, stored := spawn(t, env), acknowledged{}
 	p.faulty = true
 	stored.put(t, p, "k", 100)
 	d.set(t, fault{op: "sync", err: syscall.EIO})
-	p.answered(t, "PUT", "/put/k", `{"value":"unknown"}`, http.StatusInternalServerError, `"code":"outcome_unknown"`)
+	p.want(t, "PUT", "/put/k", `{"value":"unknown"}`, http.StatusInternalServerError, `"code":"outcome_unknown"`)
 	p.kill(t)
 	if out := refusedStart(t, env); !strings.Contains(out, "move the write-ahead log into the file") {
 		t.Error(out)
 	}
 	d.set(t)
 	p = spawn(t, env)
-	p.answered(t, "GET", "/get/k", "", http.StatusOK, `"version":`)
+	p.want(t, "GET", "/get/k", "", http.StatusOK, `"version":`)
 }

@@ -17,7 +17,7 @@ import (
 func TestInterruptedWhileReading(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t, "GORACE=atexit_sleep_ms=0")
-	stored, elsewhere := stockedUp(t, env, 10)
+	stored, elsewhere := newStoreAndBackup(t, env, 10)
 	backup := filepath.Join(d.dir, "backup.db") // where reading can be made slow
 	if err := os.Rename(elsewhere, backup); err != nil {
 		t.Fatal(err)

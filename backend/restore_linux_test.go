@@ -33,11 +33,11 @@ func (c *fillingContext) Err() error {
 	return c.Context.Err()
 }
 
-// stockedUp returns a stopped store with some megabytes, and a backup of it elsewhere.
-func stockedUp(t *testing.T, env []string, keys int) (stored shelf, backup string) {
+// newStoreAndBackup returns a stopped store with some megabytes, and a backup of it elsewhere.
+func newStoreAndBackup(t *testing.T, env []string, keys int) (stored acknowledged, backup string) {
 	t.Helper()
 	p := spawn(t, env)
-	stored = shelf{}
+	stored = acknowledged{}
 	for i := range keys {
 		if status := stored.put(t, p, fmt.Sprintf("old%d", i), 200_000); status != http.StatusOK {
 			t.Fatal(status)
@@ -79,7 +79,7 @@ func onlyThese(t *testing.T, dir string, want ...string) {
 func TestRestoreOnFullDisk(t *testing.T) {
 	d := newDisk(t, "64m")
 	env := environment(filepath.Join(d.dir, "kv.db"), "2")
-	stored, backup := stockedUp(t, env, 60)
+	stored, backup := newStoreAndBackup(t, env, 60)
 	restore := func(ctx context.Context) {
 		t.Helper()
 		_, kept, err := sqlite.Restore(ctx, backup, "sqlite:"+filepath.Join(d.dir, "kv.db"), time.Now())
@@ -121,7 +121,7 @@ func TestRestoreOnFullDisk(t *testing.T) {
 func TestBackupOnFullDisk(t *testing.T) {
 	faulty, full := newFaultyDisk(t), newDisk(t, "4m")
 	env := faulty.environment(t)
-	stored, _ := stockedUp(t, env, 40)
+	stored, _ := newStoreAndBackup(t, env, 40)
 	target := filepath.Join(full.dir, "backup.db")
 	p := spawn(t, env)
 	p.faulty = true
@@ -133,11 +133,11 @@ func TestBackupOnFullDisk(t *testing.T) {
 		onlyThese(t, full.dir)
 		if p.cmd.ProcessState == nil { // then of the stopped one
 			faulty.set(t, fault{op: "write", suffix: ".copy", err: syscall.ENOSPC, mode: "short"})
-			p.answered(t, "GET", "/db/backup", "", http.StatusInsufficientStorage, `"storage_full"`)
+			p.want(t, "GET", "/db/backup", "", http.StatusInsufficientStorage, `"storage_full"`)
 			faulty.set(t)
 			onlyThese(t, faulty.dir, "kv.db", "kv.db-shm", "kv.db-wal", "kv.db.lock")
 			stored.put(t, p, "goes on", 1_000)
-			p.answered(t, "HEAD", "/db/backup", "", http.StatusOK, "")
+			p.want(t, "HEAD", "/db/backup", "", http.StatusOK, "")
 			p.stop(t)
 		}
 	}
@@ -152,7 +152,7 @@ func TestBackupOnFullDisk(t *testing.T) {
 func TestKillRestore(t *testing.T) {
 	dir := t.TempDir()
 	env := environment(filepath.Join(dir, "kv.db"), "2")
-	stored, backup := stockedUp(t, env, 15)
+	stored, backup := newStoreAndBackup(t, env, 15)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestKillRestore(t *testing.T) {
 		// This is not in the backup. It distinguishes the old store from the new one.
 		p := spawn(t, env)
 		mark := fmt.Sprintf("/put/new%d", round)
-		p.answered(t, "PUT", mark, `{"value":1}`, http.StatusOK, "")
+		p.want(t, "PUT", mark, `{"value":1}`, http.StatusOK, "")
 		p.kill(t) // so that the old one is in two files
 
 		restore := exec.Command(path, "restore", backup)
@@ -217,7 +217,7 @@ func killWhen(t *testing.T, command *exec.Cmd, ended chan error, come func() boo
 
 // afterKill starts the service and returns what it found: the old store, the new one, or a
 // restore to repeat.
-func afterKill(t *testing.T, env []string, backup, mark string, stored shelf) (found string) {
+func afterKill(t *testing.T, env []string, backup, mark string, stored acknowledged) (found string) {
 	t.Helper()
 	path, _ := binary()
 	command := exec.Command(path, "check")

@@ -16,7 +16,7 @@ import (
 func TestSlowDisk(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t, "KV_MAX_QUEUED_WRITES=8")
-	p, stored := spawn(t, env), shelf{}
+	p, stored := spawn(t, env), acknowledged{}
 	for i := range 5 {
 		stored.put(t, p, fmt.Sprintf("k%d", i), 100)
 	}
@@ -55,7 +55,7 @@ func TestSlowDisk(t *testing.T) {
 		}
 	}
 	stored.verify(t, p)
-	p.answered(t, "GET", "/readyz", "", http.StatusOK, `"ok"`)
+	p.want(t, "GET", "/readyz", "", http.StatusOK, `"ok"`)
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		_, body, err := p.exchange(t.Context(), "GET", "/health", "")
 		if err == nil && strings.Contains(string(body), `"status":"ok","detail":"The disk is slow`) {
@@ -81,7 +81,7 @@ func TestSlowDisk(t *testing.T) {
 		if status != http.StatusOK {
 			want = http.StatusNotFound
 		}
-		p.answered(t, "GET", "/get/"+key, "", want, "")
+		p.want(t, "GET", "/get/"+key, "", want, "")
 	}
 }
 
@@ -91,7 +91,7 @@ func TestSlowDisk(t *testing.T) {
 func TestLostSharedMemory(t *testing.T) {
 	d := newFaultyDisk(t)
 	env := d.environment(t)
-	p, stored := spawn(t, env), shelf{}
+	p, stored := spawn(t, env), acknowledged{}
 	p.faulty = true
 	for i := range 20 {
 		stored.put(t, p, fmt.Sprintf("k%d", i), 1_000)
