@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"kvstore/gateway/proxy"
 	"kvstore/internal/settings"
 )
 
@@ -21,33 +22,22 @@ Usage:
   gateway healthcheck [flags]  exit with 0 when the gateway at --gateway-addr answers
   gateway token [--help]       make, list and revoke access tokens`
 
-const most = 1_000_000 // of whatever is counted
+const most = 1_000_000 // largest value of counts
 
 // config is what the settings say.
 type config struct {
-	addr           string
-	backends       []*url.URL
-	backendTimeout time.Duration
-	maxValueBytes  int64
-	tokensFile     string // empty: no access control
-	metricsAddr    string
-	drainDelay     time.Duration
-	maxConnections int
-	headerTimeout  time.Duration
-	bodyTimeout    time.Duration
-	writeTimeout   time.Duration
-
-	rateLimit, rateBurst                       int
-	maxRequestsPerClient, maxWatchersPerClient int
-
+	proxy       proxy.Config
+	addr        string
+	tokensFile  string // empty: no access control
+	metricsAddr string
 	logLevel    string
 	logFormat   string
 	version     bool // print it and end
 	healthcheck bool // ask a running gateway and end
 }
 
-// parseConfig reads args and the environment. Help goes to out. The error is
-// settings.ErrHelp or a *settings.Error with every mistake.
+// parseConfig reads args and the environment, and writes help to out. The error is
+// settings.ErrHelp, or a *settings.Error with every mistake.
 func parseConfig(args []string, getenv func(string) string, out io.Writer) (config, error) {
 	var cfg config
 	set := settings.New("gateway", usage, out)
@@ -56,19 +46,19 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	set.String(&backends, "backends", "urls", "http://127.0.0.1:8080",
 		"base URLs of the backends, comma-separated; several must serve the same store",
 		func(text string) (err error) {
-			cfg.backends, err = parseBackends(text)
+			cfg.proxy.Backends, err = parseBackends(text)
 			return err
 		})
-	set.Duration(&cfg.backendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
+	set.Duration(&cfg.proxy.BackendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
 		"how long a backend may take to begin its answer, and for each next part; /watch may take longer")
-	set.MaxValueBytes(&cfg.maxValueBytes)
+	set.MaxValueBytes(&cfg.proxy.MaxValueBytes)
 	set.TokensFile(&cfg.tokensFile)
 	set.Metrics(&cfg.metricsAddr)
 	set.Check(func() []error {
 		return settings.Apart(settings.Address{Setting: "KV_GATEWAY_ADDR", Text: cfg.addr}, settings.Address{Setting: "KV_METRICS_ADDR", Text: cfg.metricsAddr})
 	})
 	cfg.limits(set)
-	set.Duration(&cfg.drainDelay, "drain-delay", "5s", time.Millisecond, time.Minute,
+	set.Duration(&cfg.proxy.DrainDelay, "drain-delay", "5s", time.Millisecond, time.Minute,
 		"how long a stopping gateway serves on at most, for load balancers to learn from /healthz that it stops")
 	set.Logging(&cfg.logLevel, &cfg.logFormat)
 	set.Bool(&cfg.version, "version", "print the version and exit")
@@ -77,7 +67,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	if errors.Is(err, settings.ErrHelp) {
 		return cfg, err
 	}
-	if cfg.version { // whatever else is wrong
+	if cfg.version { // even if something is wrong
 		return cfg, nil
 	}
 	if err != nil {
@@ -90,7 +80,7 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	for _, argument := range rest {
 		mistakes = append(mistakes, fmt.Errorf("unknown argument %q", argument))
 	}
-	for _, b := range cfg.backends {
+	for _, b := range cfg.proxy.Backends {
 		if reaches(b, cfg.addr) {
 			mistakes = append(mistakes, fmt.Errorf("%s is the gateway's own address, it cannot be a backend", b))
 		}
@@ -104,8 +94,8 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	return cfg, nil
 }
 
-// reaches reports whether b leads to a program of this machine that listens on address, as far
-// as the two texts tell. The only name it resolves is localhost.
+// reaches reports whether b leads to a program on this machine that listens on address, as far as
+// the texts tell. The only name that it resolves is localhost.
 func reaches(b *url.URL, address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || port != b.Port() {
@@ -120,7 +110,7 @@ func reaches(b *url.URL, address string) bool {
 	return local && (everywhere || target.IsUnspecified() && listens.IsLoopback() || target == listens)
 }
 
-// addressOf returns the invalid address for a name.
+// addressOf returns an invalid address for a name.
 func addressOf(host string) netip.Addr {
 	if host == "localhost" {
 		host = "127.0.0.1"
@@ -129,27 +119,27 @@ func addressOf(host string) netip.Addr {
 	return ip.Unmap()
 }
 
-// limits are the settings of what a client may take.
+// limits adds the settings that bound what clients may take.
 func (cfg *config) limits(set *settings.Set) {
-	set.Int(&cfg.maxConnections, "max-connections", "connections", 16_384, 1, most,
+	set.Int(&cfg.proxy.MaxConnections, "max-connections", "connections", 16_384, 1, most,
 		"most connections of clients at once, idle ones too; more get 503")
-	set.Int(&cfg.rateLimit, "rate-limit", "requests", 50_000, 0, most,
+	set.Int(&cfg.proxy.RateLimit, "rate-limit", "requests", 50_000, 0, most,
 		"most requests of one client address in a second, on average; more get 429; 0 means no limit")
-	set.Int(&cfg.rateBurst, "rate-burst", "requests", 100_000, 1, most,
+	set.Int(&cfg.proxy.RateBurst, "rate-burst", "requests", 100_000, 1, most,
 		"most requests of one client address at once, above that average")
-	set.Int(&cfg.maxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
+	set.Int(&cfg.proxy.MaxRequestsPerClient, "max-requests-per-client", "requests", 4_000, 1, most,
 		"most requests of one client address under way at once, /watch included; more get 429")
-	set.Int(&cfg.maxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,
+	set.Int(&cfg.proxy.MaxWatchersPerClient, "max-watchers-per-client", "watchers", 1_000, 1, most,
 		"most streams of /watch of one client address at once; more get 429")
-	set.Duration(&cfg.headerTimeout, "header-timeout", "10s", 100*time.Millisecond, time.Hour,
+	set.Duration(&cfg.proxy.HeaderTimeout, "header-timeout", "10s", 100*time.Millisecond, time.Hour,
 		"how long a client may take to send its headers; more gets 408")
-	set.Duration(&cfg.bodyTimeout, "body-timeout", "0", 0, 24*time.Hour,
+	set.Duration(&cfg.proxy.BodyTimeout, "body-timeout", "0", 0, 24*time.Hour,
 		"how long a client may take to send its body; more gets 408; 0 means 1m, and 1s more for each 64KiB of the largest value")
-	set.Duration(&cfg.writeTimeout, "write-timeout", "30s", 100*time.Millisecond, 24*time.Hour,
+	set.Duration(&cfg.proxy.WriteTimeout, "write-timeout", "30s", 100*time.Millisecond, 24*time.Hour,
 		"how long a client may take for each 32KiB of an answer; then it is cut")
 }
 
-// parseBackends reads a list of base URLs; the error names every bad one.
+// parseBackends parses a list of base URLs. The error names every bad one.
 func parseBackends(text string) ([]*url.URL, error) {
 	var backends []*url.URL
 	var mistakes []string

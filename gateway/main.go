@@ -1,6 +1,6 @@
-// Command gateway stands between Traefik and the backends: it forwards every
-// request to a backend that works, refuses to mix stores, and bounds what clients
-// and backends may do to each other.
+// Command gateway stands between Traefik and the backends. It forwards each request to a
+// healthy backend, refuses to mix stores, and bounds what clients and backends may do to each
+// other.
 package main
 
 import (
@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
+	"syscall"
 
 	"kvstore/gateway/access"
 	"kvstore/gateway/proxy"
@@ -20,8 +22,8 @@ import (
 
 func main() { os.Exit(telemetry.Main("gateway", run)) }
 
-// run is the whole program: it serves until ctx ends and then returns nil when
-// every request in flight was answered. The log goes to stdout.
+// run is the program. It serves until ctx ends, and then returns nil if all requests in flight
+// were answered. The log goes to stdout.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	if len(args) > 0 && args[0] == "token" {
 		return runToken(args[1:], getenv, stdout)
@@ -41,15 +43,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	return serve(ctx, cfg, getenv, stdout)
 }
 
-// serve listens only after the backends were probed, so that a gateway that
-// would mix stores never takes a connection.
+// serve probes the backends before it listens, so that a gateway that would mix stores accepts
+// no connection.
 func serve(ctx context.Context, cfg config, getenv func(string) string, stdout io.Writer) (err error) {
 	logger, err := telemetry.NewLogger(stdout, cfg.logLevel, cfg.logFormat)
 	if err != nil {
 		return err
 	}
-	sight, err := openSight(ctx, cfg, getenv, logger)
-	defer func() { err = errors.Join(err, sight.close()) }()
+	observed, err := startObservability(ctx, cfg, getenv, logger)
+	defer func() { err = errors.Join(err, observed.close()) }()
 	if err != nil {
 		return err
 	}
@@ -60,30 +62,15 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 	if guard != nil {
 		defer guard.Close()
 	}
-	handler, err := proxy.New(ctx, proxy.Config{
-		Backends:       cfg.backends,
-		BackendTimeout: cfg.backendTimeout,
-		MaxValueBytes:  cfg.maxValueBytes,
-		Access:         guard,
-		Logger:         logger,
-		Requests:       sight.requests(),
-		Tracer:         sight.tracing.Tracer(),
-		DrainDelay:     cfg.drainDelay,
-		MaxConnections: cfg.maxConnections,
-		HeaderTimeout:  cfg.headerTimeout,
-		BodyTimeout:    cfg.bodyTimeout,
-		WriteTimeout:   cfg.writeTimeout,
-
-		RateLimit:            cfg.rateLimit,
-		RateBurst:            cfg.rateBurst,
-		MaxRequestsPerClient: cfg.maxRequestsPerClient,
-		MaxWatchersPerClient: cfg.maxWatchersPerClient,
-	})
+	cfg.proxy.MaxConnections = connectionLimit(cfg.proxy.MaxConnections, logger)
+	cfg.proxy.Access, cfg.proxy.Logger = guard, logger
+	cfg.proxy.Requests, cfg.proxy.Tracer = observed.metrics.Requests("kv_gateway", proxy.Routes()), observed.tracing.Tracer()
+	handler, err := proxy.New(ctx, cfg.proxy)
 	if err != nil {
 		return err
 	}
 	defer handler.Close()
-	sight.watch(handler, guard)
+	observed.register(handler, guard)
 	if ctx.Err() != nil {
 		return nil // stopped before it began
 	}
@@ -98,10 +85,10 @@ func serve(ctx context.Context, cfg config, getenv func(string) string, stdout i
 	return nil
 }
 
-// openGuard returns nil when access is off.
+// openGuard returns nil if access control is off.
 func openGuard(cfg config, logger *slog.Logger) (*access.Guard, error) {
 	if cfg.tokensFile == "" {
-		// Loud, since a misspelt name of the setting leads here too.
+		// At level info, since a misspelled name of the setting leads here too.
 		logger.Info("access control is off: whoever reaches this gateway may read, write and destroy everything", "setting", "KV_TOKENS_FILE")
 		return nil, nil
 	}
@@ -111,4 +98,23 @@ func openGuard(cfg config, logger *slog.Logger) (*access.Guard, error) {
 	}
 	logger.Info("access control is on", "path", cfg.tokensFile, "tokens", guard.State().Tokens)
 	return guard, nil
+}
+
+// otherFiles is how many open files there may be beside connections.
+const otherFiles = 128
+
+// connectionLimit returns how many clients' connections there may be: at most most, and no more
+// than there are open files for. Each may need another connection, to a backend.
+func connectionLimit(most int, logger *slog.Logger) int {
+	var files syscall.Rlimit
+	// The Go runtime has raised the soft limit to the hard one.
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur > math.MaxInt32 {
+		return most
+	}
+	possible := max((int(files.Cur)-otherFiles)/2, 1)
+	if possible < most {
+		logger.Info("fewer connections than KV_MAX_CONNECTIONS, for want of open files (ulimit -n)",
+			"connections", possible, "KV_MAX_CONNECTIONS", most, "files", files.Cur)
+	}
+	return min(possible, most)
 }

@@ -22,17 +22,12 @@ func Load(path string) ([]*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := Parse(text)
-	var mistakes *FileError
-	if errors.As(err, &mistakes) {
-		mistakes.Path = path
-	}
-	return tokens, err
+	return parse(path, text)
 }
 
-// Add appends a token to the file, which is made if it is not there, with the mode
-// 0600. A file without mistakes is replaced in one step by another one, comments
-// included, which is on the disk then; or it stays as it is and an error tells why.
+// Add appends a token to the file, which it creates with mode 0600 if there is none. The
+// file is replaced in one step, comments are kept, and the new one is on disk when Add
+// returns. On failure, or if the file has mistakes, it stays as it is.
 func Add(path string, t *Token) error {
 	return edit(path, true, func(list *yaml.Node) error {
 		for _, entry := range list.Content {
@@ -40,13 +35,14 @@ func Add(path string, t *Token) error {
 				return fmt.Errorf("there is a token %q already; revoke it or take another name", t.Name)
 			}
 		}
+		entry, err := nodeOf(t)
 		list.Style = 0 // no longer []
-		list.Content = append(list.Content, nodeOf(t))
-		return nil
+		list.Content = append(list.Content, entry)
+		return err
 	})
 }
 
-// Remove takes a token out of the file, in the same way.
+// Remove removes a token from the file in the same way.
 func Remove(path, name string) error {
 	return edit(path, false, func(list *yaml.Node) error {
 		for i, entry := range list.Content {
@@ -59,7 +55,7 @@ func Remove(path, name string) error {
 	})
 }
 
-// edit changes the list of tokens. Edits at the same time come one after the other.
+// edit changes the list of tokens. Only one edit runs at a time.
 func edit(path string, create bool, change func(list *yaml.Node) error) error {
 	path, err := target(path)
 	if err != nil {
@@ -80,24 +76,20 @@ func edit(path string, create bool, change func(list *yaml.Node) error) error {
 	if err != nil {
 		return err
 	}
-	if text, err = changed(text, change); err != nil {
-		var mistakes *FileError
-		if errors.As(err, &mistakes) {
-			mistakes.Path = path
-		}
+	if text, err = changed(path, text, change); err != nil {
 		return err
 	}
 	if err := replace(path, text); err != nil {
 		return err
 	}
-	// Else a token that was revoked could be back after a power failure.
+	// Without it, a revoked token could be back after a power failure.
 	if err := dir.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", dir.Name(), err)
 	}
 	return nil
 }
 
-// target follows links, so that the file and not a link to it is replaced.
+// target follows links, so that the file is replaced and not a link to it.
 func target(path string) (string, error) {
 	resolved, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,10 +98,10 @@ func target(path string) (string, error) {
 	return resolved, err
 }
 
-// changed returns the text after the change. Neither before nor after it may have
-// mistakes.
-func changed(text []byte, change func(list *yaml.Node) error) ([]byte, error) {
-	if _, err := Parse(text); err != nil {
+// changed returns the text after the change. The text must have no mistakes, neither before
+// nor after it.
+func changed(path string, text []byte, change func(list *yaml.Node) error) ([]byte, error) {
+	if _, err := parse(path, text); err != nil {
 		return nil, err
 	}
 	var doc yaml.Node
@@ -129,49 +121,34 @@ func changed(text []byte, change func(list *yaml.Node) error) ([]byte, error) {
 	if err := errors.Join(encoder.Encode(&doc), encoder.Close()); err != nil {
 		return nil, fmt.Errorf("write the file of tokens: %w", err)
 	}
-	if _, err := Parse(out.Bytes()); err != nil {
+	if _, err := parse(path, out.Bytes()); err != nil {
 		return nil, fmt.Errorf("the file would have mistakes: %w", err)
 	}
 	return out.Bytes(), nil
 }
 
-// nodeOf is the entry of a token.
-func nodeOf(t *Token) *yaml.Node {
-	rules := &yaml.Node{Kind: yaml.SequenceNode}
+// nodeOf returns the entry of a token.
+func nodeOf(t *Token) (*yaml.Node, error) {
+	type rule struct {
+		Allow  []string `yaml:"allow,flow"`
+		Prefix string   `yaml:"prefix"`
+	}
+	entry := struct {
+		Name    string    `yaml:"name"`
+		SHA256  string    `yaml:"sha256"`
+		Expires yaml.Node `yaml:"expires"`
+		Rules   []rule    `yaml:"rules"`
+	}{Name: t.Name, SHA256: hex.EncodeToString(t.Hash[:]), Expires: yaml.Node{Kind: yaml.ScalarNode, Value: t.ExpiresText()}}
 	for _, r := range t.Rules {
-		allow := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for _, name := range r.Allow.names() {
-			allow.Content = append(allow.Content, text(name))
-		}
-		rules.Content = append(rules.Content, mappingOf("allow", allow, "prefix", text(r.Prefix)))
+		entry.Rules = append(entry.Rules, rule{r.Allow.names(), r.Prefix})
 	}
-	return mappingOf("name", text(t.Name), "sha256", text(hex.EncodeToString(t.Hash[:])), "expires", plain(t.ExpiresText()), "rules", rules)
+	node := &yaml.Node{}
+	err := node.Encode(entry)
+	return node, err
 }
 
-func mappingOf(members ...any) *yaml.Node {
-	n := &yaml.Node{Kind: yaml.MappingNode}
-	for _, member := range members {
-		switch m := member.(type) {
-		case string:
-			n.Content = append(n.Content, text(m))
-		case *yaml.Node:
-			n.Content = append(n.Content, m)
-		}
-	}
-	return n
-}
-
-// text is a string, in quotes where it could be taken for something else.
-func text(value string) *yaml.Node {
-	n := &yaml.Node{}
-	n.SetString(value)
-	return n
-}
-
-func plain(value string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: value} }
-
-// replace puts text into the place of the file, with its mode and, if that is
-// allowed, its owner.
+// replace replaces the file by one with text, which keeps the mode and, if that is allowed,
+// the owner.
 func replace(path string, text []byte) (err error) {
 	mode := fs.FileMode(0o600)
 	info, err := os.Stat(path)

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFileBytes bounds a file of tokens; some ten thousand have room in it.
+// maxFileBytes bounds a file of tokens. It has room for some ten thousand.
 const maxFileBytes = 4 << 20
 
 // A FileError lists the mistakes of a file of tokens.
@@ -43,17 +43,27 @@ func Parse(text []byte) ([]*Token, error) {
 	return p.tokens, nil
 }
 
+// parse is Parse with the path in its error.
+func parse(path string, text []byte) ([]*Token, error) {
+	tokens, err := Parse(text)
+	var mistakes *FileError
+	if errors.As(err, &mistakes) {
+		mistakes.Path = path
+	}
+	return tokens, err
+}
+
 // A parser collects the tokens and the mistakes.
 type parser struct {
 	tokens   []*Token
 	mistakes []string
-	token    string // the name of the present one
+	token    string // name of the current one
 	names    map[string]int
 	hashes   map[[sha256.Size]byte]int
 }
 
-// bad notes a mistake. It never holds a value of the file: somebody may have put a
-// token where its hash belongs, and mistakes are logged.
+// bad notes a mistake. It never includes a value of the file: mistakes are logged, and
+// somebody may have put a token where its hash belongs.
 func (p *parser) bad(n *yaml.Node, what string, err error) {
 	where := fmt.Sprintf("line %d: ", n.Line)
 	if p.token != "" {
@@ -72,7 +82,7 @@ var (
 	errMissing = errors.New("must be there")
 	errTwice   = errors.New("is given twice")
 	errUnknown = errors.New("is unknown")
-	// "prefix: app/secret" that is not written to its end may be "prefix: app".
+	// "prefix: app/secret", half written, may read "prefix: app".
 	errCut = errors.New("must end with the end of a line: the last one may not be whole")
 )
 
@@ -82,8 +92,8 @@ func (p *parser) file(text []byte) {
 		p.mistakes = append(p.mistakes, err.Error())
 		return
 	}
-	// An empty file is a mistake, and not one without tokens: so it is seen while an
-	// editor rewrites it.
+	// An empty file is a mistake, not a file without tokens: it is empty while an editor
+	// rewrites it.
 	top := p.mapping(root, "", errTop, "tokens")
 	if top == nil {
 		return
@@ -101,7 +111,7 @@ func (p *parser) file(text []byte) {
 	}
 }
 
-// document returns the one value that the text holds.
+// document returns the single YAML value in text.
 func document(text []byte) (*yaml.Node, error) {
 	if len(text) > maxFileBytes {
 		return nil, fmt.Errorf("has more than %d bytes", maxFileBytes)
@@ -122,16 +132,16 @@ func document(text []byte) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-// syntaxError keeps the line and what is wrong there. The library may cite the text
-// in backquotes, which is cut off.
+// syntaxError keeps the line and what is wrong there. It cuts off the text that the library
+// may quote.
 func syntaxError(err error) error {
 	text, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "`")
 	text, _, _ = strings.Cut(text, "'")
 	return errors.New("is not valid YAML: " + strings.TrimSpace(text))
 }
 
-// mapping returns the members of a mapping that must have exactly those names, or nil
-// after it noted a mistake.
+// mapping returns the members of a mapping that must have exactly these names. It returns nil
+// after a mistake.
 func (p *parser) mapping(n *yaml.Node, what string, form error, names ...string) map[string]*yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		p.bad(n, what, form)
@@ -174,8 +184,8 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// scalar returns the text of a node, or false when it is null, a list or the like. An
-// alias is none: nothing in the file is worth one.
+// scalar returns the text of a node, or false for null, a list or the like, and for an alias:
+// nothing in the file needs one.
 func scalar(n *yaml.Node) (string, bool) {
 	return n.Value, n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null"
 }
@@ -218,7 +228,7 @@ func (p *parser) entry(n *yaml.Node) {
 	p.tokens = append(p.tokens, t)
 }
 
-// nameIn returns the name of a token, if it has one, to tell about its mistakes.
+// nameIn returns the name of a token if it has a valid one.
 func nameIn(n *yaml.Node) string {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -230,7 +240,7 @@ func nameIn(n *yaml.Node) string {
 	return ""
 }
 
-// field reads a text with parse, and notes its mistake.
+// field reads a text with parse and notes its mistake.
 func (p *parser) field(n *yaml.Node, what string, parse func(string) error) {
 	text, ok := scalar(n)
 	err := errMissing

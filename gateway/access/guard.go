@@ -18,24 +18,24 @@ import (
 )
 
 const (
-	// defaultInterval lets a change be in force within a second: two looks must see it.
+	// defaultInterval puts a change in force within a second: two looks must see it.
 	defaultInterval = 500 * time.Millisecond
-	// A look that saw something new is repeated after this part of the interval.
+	// After a look that saw something new, the next comes sooner by this factor.
 	hurry = 10
-	// mostDoubts is how many looks may see something new each. Somebody who changes the
-	// file all the time must not keep a token that was revoked alive.
+	// mostDoubts is how many looks in a row may each see something new. A file that changes
+	// all the time must not keep a revoked token alive.
 	mostDoubts = 5
 )
 
 // Config is what Open needs.
 type Config struct {
-	// Path is that of the file of tokens.
+	// Path of the file of tokens.
 	Path string
-	// Logger tells of changes of the file, and of its mistakes.
+	// Logger reports changes of the file, and its mistakes.
 	Logger *slog.Logger
 	// Interval is the time between two looks at the file. 0 means half a second.
 	Interval time.Duration
-	// Now is the clock that tokens expire by. nil means that of the machine.
+	// Now is the clock by which tokens expire. nil means time.Now.
 	Now func() time.Time
 }
 
@@ -45,41 +45,42 @@ type Guard struct {
 	logger *slog.Logger
 	now    func() time.Time
 
-	// table is replaced as a whole: a request looks at one from its beginning to its end.
+	// table is replaced as a whole, so that a request is decided by one state of the file.
 	table atomic.Pointer[table]
 
 	cancel  context.CancelFunc
 	watcher sync.WaitGroup
 
+	// What follows belongs to watch, but for failed.
 	text    []byte // of the file that is in force
-	unsure  []byte // what the last look saw, when that was something new
-	doubts  int    // how many looks in a row were unsure
-	failure string // of the last look, "" when there was none
+	unsure  []byte // what the last look saw, if that was new
+	doubts  int    // how many looks in a row saw something new
+	failure string // of the last look, "" if it succeeded
 	failed  atomic.Bool
 }
 
-// A State is what operators want to know of the file.
+// A State describes the file for operators.
 type State struct {
-	Tokens int  // that are in force, expired ones too
-	Usable bool // false: the file has changed, and has mistakes or cannot be read
+	Tokens int  // in force, expired ones too
+	Usable bool // false when the file has changed, and has mistakes or cannot be read
 }
 
-// State returns it as of the last look.
+// State returns the state at the last look.
 func (g *Guard) State() State {
 	return State{Tokens: len(g.table.Load().tokens), Usable: !g.failed.Load()}
 }
 
 // A table is what one state of the file says.
 type table struct {
-	// A look into a map is not of constant time, but what it compares are digests: to
-	// learn something about a stored digest from how long the look takes, one would have
-	// to choose digests, and so invert SHA-256. What the bearer chose, the token, is
-	// hashed whole in a time that depends on its length alone.
+	// A map lookup does not take constant time, but it compares digests: to learn about a
+	// stored digest from the time of a lookup, one would have to choose digests, and so
+	// invert SHA-256. The token, which the bearer chooses, is hashed in a time that depends
+	// on its length alone.
 	tokens map[[sha256.Size]byte]*Token
 }
 
-// Open reads the file and looks at it again from time to time until Close. The error
-// is a *FileError, with every mistake, or says why the file cannot be read.
+// Open reads the file, and then looks for changes of it until Close. The error is a
+// *FileError with every mistake, or says why the file cannot be read.
 func Open(cfg Config) (*Guard, error) {
 	g := &Guard{path: cfg.Path, logger: cfg.Logger, now: cfg.Now}
 	if g.now == nil {
@@ -103,14 +104,14 @@ func Open(cfg Config) (*Guard, error) {
 	return g, nil
 }
 
-// Close ends the looks at the file and waits for that.
+// Close stops looking at the file.
 func (g *Guard) Close() {
 	g.cancel()
 	g.watcher.Wait()
 }
 
-// watch compares the whole file each time: it is small, and neither a coarse clock of
-// the file system nor a link that now leads elsewhere can hide a change.
+// watch compares the whole file each time. It is small, and so neither a coarse clock of the
+// file system nor a link that now leads elsewhere can hide a change.
 func (g *Guard) watch(ctx context.Context, interval time.Duration) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
@@ -129,8 +130,8 @@ func (g *Guard) watch(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// look takes the file over when it has changed, is whole, and is what the look before
-// saw: whoever writes it in place may have written a part of it only.
+// look puts the file in force if it has changed, has no mistakes, and is what the previous
+// look saw: if it is written in place, only a part of it may be there.
 func (g *Guard) look() {
 	text, mode, err := readFile(g.path)
 	if err == nil {
@@ -159,8 +160,7 @@ func (g *Guard) look() {
 	}
 }
 
-// warnOf warns of a file that others than its owner and group may write. Who reads it
-// learns no token.
+// warnOf warns of a file that everybody may write. Reading it reveals no token.
 func (g *Guard) warnOf(mode fs.FileMode) {
 	if mode&0o002 != 0 {
 		g.logger.Warn("everybody on this machine may write the file of tokens, and so decide who may do what; chmod o-w it",
@@ -168,14 +168,10 @@ func (g *Guard) warnOf(mode fs.FileMode) {
 	}
 }
 
-// use puts what text says in force, unless it has mistakes.
+// use puts text in force unless it has mistakes.
 func (g *Guard) use(text []byte) error {
-	tokens, err := Parse(text)
+	tokens, err := parse(g.path, text)
 	if err != nil {
-		var mistakes *FileError
-		if errors.As(err, &mistakes) {
-			mistakes.Path = g.path
-		}
 		return err
 	}
 	t := &table{tokens: make(map[[sha256.Size]byte]*Token, len(tokens))}
@@ -186,7 +182,7 @@ func (g *Guard) use(text []byte) error {
 	return nil
 }
 
-// readFile returns what the file holds, and its permissions.
+// readFile returns the contents of the file and its permissions.
 func readFile(path string) (text []byte, mode fs.FileMode, err error) {
 	defer func() {
 		if err != nil {
@@ -196,7 +192,7 @@ func readFile(path string) (text []byte, mode fs.FileMode, err error) {
 			err = fmt.Errorf("%w (this program runs as user %d)", err, os.Getuid())
 		}
 	}()
-	// Else opening a pipe waits for somebody who writes into it.
+	// Without O_NONBLOCK, opening a pipe would wait for a writer.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
@@ -213,17 +209,17 @@ func readFile(path string) (text []byte, mode fs.FileMode, err error) {
 	return text, info.Mode().Perm(), err
 }
 
-// A Grant is what a request may do. The zero Grant is for open paths.
+// A Grant is what a request may do. The zero Grant is that of open paths.
 type Grant struct {
-	// Head are header lines that tell the backend of the bearer, each with its CR LF.
+	// Head is the header lines that describe the bearer to a backend, each with its CR LF.
 	Head []byte
 
 	table *table
 	token *Token
 }
 
-// Holds reports whether the bearer's token still is what it was, as a long answer goes
-// on: that it has not expired, and neither it nor its rules were taken out of the file.
+// Holds reports whether the grant is still valid, for long answers: the token has not
+// expired, and it is still in the file with the same rules.
 func (g *Guard) Holds(grant Grant) bool {
 	if grant.token == nil {
 		return true

@@ -1,10 +1,8 @@
 package access
 
-import (
-	"strings"
-)
+import "strings"
 
-// Rights are a set of what a rule allows.
+// Rights is a set of rights.
 type Rights uint8
 
 // The rights. None includes another.
@@ -19,7 +17,7 @@ var rightNames = []struct {
 	name  string
 }{{Read, "read"}, {Write, "write"}, {Admin, "admin"}}
 
-// String returns the names as a rule has them, separated by commas.
+// String returns the names, separated by commas, as in a rule.
 func (r Rights) String() string { return strings.Join(r.names(), ",") }
 
 func (r Rights) names() (names []string) {
@@ -40,13 +38,13 @@ func rightOf(name string) (Rights, bool) {
 	return 0, false
 }
 
-// A Rule allows something for all keys that begin with Prefix.
+// A Rule gives rights for all keys that begin with Prefix.
 type Rule struct {
 	Allow  Rights
 	Prefix string // "" for all keys
 }
 
-// String is the form that "gateway token new --rule" takes.
+// String returns the form that "gateway token new --rule" takes.
 func (r Rule) String() string { return r.Allow.String() + ":" + r.Prefix }
 
 // ParseRule reads rights,...:prefix, such as read,write:app/.

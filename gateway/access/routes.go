@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A Kind says who answers the requests of a route, and how.
+// A Kind says who answers the requests for a route, and how.
 type Kind uint8
 
 // The kinds. The first four are answered by a backend.
@@ -14,35 +14,35 @@ const (
 	Forwarded Kind = iota
 	Batched        // the body may be that of many writes
 	Streamed       // the answer may begin late and never ends
-	Guarded        // the answer may begin late; hidden unless there is access control
-	Hidden         // of the backend, and not for the outside
+	Guarded        // the answer may begin late; hidden without access control
+	Hidden         // the backend has it, but not for the outside
 	Alive          // whether the gateway runs
 	Health         // how the gateway and its backends are
-	Insecure       // where Traefik sends what has a token and came without TLS
+	Insecure       // where Traefik sends requests that brought a token without TLS
 )
 
-// A scope is which keys a route is about.
+// A scope says which keys a route is about.
 type scope uint8
 
 const (
-	nothing  scope = iota // for nobody
-	open                  // none that need a token
-	ofKey                 // the key that follows in the path
+	nothing  scope = iota // nobody may use it
+	open                  // none; no token is needed
+	ofKey                 // the key in the path
 	ofAll                 // the whole store
-	filtered              // those that the backend finds to be allowed
+	filtered              // those that the token allows; the backend filters
 )
 
-// A Route is a path that the gateway knows, or all that begin with a verb. It decides by itself,
-// whatever the method: one that does not go with it is the backend's 405.
+// A Route is a path that the gateway knows, or all paths that begin with a verb. The method does
+// not matter: a wrong one is the backend's 405.
 type Route struct {
-	// Label is the path in the OpenAPI document, "" for those that it does not have.
+	// Label is the path in the OpenAPI document, "" if it is not there.
 	Label  string
 	Kind   Kind
 	scope  scope
-	rights Rights // all of them, for filtered one of them
+	rights Rights // all of them are needed; for filtered, one of them
 }
 
-// routes are all that the gateway knows. With access control no other path is forwarded.
+// routes is the one table of routes. With access control no other path is forwarded.
 var routes = []Route{
 	{"/get/{key}", Forwarded, ofKey, Read},
 	{"/history/{key}", Forwarded, ofKey, Read},
@@ -69,11 +69,11 @@ var routes = []Route{
 	{"/tls-required", Insecure, nothing, 0},
 }
 
-// other is the route of all other paths. Without access control it is for the backend to say
-// that there is none.
+// other is the route of all other paths. Without access control they are forwarded, and the
+// backend answers 404.
 var other = &Route{}
 
-// whole has the routes of one path each, verbs the others by what stands before the second slash.
+// whole has the routes of a single path. verbs has the others, by what precedes the second slash.
 var whole, verbs = func() (whole, verbs map[string]*Route) {
 	whole, verbs = map[string]*Route{}, map[string]*Route{}
 	for i := range routes {
@@ -91,7 +91,7 @@ var whole, verbs = func() (whole, verbs map[string]*Route) {
 	return whole, verbs
 }()
 
-// Labels are those of all routes that have one.
+// Labels returns the labels of all routes that have one.
 func Labels() (labels []string) {
 	for i := range routes {
 		if routes[i].Label != "" {
@@ -108,12 +108,12 @@ type Match struct {
 	key []byte
 }
 
-// Find returns the route of a path as the client spelt it. The path is decoded first, as the
-// backend does it: /%72eadyz must not reach what /readyz must not.
+// Find returns the route of a path as the client spelled it. It decodes the path first, as the
+// backend does: /%72eadyz must not reach what /readyz must not.
 func Find(path []byte) Match {
 	if bytes.IndexByte(path, '%') >= 0 {
 		decoded, err := url.PathUnescape(string(path))
-		if err != nil { // wire refuses those
+		if err != nil { // h1 refuses those
 			return Match{Route: other}
 		}
 		path = []byte(decoded)

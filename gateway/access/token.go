@@ -18,34 +18,34 @@ import (
 )
 
 const (
-	// secretPrefix begins every token, so that a scanner of leaked secrets knows it, and
+	// secretPrefix begins every token, so that scanners for leaked secrets recognize it, and
 	// telemetry.WithoutTokens.
 	secretPrefix = "kv_"
 	secretBytes  = 32
-	// maxSecretLength is longer than any token; what is longer is not hashed.
+	// maxSecretLength is longer than any token. What is longer still is not hashed.
 	maxSecretLength = 256
 	maxNameLength   = 64
 	maxRules        = 64
 	maxPrefixBytes  = 512 // as a key
-	// maxHeadBytes bounds what a request gains on its way to the backend.
+	// maxHeadBytes bounds the header lines that a request gains on its way to a backend.
 	maxHeadBytes = 8 << 10
 )
 
-// A Token is one entry of the file: everything but the token itself.
+// A Token is an entry of the file. It does not have the token itself, only its hash.
 type Token struct {
 	Name    string
 	Hash    [sha256.Size]byte // of the token as the bearer sends it
 	Expires time.Time         // zero: never
 	Rules   []Rule
 
-	author []byte // the header that names the bearer
-	scoped []byte // the same, and which keys may be read and written
+	author []byte // the header line that names the bearer
+	scoped []byte // the same, and those of the keys that may be read and written
 }
 
 // NewSecret returns a new random token, and its hash for the file.
 func NewSecret() (secret string, hash [sha256.Size]byte) {
 	b := make([]byte, secretBytes)
-	_, _ = rand.Read(b) // never fails, says its documentation
+	_, _ = rand.Read(b) // never fails
 	secret = secretPrefix + base64.RawURLEncoding.EncodeToString(b)
 	return secret, sha256.Sum256([]byte(secret))
 }
@@ -64,7 +64,7 @@ var (
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]*$`)
 
-// CheckName returns an error unless name may be that of a token.
+// CheckName returns an error unless name is a valid name of a token.
 func CheckName(name string) error {
 	if len(name) > maxNameLength || !namePattern.MatchString(name) {
 		return errName
@@ -104,7 +104,7 @@ func parseExpires(text string) (time.Time, error) {
 	return at, nil
 }
 
-// ExpiresText is the form that the file has.
+// ExpiresText returns Expires as it is in the file.
 func (t *Token) ExpiresText() string {
 	if t.Expires.IsZero() {
 		return never
@@ -112,10 +112,10 @@ func (t *Token) ExpiresText() string {
 	return t.Expires.UTC().Format(time.RFC3339)
 }
 
-// ExpiredAt reports whether the token is of no use any more.
+// ExpiredAt reports whether the token has expired.
 func (t *Token) ExpiredAt(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
 
-// allows reports whether a rule gives right for key.
+// allows reports whether a rule gives the right for key.
 func (t *Token) allows(right Rights, key []byte) bool {
 	for i := range t.Rules {
 		r := &t.Rules[i]
@@ -126,12 +126,12 @@ func (t *Token) allows(right Rights, key []byte) bool {
 	return false
 }
 
-// hasSome reports whether a rule gives one of rights for any keys.
+// hasSome reports whether a rule gives one of the rights for any keys.
 func (t *Token) hasSome(rights Rights) bool {
 	return slices.ContainsFunc(t.Rules, func(r Rule) bool { return r.Allow&rights != 0 })
 }
 
-// prepare makes the headers that tell a backend about the bearer.
+// prepare makes the header lines that describe the bearer to a backend.
 func (t *Token) prepare() error {
 	t.author = []byte(AuthorHeader + ": " + t.Name + "\r\n")
 	t.scoped = slices.Concat(t.author, t.scope(ReadPrefixesHeader, Read), t.scope(WritePrefixesHeader, Write))
@@ -141,17 +141,17 @@ func (t *Token) prepare() error {
 	return nil
 }
 
-// The headers that a backend believes, since nobody but the gateway reaches it. The
-// gateway takes them out of what clients send.
+// The headers that describe a bearer. A backend trusts them, since only the gateway reaches it.
+// The gateway drops those that clients send.
 const (
 	AuthorHeader        = "X-KV-Author"
 	ReadPrefixesHeader  = "X-KV-Read-Prefixes"
 	WritePrefixesHeader = "X-KV-Write-Prefixes"
 )
 
-// scope is the header with the prefixes that right is given for, percent-encoded and
-// separated by commas. There is none when it is given for all keys, and an empty one
-// when it is given for none.
+// scope returns the header line with the prefixes for which the token has a right,
+// percent-encoded and separated by commas. There is no line if it has the right for all keys,
+// and an empty one if for none.
 func (t *Token) scope(header string, right Rights) []byte {
 	var prefixes []string
 	for _, r := range t.Rules {

@@ -1,28 +1,31 @@
 package h1
 
-import "time"
+import (
+	"io"
+	"sync/atomic"
+	"time"
+)
 
-// A client that still sends when its request is answered is read on for this time and
-// this many bytes, or until it pauses: closing at once would take the answer away from it
-// (RFC 9112, section 9.6). A backend does the same for those who reach it directly
-// (internal/telemetry); neither package is to know the other.
+// When a request is answered before all of it was read, the rest is read for at most this
+// time and this many bytes, or until the client pauses. If the connection were closed at
+// once, the client could lose the answer (RFC 9112, section 9.6). internal/telemetry does the
+// same for clients of a backend; neither package should depend on the other.
 const (
 	readOnTime  = 10 * time.Second
 	readOnPause = time.Second
 	readOnBytes = 64 << 20
 )
 
-// A body is what was not read of one.
+// A body is the part of a body that was not read.
 type body struct {
-	left   int64  // bytes, or Chunked
-	chunks Chunks // of a chunked one
+	left   int64 // bytes, or Chunked
+	chunks Chunks
 }
 
-// readOn reads what is left of the body within the bounds above and reports whether it
-// came to the end. It is for a request that is answered before it was read whole: a proxy
-// in front of the gateway stops sending when the answer comes, and its own client would
-// then find a broken connection in place of the answer. It does not read a longer body,
-// nor one whose client waits for 100 (Continue).
+// readOn reads the rest of the body within the bounds above, before the request is answered,
+// and reports whether it reached the end. A proxy in front of the gateway stops sending when
+// the answer comes, so that its own client would find a broken connection and no answer. A
+// body that is known to be too long, or whose client waits for 100 (Continue), is not read.
 func (c *conn) readOn() bool {
 	if c.x.Continue || c.unread.left > readOnBytes {
 		return false
@@ -50,7 +53,7 @@ func (c *conn) readOn() bool {
 	return true
 }
 
-// skip drops what b begins with of the body and returns how much that was.
+// skip returns how many of the bytes belong to the body, and takes them as read.
 func (b *body) skip(from []byte) (n int, err *Error) {
 	if b.left != Chunked {
 		n = int(min(b.left, int64(len(from))))
@@ -70,8 +73,7 @@ func (b *body) skip(from []byte) (n int, err *Error) {
 	return n, nil
 }
 
-// linger lets the client read the answer before the connection is closed, though it may
-// still be sending.
+// linger gives the client time to read the answer while it still sends.
 func (c *conn) linger() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
@@ -81,4 +83,128 @@ func (c *conn) linger() {
 	c.x.Continue = false
 	c.unread = body{left: readOnBytes}
 	c.readOn()
+}
+
+// An upload sends the part of a body that did not arrive with the head. It runs in a
+// goroutine of its own, since the backend may answer before the end of the body.
+type upload struct {
+	done chan struct{} // closed when it has ended
+
+	// readWhole says that the body was read to its end. At most one write is left.
+	readWhole atomic.Bool
+
+	// These are valid once done is closed.
+	sent       bool  // the whole body
+	clientErr  error // why the body could not be read
+	backendErr error // why it could not be sent
+}
+
+// startUpload begins to send the rest of the body.
+func (c *conn) startUpload(up *upstream) {
+	c.x.Line() // the head will be overwritten
+	c.upload = &upload{done: make(chan struct{})}
+	_ = c.SetReadDeadline(c.x.Began.Add(c.server.cfg.BodyTimeout))
+	c.readBy.stale = true
+	go c.upload.run(c, up)
+}
+
+// stop ends the upload. The connection to the backend must be closed.
+func (u *upload) stop(c *conn) {
+	_ = c.SetReadDeadline(longAgo)
+	<-u.done
+	c.readBy.stale = true
+}
+
+func (u *upload) run(c *conn, up *upstream) {
+	defer close(u.done)
+	if c.unread.left == Chunked {
+		u.sendChunked(c, up)
+	} else {
+		u.sendPlain(c, up)
+	}
+	if u.clientErr != nil || isTimeout(u.backendErr) {
+		up.abort() // wakes the reader of the answer
+		return
+	}
+	u.sent = u.backendErr == nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != sending && c.phase != duplex {
+		return // the answer has ended
+	}
+	c.phase = waiting
+	c.turn++
+	if c.decision.Stream == nil {
+		up.readBy.in(time.Now(), c.server.cfg.BackendTimeout)
+	}
+}
+
+func (u *upload) sendPlain(c *conn, up *upstream) {
+	scratch, _ := largeBuffers.Get().(*[largeBuffer]byte)
+	defer largeBuffers.Put(scratch)
+	for c.unread.left > 0 {
+		n, err := c.Read(scratch[:min(c.unread.left, largeBuffer)])
+		if c.unread.left -= int64(n); c.unread.left == 0 {
+			u.readWhole.Store(true)
+		}
+		if n > 0 && !u.write(c, up, scratch[:n]) {
+			return
+		}
+		if err != nil && c.unread.left > 0 {
+			u.clientErr = bodyError(err)
+			return
+		}
+	}
+}
+
+func (u *upload) sendChunked(c *conn, up *upstream) {
+	chunks := &c.unread.chunks
+	var out []byte
+	for size := int64(0); ; {
+		out = out[:0]
+		for c.in.len() > 0 && !chunks.Ended() {
+			data, used, err := chunks.Next(c.in.bytes())
+			if err != nil {
+				u.clientErr = ErrBodyMalformed
+				return
+			}
+			c.in.take(used)
+			if size += int64(len(data)); size > c.decision.MaxBody {
+				u.clientErr = ErrTooLarge
+				return
+			}
+			out = AppendChunk(out, data)
+		}
+		if chunks.Ended() {
+			out = AppendLastChunk(out)
+			c.unread.left = 0
+			u.readWhole.Store(true)
+		}
+		if len(out) > 0 && !u.write(c, up, out) || chunks.Ended() {
+			return
+		}
+		if err := c.in.fill(c.Conn, largeBuffer); err != nil {
+			u.clientErr = bodyError(err)
+			return
+		}
+	}
+}
+
+// bodyError translates an error of reading the body.
+func bodyError(err error) error {
+	if isTimeout(err) {
+		return ErrBodyTimeout
+	}
+	return errClientGone
+}
+
+// write sends b to the backend and reports whether that succeeded.
+func (u *upload) write(c *conn, up *upstream, b []byte) bool {
+	up.writeBy.in(time.Now(), c.server.cfg.BackendTimeout)
+	n, err := up.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	u.backendErr = err
+	return err == nil
 }

@@ -3,9 +3,9 @@ package h1
 import "strconv"
 
 const (
-	// mostExtension bounds the extension of one chunk; all are read and dropped.
+	// mostExtension bounds the extension of a chunk, which is dropped.
 	mostExtension = 256
-	// mostTrailer bounds the trailer section; net/http takes no more.
+	// mostTrailer bounds the trailer section, as net/http does.
 	mostTrailer = 4 << 10
 	// mostSizeDigits keeps a size within 63 bits.
 	mostSizeDigits = 15
@@ -16,30 +16,30 @@ type chunkState uint8
 const (
 	inSize chunkState = iota
 	inExtension
-	afterSize // LF is due
+	afterSize // expects LF
 	inData
-	afterData   // CR is due
-	afterDataCR // LF is due
+	afterData   // expects CR
+	afterDataCR // expects LF
 	inTrailer
 	ended
 )
 
-// Chunks decodes a chunked body piece by piece. The zero value is at its start.
+// Chunks decodes a chunked body piece by piece. The zero value is ready to use.
 type Chunks struct {
 	state   chunkState
 	left    int64 // of the chunk
 	count   int   // of digits, or of bytes of an extension
-	line    int   // where the line of the trailer begins
+	line    int   // start of the line in trailer
 	trailer []byte
 }
 
-// Ended reports whether the whole body, trailers included, was decoded. Trailers are
-// checked and dropped (RFC 9110, section 6.5.1): who merges them into the headers must
-// not be told another length, or another bearer, by them.
+// Ended reports whether the whole body was decoded, including trailers. Trailers are checked and
+// dropped (RFC 9110, section 6.5.1): merged into the headers, they could change a length or a
+// token.
 func (c *Chunks) Ended() bool { return c.state == ended }
 
-// Next decodes from b until it finds data, the end of the body, or the end of b.
-// It returns the data, a part of b, and how much of b was used.
+// Next decodes b up to the next data, the end of the body, or the end of b. It returns the data,
+// a part of b, and how much of b was used.
 func (c *Chunks) Next(b []byte) (data []byte, used int, err *Error) {
 	for used < len(b) && c.state != ended {
 		if c.state == inData {
@@ -58,7 +58,7 @@ func (c *Chunks) Next(b []byte) (data []byte, used int, err *Error) {
 	return nil, used, nil
 }
 
-// step takes one byte that is no data.
+// step decodes a byte that is not data.
 func (c *Chunks) step(b byte) *Error {
 	switch c.state {
 	case inSize:
@@ -90,7 +90,7 @@ func (c *Chunks) step(b byte) *Error {
 		c.state, c.count = inSize, 0
 	case inTrailer:
 		return c.trail(b)
-	case inData, ended: // Next does not come here
+	case inData, ended: // not here
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (c *Chunks) size(b byte) *Error {
 	return nil
 }
 
-// trail collects the trailer section; at its end it is checked as headers are.
+// trail collects the trailer section, which is checked at its end like headers.
 func (c *Chunks) trail(b byte) *Error {
 	if len(c.trailer) == mostTrailer {
 		return malformed("the trailers are too large")
@@ -133,8 +133,8 @@ func (c *Chunks) trail(b byte) *Error {
 	return nil
 }
 
-// AppendChunk appends data as one chunk. It appends nothing for no data, which
-// would be the end of the body.
+// AppendChunk appends data as one chunk, or nothing if there is no data: an empty chunk would end
+// the body.
 func AppendChunk(to, data []byte) []byte {
 	if len(data) == 0 {
 		return to
@@ -145,7 +145,7 @@ func AppendChunk(to, data []byte) []byte {
 	return append(to, "\r\n"...)
 }
 
-// AppendLastChunk ends a chunked body.
+// AppendLastChunk appends the end of a chunked body.
 func AppendLastChunk(to []byte) []byte { return append(to, "0\r\n\r\n"...) }
 
 // AppendField appends a header line.

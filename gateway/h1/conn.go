@@ -16,49 +16,44 @@ import (
 )
 
 const (
-	// idlePause is how long a connection that has had a large message is idle before it
-	// gives its memory back.
+	// idlePause is how long a connection is idle before it frees the memory of a large message.
 	idlePause = 100 * time.Millisecond
-	// sendBuffer is how much the system keeps for a client that does not read. By itself
-	// it would keep up to 4 MiB, and the gateway would not see it for so long.
+	// sendBuffer bounds what the system holds for a client that does not read. By default it
+	// would hold up to 4 MiB, and hide for as long that the client does not read.
 	sendBuffer = 256 << 10
-	// usualFields is more than most heads have.
+	// usualFields is more fields than most heads have.
 	usualFields = 64
 )
 
-// A conn is a client's connection. Its requests are answered one after the other by the
-// goroutine that serves it.
+// A conn is a client's connection. One goroutine answers its requests, one after the other.
 type conn struct {
 	net.Conn
 
 	server  *Server
 	handler Handler
-	raw     syscall.RawConn // nil when it has none
+	raw     syscall.RawConn // nil if there is none
 	in      buffer
-	out     []byte // what is written next; kept for its space
+	out     []byte // the next write; reused
 	readBy  deadline
-	// writeBy is when the client must have taken what was written last.
 	writeBy deadline
-	surplus bool // there are too many connections without this one
+	surplus bool // one too many
 
-	// What follows belongs to the request under way.
+	// These belong to the current request.
 	x        Exchange
 	decision Decision
 	res      Response
 	toHEAD   bool
-	unread   body    // what was not read of the body; upload's while it runs
-	sent     bool    // the backend took all of the request
-	upload   *upload // nil for a body that needs none
+	unread   body    // belongs to upload while that runs
+	upload   *upload // nil if there is no need for one
+	sent     bool    // the backend took the whole request
 
-	mu sync.Mutex // guards what follows; others look at it, and end the request
-	// phase and turn say what the connection does, and how often that changed.
-	phase phase
-	turn  uint64
-	// seen is the turn that the patrol saw last.
-	seen    uint64
-	up      *upstream          // that the request was sent on
-	giveUp  context.CancelFunc // ends what the request waits for in await
-	cause   error              // why others have ended the request
+	mu      sync.Mutex // guards the fields below, for goroutines that end the request
+	phase   phase
+	turn    uint64             // counts changes of phase
+	seen    uint64             // the turn at the last inspection
+	up      *upstream          // the connection that the request uses
+	giveUp  context.CancelFunc // ends await
+	cause   error              // why another goroutine ended the request
 	watcher chan struct{}
 }
 
@@ -66,13 +61,13 @@ func newConn(s *Server, client net.Conn) *conn {
 	c := &conn{Conn: client, server: s, handler: s.cfg.NewHandler(client.RemoteAddr())}
 	c.readBy.set, c.writeBy.set = client.SetReadDeadline, client.SetWriteDeadline
 	if tcp, ok := client.(*net.TCPConn); ok {
-		c.raw, _ = tcp.SyscallConn() // fails on a closed connection, as the read will
+		c.raw, _ = tcp.SyscallConn() // fails only on a closed connection
 		_ = tcp.SetWriteBuffer(sendBuffer)
 	}
 	return c
 }
 
-// serve answers requests until the connection ends, and closes it.
+// serve answers requests until the connection ends.
 func (c *conn) serve() {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -87,11 +82,14 @@ func (c *conn) serve() {
 	c.hangUp()
 }
 
-// serveOne waits for a request and answers it. When none may follow, Exchange.End says
-// why.
+// serveOne waits for a request and answers it. It sets Exchange.End unless another request may
+// follow.
 func (c *conn) serveOne() {
 	x := &c.x
-	*x = Exchange{conn: c, Surplus: c.surplus, Request: Request{Fields: x.Fields[:0]}, ToBackend: x.ToBackend[:0], ToClient: x.ToClient[:0]}
+	*x = Exchange{
+		conn: c, Surplus: c.surplus,
+		Request: Request{Fields: x.Fields[:0]}, ToBackend: x.ToBackend[:0], ToClient: x.ToClient[:0], // reused
+	}
 	c.decision, c.upload, c.sent = Decision{}, nil, false
 	n, malformed, err := c.readHead()
 	if err != nil {
@@ -103,7 +101,7 @@ func (c *conn) serveOne() {
 	}
 	x.Malformed = malformed
 	c.unread = body{left: x.Length}
-	c.toHEAD = string(x.Method) == http.MethodHead
+	c.toHEAD = malformed == nil && string(x.Method) == http.MethodHead
 	c.decision = c.handler.Decide(x)
 	switch {
 	case x.End != Open:
@@ -115,8 +113,8 @@ func (c *conn) serveOne() {
 	c.handler.Done(x)
 }
 
-// readHead waits for the next request and returns the length of its head, which
-// is then in the buffer. The error says that there is none.
+// readHead waits for a request and returns the length of its head, which is in the buffer. It
+// returns an error if none comes.
 func (c *conn) readHead() (n int, malformed *Error, err error) {
 	if c.in.len() == 0 {
 		if err := c.awaitRequest(); err != nil {
@@ -127,7 +125,7 @@ func (c *conn) readHead() (n int, malformed *Error, err error) {
 	timeout, most := c.server.cfg.HeaderTimeout, c.server.cfg.MaxHeaderBytes
 	checked := 0
 	for {
-		for bytes.HasPrefix(c.in.bytes(), []byte("\r\n")) { // as a server should, says RFC 9112
+		for bytes.HasPrefix(c.in.bytes(), []byte("\r\n")) { // RFC 9112, section 2.2
 			c.in.take(2)
 		}
 		n, malformed := HeadLength(c.in.bytes(), checked)
@@ -141,7 +139,10 @@ func (c *conn) readHead() (n int, malformed *Error, err error) {
 		c.readBy.in(c.x.Began, timeout)
 		switch err := c.in.fill(c.Conn, most); {
 		case errors.Is(err, errFull):
-			return 0, &Error{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("headers: are larger than %d bytes, with the request line, which is a fixed limit", most)}, nil
+			return 0, &Error{
+				http.StatusRequestHeaderFieldsTooLarge,
+				fmt.Sprintf("headers: are larger than %d bytes, with the request line, which is a fixed limit", most),
+			}, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, slowHead(timeout), nil
 		case err != nil:
@@ -154,8 +155,8 @@ func slowHead(timeout time.Duration) *Error {
 	return &Error{http.StatusRequestTimeout, fmt.Sprintf("headers: did not arrive within %s", timeout)}
 }
 
-// awaitRequest waits until something arrives. A connection that stays idle keeps as
-// little memory as one that had only small messages.
+// awaitRequest waits until something arrives. A connection that stays idle frees what a large
+// message needed.
 func (c *conn) awaitRequest() error {
 	patience := c.server.cfg.IdleTimeout
 	if c.surplus {
@@ -181,11 +182,12 @@ func (c *conn) awaitInput(patience time.Duration) error {
 }
 
 func (c *conn) isHeavy() bool {
-	return len(c.in.b) > smallBuffer || cap(c.out)+cap(c.x.ToBackend) > smallBuffer || cap(c.x.Fields)+cap(c.res.Fields) > 2*usualFields
+	return len(c.in.b) > smallBuffer || cap(c.out)+cap(c.x.ToBackend) > smallBuffer ||
+		cap(c.x.Fields)+cap(c.res.Fields) > 2*usualFields
 }
 
-// lighten lets go of what a large message has needed, but for bytes that are not used
-// yet. The heads are gone then; only their numbers stay.
+// lighten frees what a large message needed, except unread bytes. What is left of the heads is
+// only their numbers.
 func (c *conn) lighten() {
 	if !c.isHeavy() {
 		return
@@ -196,7 +198,7 @@ func (c *conn) lighten() {
 	c.res.Fields, c.res.Reason = nil, nil
 }
 
-// answer sends an answer of the gateway's own.
+// answer sends an answer that comes from no backend.
 func (c *conn) answer(a *Answer) {
 	c.x.End = c.endOfAnswer()
 	c.x.Status = a.Status
@@ -216,11 +218,11 @@ func (c *conn) answer(a *Answer) {
 		to = append(to, a.Body...)
 	}
 	c.out = to
-	_ = c.write(to) // which says why it fails
+	_ = c.write(to) // sets Exchange.End if it fails
 }
 
-// endOfAnswer reads what is left of the request, if that is to be done before it is
-// answered, and returns what becomes of the connection then.
+// endOfAnswer returns what becomes of the connection after such an answer. If the request was not
+// read whole, it may read the rest first.
 func (c *conn) endOfAnswer() End {
 	switch {
 	case c.x.Malformed != nil, c.surplus, errors.Is(c.x.Err, ErrBodyTimeout), errors.Is(c.x.Err, ErrBodyMalformed):
@@ -250,8 +252,7 @@ func (c *conn) appendConnection(to []byte) []byte {
 	return to
 }
 
-// write sends b, a part of an answer, to the client. It fails when the client is gone,
-// or does not take it within Config.WriteTimeout, or the stream was ended.
+// write sends a part of an answer to the client. If it fails, it sets Exchange.End.
 func (c *conn) write(b []byte) error {
 	c.allowWrite()
 	_, err := c.Write(b)
@@ -267,8 +268,7 @@ func (c *conn) write(b []byte) error {
 	return err
 }
 
-// allowWrite sets the deadline for one write, unless the request is a stream that others
-// have ended: endStream sets one that is past.
+// allowWrite sets the deadline for a write, unless endStream has set one in the past.
 func (c *conn) allowWrite() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -283,14 +283,14 @@ func (c *conn) streamEnded() bool {
 	return c.decision.Stream != nil && c.cause != nil
 }
 
-// hangUp closes the connection as Exchange.End demands.
+// hangUp closes the connection in the way that Exchange.End demands.
 func (c *conn) hangUp() {
 	switch end := c.x.End; {
 	case end == Unread, end == Closing && c.in.len() > 0:
 		c.linger()
 	case end == ClientStalled, end > Unread && c.endsByClosing():
-		// In the first case the system lets go of what it has for the client. In the second
-		// an answer would look whole that is not.
+		// A reset. In the first case the system drops what it holds for the client. In the
+		// second, a broken answer would look whole without it.
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}

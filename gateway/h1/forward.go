@@ -10,13 +10,13 @@ import (
 
 const (
 	smallBody = 16 << 10
-	// bodyPause is how long the rest of a small body is waited for.
+	// bodyPause is how long to wait for the rest of a small body.
 	bodyPause = 5 * time.Millisecond
-	// mostInterim is how many answers may come before the final one.
+	// mostInterim bounds the answers before the final one.
 	mostInterim = 8
 )
 
-// forward sends the request to a backend and passes its answer on.
+// forward sends the request to a backend and relays the answer.
 func (c *conn) forward() {
 	if c.x.Length > c.decision.MaxBody {
 		c.fail(nil, ErrTooLarge)
@@ -55,7 +55,7 @@ func (c *conn) forward() {
 	}
 }
 
-// appendRequest appends the head of the request as a backend gets it.
+// appendRequest appends the head that the backend gets.
 func (c *conn) appendRequest(to []byte) []byte {
 	x := &c.x
 	to = append(to, x.Method...)
@@ -82,10 +82,9 @@ func (c *conn) appendRequest(to []byte) []byte {
 	return append(to, "\r\n"...)
 }
 
-// awaitBody appends the rest of a small body to out as far as it arrives at once. Many
-// clients, net/http's among them and so Traefik, send a body right behind its head but in
-// a packet of its own. To pass it on in two packets too takes an upload here and one more
-// read in the backend.
+// awaitBody appends to out what arrives at once of the rest of a small body. Many clients, among
+// them net/http's and so Traefik, send a body right after its head but in a packet of its own.
+// Two packets to the backend would cost an upload here and another read there.
 func (c *conn) awaitBody() {
 	_ = c.SetReadDeadline(time.Now().Add(bodyPause))
 	c.readBy.stale = true
@@ -95,16 +94,15 @@ func (c *conn) awaitBody() {
 		n, err := c.Read(c.out[len(c.out) : len(c.out)+rest])
 		c.out = c.out[:len(c.out)+n]
 		if rest -= n; err != nil {
-			break // an upload meets it again
+			break // the upload gets it again
 		}
 	}
 	c.unread.left = int64(rest)
 }
 
-// try sends the request on up and reads the head of the answer. again says that
-// the request may be sent anew: the connection was kept open from an earlier
-// request, and either nothing of this one was sent, or it is one that changes
-// nothing and nothing of an answer was received.
+// try sends the request on up and reads the head of the answer. On failure, again reports whether
+// the request may be sent once more: the connection was kept from an earlier request, and either
+// nothing of this one was sent, or it changes nothing and nothing of an answer was received.
 func (c *conn) try(up *upstream) (again bool, err error) {
 	next := waiting
 	if c.unread.left != 0 {
@@ -122,11 +120,11 @@ func (c *conn) try(up *upstream) (again bool, err error) {
 	case err != nil && n == 0 && up.reused:
 		return true, err
 	}
-	c.sent = err == nil // a backend may answer and close before it has read all
+	c.sent = err == nil // a backend may answer before it has read the whole request
 	switch {
 	case c.sent && c.unread.left != 0:
 		c.sent = false
-		up.readBy.none() // the upload sets it at its end
+		up.readBy.none() // the upload sets it in the end
 		c.startUpload(up)
 	case c.decision.Stream != nil, c.decision.Late:
 		up.readBy.none()
@@ -144,8 +142,7 @@ func (c *conn) try(up *upstream) (again bool, err error) {
 	return up.reused && safe && nothing && !isTimeout(err), err
 }
 
-// readAnswer reads the head of the final answer and passes those of interim ones
-// on.
+// readAnswer reads the head of the final answer, and relays interim answers.
 func (c *conn) readAnswer(up *upstream) error {
 	for range mostInterim {
 		if err := up.readHead(&c.res); err != nil {
@@ -158,7 +155,7 @@ func (c *conn) readAnswer(up *upstream) error {
 			return errors.New("the backend switches protocols")
 		}
 		if c.x.Minor == 0 || c.res.Status == http.StatusContinue && !c.x.Continue {
-			continue // the client does not understand it, or has not asked
+			continue // the client does not expect it
 		}
 		if err := c.write(append(c.appendEndToEnd(appendStatus(nil, &c.res)), "\r\n"...)); err != nil {
 			return errClientGone
@@ -167,8 +164,8 @@ func (c *conn) readAnswer(up *upstream) error {
 	return errors.New("the backend does not come to its answer")
 }
 
-// fail lets the handler answer a request that got no answer from a backend, unless its
-// client is gone. up is the connection that it was sent on, if it was.
+// fail lets the handler answer a request that got no answer from a backend, unless the client is
+// gone. up may be nil.
 func (c *conn) fail(up *upstream, err error) {
 	if up != nil {
 		up.abort()
@@ -190,7 +187,7 @@ func (c *conn) fail(up *upstream, err error) {
 	case errors.Is(err, errAborted):
 		c.x.End = Interrupted
 	case errors.Is(err, errClientGone):
-		if c.x.End == Open { // write may have said more
+		if c.x.End == Open { // else write has set it
 			c.x.End = ClientGone
 		}
 	default:

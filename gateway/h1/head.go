@@ -5,28 +5,28 @@ import (
 	"fmt"
 )
 
-// An Error says why bytes are no message that may be forwarded.
+// An Error says why a message is malformed, or not supported.
 type Error struct {
-	Status int    // that a server answers with
-	Reason string // for people, about the syntax only
+	Status int // of the answer
+	Reason string
 }
 
 func (e *Error) Error() string { return e.Reason }
 
 func malformed(reason string) *Error { return &Error{Status: 400, Reason: reason} }
 
-// A Kind says what a header is to this package.
+// A Kind says what a header means to this package.
 type Kind uint8
 
 // The kinds of headers.
 const (
-	Plain Kind = iota // none of the others
+	Plain Kind = iota // nothing
 	Host
 	ContentLength
 	TransferEncoding
 	Connection
 	Expect
-	HopByHop // any other of one connection only, and Trailer: trailers are dropped
+	HopByHop // any other that is for one connection only; and Trailer, since trailers are dropped
 	Date
 )
 
@@ -34,13 +34,13 @@ const (
 type Field struct {
 	Name, Value []byte
 	Kind        Kind
-	// Dropped says that a Plain field is not passed on, since a Connection header names
+	// Dropped says that a Plain field is not forwarded, because a Connection header names
 	// it. Handler.Decide may change that.
 	Dropped bool
 }
 
-// Both are more than any client sends. A Connection header names fields, so their
-// product bounds the work for it.
+// Both are more than any client sends. Their product bounds the work for Connection headers,
+// each option of which is looked up among the fields.
 const (
 	mostFields  = 512
 	mostOptions = 32
@@ -53,7 +53,7 @@ var kinds = NewNames(map[string]Kind{
 	"proxy-authenticate": HopByHop, "proxy-authorization": HopByHop,
 })
 
-// Names tells what header names mean, whatever their case, without allocating.
+// Names maps header names, in any case, to what they mean. A lookup does not allocate.
 type Names[K any] struct {
 	byLength [32][]meaning[K] // of the name, modulo the length of the array
 }
@@ -83,8 +83,8 @@ func (n *Names[K]) Find(name []byte) (is K) {
 	return is
 }
 
-// EqualFold reports whether name is lower but for the case of ASCII letters.
-// lower must be in lower case, and name a token.
+// EqualFold reports whether name equals lower, which is in lower case, but for the case of
+// ASCII letters.
 func EqualFold(name []byte, lower string) bool {
 	if len(name) != len(lower) {
 		return false
@@ -140,15 +140,14 @@ func all(b []byte, class uint8) bool {
 
 func isToken(b []byte) bool { return len(b) > 0 && all(b, inToken) }
 
-// HeadLength returns the length of the head that b begins with, its empty line
-// included, and 0 when b does not hold the whole of it. The first checked bytes
-// are known to hold no end.
+// HeadLength returns the length of the head at the start of b, including its empty line, or 0
+// if b has only a part of it. The first checked bytes were looked at before.
 func HeadLength(b []byte, checked int) (int, *Error) {
 	from := max(0, checked-3)
 	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
 		return from + i + 4, nil
 	}
-	// Else a client that ends its lines with LF alone would be waited for.
+	// Otherwise a client that ends its lines with LF alone would wait for an answer.
 	for i := from; i < len(b); i++ {
 		if b[i] == '\n' && (i == 0 || b[i-1] != '\r') {
 			return 0, malformed("a line does not end with CR LF")
@@ -224,53 +223,63 @@ func trim(b []byte) []byte {
 const (
 	Chunked    = -1
 	UntilClose = -2 // answers only
-	noLength   = -3
 )
 
-// framing is what the headers say about the body and the connection.
+// framing is what the headers say about the message itself.
 type framing struct {
-	length           int64
-	chunked          bool
-	closes, persists bool // what Connection says
-	options          int  // that it has in all
+	length           int64 // UntilClose if nothing tells it
+	closes, persists bool  // Connection says so
+	options          int   // of Connection
+	host             []byte
+	hosts            int
+	expects, unknown bool // Expect says 100-continue, or something else
 }
 
-// frame reads the headers that are about the message as such, and marks those
-// that Connection names.
-func frame(fields []Field) (framing, *Error) {
-	f := framing{length: noLength}
+// frame reads the headers that are about the message itself, and drops the fields that
+// Connection names.
+func frame(fields []Field) (f framing, err *Error) {
+	f.length = UntilClose
 	for i := range fields {
 		field := &fields[i]
 		switch field.Kind {
 		case ContentLength:
-			if f.length != noLength {
-				return f, malformed("there is more than one Content-Length")
-			}
 			length, ok := parseLength(field.Value)
-			if !ok {
+			switch {
+			case f.length >= 0:
+				return f, malformed("there is more than one Content-Length")
+			case f.length == Chunked:
+				return f, errTwoLengths
+			case !ok:
 				return f, malformed("Content-Length is no number of bytes")
 			}
 			f.length = length
 		case TransferEncoding:
-			if f.chunked {
+			switch {
+			case f.length == Chunked:
 				return f, malformed("there is more than one Transfer-Encoding")
-			}
-			if !EqualFold(field.Value, "chunked") {
+			case f.length >= 0:
+				return f, errTwoLengths
+			case !EqualFold(field.Value, "chunked"):
 				return f, &Error{Status: 501, Reason: "the only transfer coding that is known here is chunked"}
 			}
-			f.chunked = true
+			f.length = Chunked
 		case Connection:
 			if err := f.connection(field.Value, fields); err != nil {
 				return f, err
 			}
-		case Plain, Host, Expect, HopByHop, Date:
+		case Host:
+			f.host = field.Value
+			f.hosts++
+		case Expect:
+			f.expects = f.expects || EqualFold(field.Value, "100-continue")
+			f.unknown = f.unknown || len(field.Value) > 0 && !EqualFold(field.Value, "100-continue")
+		case Plain, HopByHop, Date:
 		}
-	}
-	if f.chunked && f.length != noLength {
-		return f, malformed("there are both Content-Length and Transfer-Encoding")
 	}
 	return f, nil
 }
+
+var errTwoLengths = malformed("there are both Content-Length and Transfer-Encoding")
 
 // parseLength takes digits only, and fewer than could overflow.
 func parseLength(text []byte) (n int64, ok bool) {

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// A phase is what a connection does, as far as others have to know.
+// A phase is what a connection does, as far as other goroutines need to know.
 type phase uint8
 
 const (
-	reading phase = iota // or writing; nobody else may touch it
-	idle                 // waits for the next request
-	sending              // the client's body is on its way
-	duplex               // and so is the answer, already
-	waiting              // the request was sent whole; the client has nothing to say
+	reading phase = iota // it reads or writes; no other goroutine may read
+	idle                 // it waits for the next request
+	sending              // an upload reads the body
+	duplex               // and the answer has begun
+	waiting              // the whole request was sent, and the client has nothing to send
 )
 
 func (c *conn) become(next phase) {
@@ -23,7 +23,7 @@ func (c *conn) become(next phase) {
 	c.mu.Unlock()
 }
 
-// becomeIdle reports false when the gateway drains and no request may follow.
+// becomeIdle reports whether another request may follow: not when the server drains.
 func (c *conn) becomeIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -35,7 +35,7 @@ func (c *conn) becomeIdle() bool {
 	return true
 }
 
-// endIdle ends the connection if it waits for a request and none has arrived.
+// endIdle ends the connection if it waits for a request, and none has arrived.
 func (c *conn) endIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,7 +44,7 @@ func (c *conn) endIdle() {
 	}
 }
 
-// hasInput reports whether something has arrived that was not read yet.
+// hasInput reports whether something has arrived that was not read.
 func (c *conn) hasInput() bool {
 	found := peekNothing
 	if c.raw != nil {
@@ -53,7 +53,7 @@ func (c *conn) hasInput() bool {
 	return found == peekData
 }
 
-// abort ends the connection, whatever it does.
+// abort ends the connection at once.
 func (c *conn) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,7 +61,7 @@ func (c *conn) abort() {
 	c.Close()
 }
 
-// endStream ends the request under way if it is a stream.
+// endStream ends the current request if it is a stream.
 func (c *conn) endStream() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,10 +72,10 @@ func (c *conn) endStream() {
 
 func (c *conn) endStreamLocked(cause error) {
 	c.endLocked(cause)
-	_ = c.SetWriteDeadline(longAgo) // the client may be slow
+	_ = c.SetWriteDeadline(longAgo) // a slow client may block a write
 }
 
-// endLocked ends the request under way: its backend sees the connection close.
+// endLocked ends the current request and the connection to its backend.
 func (c *conn) endLocked(cause error) {
 	if c.cause == nil {
 		c.cause = cause
@@ -88,9 +88,8 @@ func (c *conn) endLocked(cause error) {
 	}
 }
 
-// await runs do, which waits for something other than the client. The context ends when the
-// client goes away or the gateway stops. await returns why others have ended the request, if they
-// have, and nil if not.
+// await runs do, which waits for something. The context ends when the client breaks the connection
+// or the server stops. It returns why another goroutine ended the request, or nil.
 func (c *conn) await(do func(context.Context)) error {
 	ctx, cancel := context.WithCancel(c.server.base)
 	defer cancel()
@@ -103,8 +102,7 @@ func (c *conn) await(do func(context.Context)) error {
 	return c.release()
 }
 
-// begin says that the request goes to up, from now on in phase next. It returns
-// an error when it must not, since it is a stream and streams have ended.
+// begin notes that the request uses up. It fails for a stream if streams have ended.
 func (c *conn) begin(up *upstream, next phase) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,8 +115,8 @@ func (c *conn) begin(up *upstream, next phase) error {
 	return nil
 }
 
-// release says that the connection to the backend is not in use any more. It
-// returns why others have ended the request, if they have, and nil if not.
+// release notes that the request no longer uses a connection to a backend, nor waits. It returns
+// why another goroutine ended the request, or nil.
 func (c *conn) release() error {
 	c.mu.Lock()
 	c.up, c.giveUp = nil, nil
@@ -138,14 +136,14 @@ func (c *conn) release() error {
 	return cause
 }
 
-// inspect watches the client of a request that was already waiting at the last
-// inspection, and ends a stream that is to end. To watch every client would cost each
-// request two more switches between goroutines.
+// inspect begins to watch the client if the request was already waiting at the last inspection,
+// and ends a stream whose time has come. Watching every client would cost each request two more
+// switches between goroutines.
 func (c *conn) inspect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase == waiting && c.turn == c.seen && c.watcher == nil && c.raw != nil {
-		// The deadline may be one for the head; release makes the next one new.
+		// The deadline may still be that of the head. release has the next one set anew.
 		_ = c.SetReadDeadline(time.Time{})
 		c.watcher = make(chan struct{})
 		go c.watch(c.watcher)
@@ -158,10 +156,10 @@ func (c *conn) inspect() {
 	}
 }
 
-// watch ends the request when its client breaks the connection, until release stops it
-// or the client sends something, which may be its next request. A client that only
-// closes its sending side has said all and is answered. Whether it still reads, writing
-// to it tells; so the backend of a stream learns of it, and writes.
+// watch ends the request if the client breaks the connection. It returns when release stops it, or
+// when the client sends something, such as its next request. A client that only closes its sending
+// side may still read, and is answered. Only a write shows whether it does, so the backend of a
+// stream is told, and writes.
 func (c *conn) watch(ended chan struct{}) {
 	defer close(ended)
 	found := peekNothing

@@ -1,31 +1,34 @@
 package h1
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"iter"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 const (
 	dialTimeout = 3 * time.Second
 	// IdleUpstream is how long an unused connection to a backend is kept. The backend must
-	// keep it longer: one that it closes while a write is being sent on it leaves the client
-	// without an answer.
+	// keep it longer: if it closes one on which a write is being sent, nobody knows whether
+	// the write was done.
 	IdleUpstream = 90 * time.Second
-	// After each shrinkInterval, half of the connections that nobody used during it are
-	// closed, but never so many that fewer than alwaysKept are left.
+	// Every shrinkInterval, half of the connections that were not used during it are closed,
+	// down to alwaysKept.
 	shrinkInterval = 5 * time.Second
 	alwaysKept     = 64
 )
 
-// A Pool has the connections to one backend. One is made only when none is idle, so there
-// are never more than were in use at once, and never more than clients may have. What a
-// peak leaves behind is closed step by step.
+// A Pool has the connections to one backend. A new one is made only when none is idle, so
+// there are never more than clients have. What is left of a peak is closed step by step.
 type Pool struct {
 	Address string // host:port
-	// Unreachable is called when no connection could be made.
+	// Unreachable is called when a connection cannot be made.
 	Unreachable func(cause error)
 
 	dialed, dialsFailed atomic.Uint64
@@ -39,9 +42,7 @@ type Pool struct {
 
 // PoolStats describe a pool.
 type PoolStats struct {
-	// Open counts the connections, Idle those of them that no request uses.
-	Open, Idle int
-	// Dialed counts the connections that were made, DialsFailed those that were not.
+	Open, Idle          int // connections in all, and those that no request uses
 	Dialed, DialsFailed uint64
 }
 
@@ -49,11 +50,10 @@ type PoolStats struct {
 func (p *Pool) Stats() PoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return PoolStats{Open: int(p.open.Load()), Idle: len(p.idle), Dialed: p.dialed.Load(), DialsFailed: p.dialsFailed.Load()}
+	return PoolStats{int(p.open.Load()), len(p.idle), p.dialed.Load(), p.dialsFailed.Load()}
 }
 
-// dial makes a new connection. Its error is never a timeout of the backend,
-// which has not seen the request.
+// dial makes a new connection.
 func (p *Pool) dial(ctx context.Context) (*upstream, error) {
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", p.Address)
 	if err != nil {
@@ -68,13 +68,13 @@ func (p *Pool) dial(ctx context.Context) (*upstream, error) {
 	return up, nil
 }
 
-// dialError says that no connection was made and thus nothing was sent. It does
-// not unwrap: a dial that timed out is not a backend that timed out.
+// A dialError does not unwrap: a dial that timed out is not a backend that timed out, since
+// nothing was sent.
 type dialError struct{ cause error }
 
 func (e *dialError) Error() string { return e.cause.Error() }
 
-// take returns the connection that was used last and is still open, or nil.
+// take returns the idle connection that was used last, if it is still open, or nil.
 func (p *Pool) take() *upstream {
 	for {
 		p.mu.Lock()
@@ -94,7 +94,7 @@ func (p *Pool) take() *upstream {
 	}
 }
 
-// put keeps up for the next request.
+// put keeps up for another request.
 func (p *Pool) put(up *upstream, now time.Time) {
 	up.reused, up.idle = true, now
 	up.in.shrink()
@@ -109,7 +109,7 @@ func (p *Pool) put(up *upstream, now time.Time) {
 	}
 }
 
-// Shrink closes what is not needed any more.
+// Shrink closes connections that are no longer needed. It must be called now and then.
 func (p *Pool) Shrink(now time.Time) {
 	p.mu.Lock()
 	surplus := p.unused(now.Add(-IdleUpstream))
@@ -128,8 +128,8 @@ func (p *Pool) Shrink(now time.Time) {
 	}
 }
 
-// unused returns how many were not used since then. They are the first: the last is always
-// taken first.
+// unused counts the connections that were not used since then. They are the first ones, since
+// take takes the last.
 func (p *Pool) unused(then time.Time) int {
 	n := 0
 	for n < len(p.idle) && p.idle[n].idle.Before(then) {
@@ -149,10 +149,144 @@ func (p *Pool) Clear() {
 	}
 }
 
-// Close closes the idle connections, and the others when their requests end.
+// Close closes the idle connections now, and the others when their requests end.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
 	p.Clear()
+}
+
+// maxAnswerHeaders bounds the head of a backend's answer, in bytes.
+const maxAnswerHeaders = 256 << 10
+
+// An upstream is a connection to a backend. One request at a time uses it.
+type upstream struct {
+	net.Conn
+
+	pool    *Pool
+	raw     syscall.RawConn
+	in      buffer
+	readBy  deadline
+	writeBy deadline
+	reused  bool // it has served a request before
+	idle    time.Time
+	closed  atomic.Bool
+}
+
+// close closes the connection. It may be called twice.
+func (up *upstream) close() {
+	if !up.closed.Swap(true) {
+		up.pool.open.Add(-1)
+		up.Close() // of net.Conn
+	}
+}
+
+// abort resets the connection, which tells the backend that the request is given up. A plain
+// close would only tell it that nothing more is sent.
+func (up *upstream) abort() {
+	if tcp, ok := up.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails on a closed connection
+	}
+	up.close()
+}
+
+// isQuiet reports whether the connection is open and nothing has arrived on it, which would
+// be taken for the next answer.
+func (up *upstream) isQuiet() bool {
+	quiet := false
+	err := up.raw.Control(func(fd uintptr) { quiet = peek(fd) == peekNothing })
+	return err == nil && quiet && up.in.len() == 0
+}
+
+// The results of peek.
+const (
+	peekNothing = iota
+	peekData
+	peekEnd // the peer sends nothing more; it may still read
+	peekBroken
+)
+
+// peek reports what the next read would find, without waiting.
+func peek(fd uintptr) int {
+	var b [1]byte
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return peekNothing
+		case err != nil:
+			return peekBroken
+		case n > 0:
+			return peekData
+		default:
+			return peekEnd
+		}
+	}
+}
+
+// readHead reads the head of an answer. If it fails and the buffer is empty, nothing was
+// received.
+func (up *upstream) readHead(to *Response) error {
+	checked := 0
+	for {
+		n, malformed := HeadLength(up.in.bytes(), checked)
+		if malformed == nil && n > 0 {
+			malformed = to.Parse(up.in.take(n))
+		}
+		if malformed != nil {
+			return malformed
+		}
+		if n > 0 {
+			return nil
+		}
+		checked = up.in.len()
+		if err := up.in.fill(up.Conn, maxAnswerHeaders); err != nil {
+			return err
+		}
+	}
+}
+
+// An Order is the backends that a request may go to.
+type Order struct {
+	// First is the first of All, or nil if there is none.
+	First *Pool
+	// All yields the backends to try, one after the other. It may wait for the next one
+	// until the context ends.
+	All func(context.Context) iter.Seq[*Pool]
+}
+
+// connect returns a connection to the first backend that accepts one. It may be one that was
+// kept, unless fresh is set.
+func (c *conn) connect(fresh bool) (up *upstream, err error) {
+	order := c.decision.Order()
+	if !fresh && order.First != nil {
+		if up := order.First.take(); up != nil {
+			return up, nil
+		}
+	}
+	cause := c.await(func(ctx context.Context) { up, err = order.connect(ctx, fresh) })
+	if cause != nil && up != nil {
+		up.close()
+	}
+	return up, cmp.Or(cause, err)
+}
+
+func (o *Order) connect(ctx context.Context, fresh bool) (*upstream, error) {
+	last := ErrNoBackend
+	for p := range o.All(ctx) {
+		if !fresh {
+			if up := p.take(); up != nil {
+				return up, nil
+			}
+		}
+		up, err := p.dial(ctx)
+		if err == nil || ctx.Err() != nil {
+			return up, err
+		}
+		p.Unreachable(err)
+		last = err
+	}
+	return nil, last
 }

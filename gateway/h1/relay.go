@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// relay passes the answer on, of which the head was read. An answer that does not come to
-// its end ends the client's connection, so that it does not look whole.
+// relay passes on the answer whose head was read. If the answer breaks off, so does the client's
+// connection, or the answer would look whole.
 func (c *conn) relay(up *upstream) {
 	if u := c.upload; u != nil && u.readWhole.Load() {
 		<-u.done
@@ -45,13 +45,12 @@ func (c *conn) relay(up *upstream) {
 	}
 }
 
-// endsByClosing reports whether only closing the connection tells the client where the
-// body of the answer ends.
+// endsByClosing reports whether the end of the connection is the end of the answer.
 func (c *conn) endsByClosing() bool {
 	return c.res.Length == UntilClose || c.res.Length == Chunked && c.x.Minor == 0
 }
 
-// appendAnswer appends the head of the answer as the client gets it.
+// appendAnswer appends the head that the client gets.
 func (c *conn) appendAnswer(to []byte, none bool) []byte {
 	res := &c.res
 	to = c.appendEndToEnd(appendStatus(to, res))
@@ -76,8 +75,8 @@ func appendStatus(to []byte, res *Response) []byte {
 	return append(to, "\r\n"...)
 }
 
-// appendEndToEnd appends the headers that are not of the backend's connection, nor told by
-// Exchange.ToClient.
+// appendEndToEnd appends the backend's headers, except those of its connection and those that are
+// replaced.
 func (c *conn) appendEndToEnd(to []byte) []byte {
 	for i := range c.res.Fields {
 		switch field := &c.res.Fields[i]; field.Kind {
@@ -103,7 +102,7 @@ func appendLength(to []byte, length int64) []byte {
 	return append(to, "\r\n"...)
 }
 
-// pass writes a part of the answer, and so begins it.
+// pass sends a part of the answer to the client.
 func (c *conn) pass(b []byte) error {
 	c.x.Status = c.res.Status
 	if c.write(b) != nil {
@@ -112,8 +111,8 @@ func (c *conn) pass(b []byte) error {
 	return nil
 }
 
-// finish writes the last part of the answer. The connection to the backend is free before
-// that, for the next request of another client.
+// finish sends the last part of the answer. Before that it frees the connection to the backend for
+// other clients, and reads on if the whole answer is an early refusal.
 func (c *conn) finish(up *upstream, last []byte) {
 	_ = c.giveBack(up, c.sent && c.res.KeepAlive && up.in.len() == 0)
 	if !c.sent && c.x.Status == 0 && c.res.Status >= http.StatusBadRequest {
@@ -122,9 +121,8 @@ func (c *conn) finish(up *upstream, last []byte) {
 	_ = c.pass(last)
 }
 
-// giveBack keeps the connection to the backend if another request may use it, and returns
-// why others have ended this one, if they have. What a backend sends behind its answer
-// belongs to no request.
+// giveBack keeps the connection to the backend if another request can use it, and closes it
+// otherwise. It returns why another goroutine ended the request, or nil.
 func (c *conn) giveBack(up *upstream, usable bool) error {
 	if !usable {
 		up.abort()
@@ -143,7 +141,7 @@ func (c *conn) giveBack(up *upstream, usable bool) error {
 	return cause
 }
 
-// relayBytes passes on a body of a known length.
+// relayBytes relays a body of a known length.
 func (c *conn) relayBytes(up *upstream, left int64) error {
 	begin := up.in.take(int(min(left, int64(up.in.len()))))
 	c.out = append(c.out, begin...)
@@ -174,7 +172,7 @@ func (c *conn) relayBytes(up *upstream, left int64) error {
 	}
 }
 
-// relayChunks passes on a chunked body; without the chunks to a client of HTTP/1.0.
+// relayChunks relays a chunked body. A client of HTTP/1.0 gets it without the chunks.
 func (c *conn) relayChunks(up *upstream) error {
 	var chunks Chunks
 	plain := c.x.Minor == 0
@@ -202,7 +200,7 @@ func (c *conn) relayChunks(up *upstream) error {
 			return err
 		}
 		if first && c.decision.Stream != nil {
-			c.x.Line() // as long as the head is there
+			c.x.Line() // the head will be gone
 			c.lighten()
 		}
 		if err := c.fillPart(up); err != nil {
@@ -211,8 +209,8 @@ func (c *conn) relayChunks(up *upstream) error {
 	}
 }
 
-// relayUntilClose passes on a body whose end only the backend's closing tells. The
-// client is told in the same way, and knows as little whether all has arrived.
+// relayUntilClose relays a body that ends when the backend closes the connection. The client
+// learns of the end in the same way, and cannot tell either whether the body is whole.
 func (c *conn) relayUntilClose(up *upstream) error {
 	for {
 		c.out = append(c.out, up.in.take(up.in.len())...)
@@ -230,7 +228,7 @@ func (c *conn) relayUntilClose(up *upstream) error {
 	}
 }
 
-// passOut passes on what has collected.
+// passOut sends out to the client.
 func (c *conn) passOut() error {
 	if len(c.out) == 0 {
 		return nil
@@ -246,9 +244,8 @@ func (c *conn) fillPart(up *upstream) error {
 	return up.in.fill(up.Conn, largeBuffer)
 }
 
-// awaitPart gives the backend Config.BackendTimeout for the next part of its answer, of
-// which the head is here. A stream may be silent, and so may any answer while the
-// client still sends.
+// awaitPart sets the deadline for the next part of the answer. There is none for a stream, nor
+// while the client still sends.
 func (c *conn) awaitPart(up *upstream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,7 +259,7 @@ func (c *conn) awaitPart(up *upstream) {
 	up.readBy.in(time.Now(), c.server.cfg.BackendTimeout)
 }
 
-// breakOff ends an answer that cannot come to its end.
+// breakOff ends an answer that failed with err.
 func (c *conn) breakOff(up *upstream, err error) {
 	cause := c.giveBack(up, false)
 	switch {

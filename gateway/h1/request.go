@@ -5,28 +5,27 @@ import (
 	"net/url"
 )
 
-// A Request is the head of one. Its slices are parts of what was parsed.
+// A Request is the head of a request. Its slices point into what was parsed.
 type Request struct {
 	Method []byte
-	// Target is the path and query byte for byte as the client sent them, or "*".
-	// It is empty when the request has none, as CONNECT.
+	// Target is the path and query, byte for byte as the client sent them, or "*". It is
+	// empty if the request has none, as with CONNECT.
 	Target []byte
-	// Host is that of the target when it has one, else that of the header. It may
-	// be empty.
+	// Host is the host in the target, if there is one, or else the header. It may be empty.
 	Host   []byte
-	Minor  int // of HTTP/1.x: 0 or 1
+	Minor  int // version of HTTP/1.x, 0 or 1
 	Fields []Field
-	// Length of the body; 0 also when there is none. Or Chunked.
+	// Length is the length of the body, 0 if there is none, or Chunked.
 	Length int64
-	// HasLength says that the length was told, if only as 0.
+	// HasLength reports whether there is a Content-Length.
 	HasLength bool
-	// KeepAlive says that the client lets the connection live on.
+	// KeepAlive reports whether the client allows another request on the connection.
 	KeepAlive bool
-	// Continue says that the client waits for a 100 before it sends its body.
+	// Continue reports whether the client waits for 100 (Continue) before it sends its body.
 	Continue bool
 }
 
-// Path returns the target without its query, not decoded.
+// Path returns the target without its query. It is not decoded.
 func (r *Request) Path() []byte {
 	if i := bytes.IndexByte(r.Target, '?'); i >= 0 {
 		return r.Target[:i]
@@ -34,15 +33,13 @@ func (r *Request) Path() []byte {
 	return r.Target
 }
 
-// Query returns what follows the path in the target, not decoded and without the
-// question mark.
+// Query returns what follows the question mark in the target. It is not decoded.
 func (r *Request) Query() []byte {
 	_, query, _ := bytes.Cut(r.Target, []byte("?"))
 	return query
 }
 
-// Parse reads a whole head, as long as HeadLength says. Nothing of a former
-// request is left in r.
+// Parse parses a head as long as HeadLength says. It reuses r.Fields.
 func (r *Request) Parse(head []byte) *Error {
 	*r = Request{Fields: r.Fields[:0]}
 	line, rest, err := cutLine(head)
@@ -61,24 +58,27 @@ func (r *Request) Parse(head []byte) *Error {
 		return err
 	}
 	switch {
-	case f.chunked && r.Minor == 0:
+	case f.length == Chunked && r.Minor == 0:
 		return malformed("HTTP/1.0 has no Transfer-Encoding")
-	case f.chunked:
-		r.Length = Chunked
-	case f.length != noLength:
-		r.Length, r.HasLength = f.length, true
+	case f.unknown && r.Minor == 1: // HTTP/1.0 has no Expect
+		return &Error{Status: 417, Reason: "the only expectation that is known here is 100-continue"}
+	case f.hosts > 1:
+		return malformed("there is more than one Host")
+	case f.hosts == 0 && r.Minor == 1:
+		return malformed("there is no Host")
+	case !all(f.host, inHost):
+		return malformed("Host has a character that is not allowed")
 	}
+	r.Host = f.host
+	if f.length != UntilClose {
+		r.Length, r.HasLength = f.length, f.length >= 0
+	}
+	r.Continue = f.expects && r.Minor == 1 && r.Length != 0
 	r.KeepAlive = !f.closes && (r.Minor == 1 || f.persists)
-	if err := r.parseExpect(); err != nil {
-		return err
-	}
-	if err := r.parseHost(); err != nil {
-		return err
-	}
 	return r.parseTarget(target)
 }
 
-// parseLine reads the request line and returns the target as it is there.
+// parseLine parses the request line and returns the target in whichever form.
 func (r *Request) parseLine(line []byte) (target []byte, err *Error) {
 	method, rest, _ := bytes.Cut(line, []byte(" "))
 	target, version, found := bytes.Cut(rest, []byte(" "))
@@ -107,39 +107,7 @@ func isVersion(b []byte) bool {
 	return len(b) == len("HTTP/1.1") && string(b[:5]) == "HTTP/" && digit(b[5]) && b[6] == '.' && digit(b[7])
 }
 
-func (r *Request) parseExpect() *Error {
-	for i := range r.Fields {
-		if r.Fields[i].Kind != Expect || len(r.Fields[i].Value) == 0 || r.Minor == 0 { // HTTP/1.0 does not know it
-			continue
-		}
-		if !EqualFold(r.Fields[i].Value, "100-continue") {
-			return &Error{Status: 417, Reason: "the only expectation that is known here is 100-continue"}
-		}
-		r.Continue = r.Length != 0
-	}
-	return nil
-}
-
-func (r *Request) parseHost() *Error {
-	hosts := 0
-	for i := range r.Fields {
-		if r.Fields[i].Kind == Host {
-			hosts++
-			r.Host = r.Fields[i].Value
-		}
-	}
-	switch {
-	case hosts > 1:
-		return malformed("there is more than one Host")
-	case hosts == 0 && r.Minor == 1:
-		return malformed("there is no Host")
-	case !all(r.Host, inHost):
-		return malformed("Host has a character that is not allowed")
-	}
-	return nil
-}
-
-// parseTarget takes the path out of a target in whichever form.
+// parseTarget sets Target, and Host if the target has one.
 func (r *Request) parseTarget(target []byte) *Error {
 	switch {
 	case string(r.Method) == "CONNECT":
@@ -173,8 +141,8 @@ func (r *Request) parseTarget(target []byte) *Error {
 	return nil
 }
 
-// isAuthority is for a target that has a host, which few have: it leaves the brackets,
-// ports and escapes in it to net/url, which must read it as it is.
+// isAuthority reports whether net/url reads host, with its brackets, port and escapes, as it
+// is. Few targets have a host.
 func isAuthority(host []byte) bool {
 	if len(host) == 0 || !all(host, inHost) {
 		return false

@@ -1,14 +1,14 @@
 package h1
 
-// A Response is the head of an answer. Its slices are parts of what was parsed.
+// A Response is the head of an answer. Its slices point into what was parsed.
 type Response struct {
 	Status int
 	Reason []byte
 	Fields []Field
-	// Length is what Content-Length says, or Chunked, or UntilClose; NoBody says
-	// whether a body of that length follows.
+	// Length is the Content-Length, or Chunked, or UntilClose. NoBody reports whether a body
+	// follows at all.
 	Length int64
-	// KeepAlive says that the server lets the connection live on.
+	// KeepAlive reports whether the backend allows another request on the connection.
 	KeepAlive bool
 }
 
@@ -23,8 +23,7 @@ func (r *Response) NoBody(toHEAD bool) bool {
 // HasLength reports whether there is a Content-Length.
 func (r *Response) HasLength() bool { return r.Length >= 0 }
 
-// Parse reads a whole head, as long as HeadLength says. Nothing of a former
-// answer is left in r.
+// Parse parses a head as long as HeadLength says. It reuses r.Fields.
 func (r *Response) Parse(head []byte) *Error {
 	*r = Response{Fields: r.Fields[:0]}
 	line, rest, err := cutLine(head)
@@ -32,7 +31,8 @@ func (r *Response) Parse(head []byte) *Error {
 		return err
 	}
 	const start = len("HTTP/1.1 200")
-	if len(line) < start || len(line) > start && line[start] != ' ' || !isVersion(line[:8]) || line[5] != '1' || line[8] != ' ' {
+	if len(line) < start || len(line) > start && line[start] != ' ' ||
+		!isVersion(line[:8]) || line[5] != '1' || line[8] != ' ' {
 		return malformed("the first line is not HTTP/1.1 STATUS REASON")
 	}
 	status, ok := parseLength(line[9:start])
@@ -54,16 +54,10 @@ func (r *Response) Parse(head []byte) *Error {
 		return err
 	}
 	minor := line[7] - '0'
-	switch {
-	case f.chunked && minor == 0:
+	if f.length == Chunked && minor == 0 {
 		return malformed("HTTP/1.0 has no Transfer-Encoding")
-	case f.chunked:
-		r.Length = Chunked
-	case f.length != noLength:
-		r.Length = f.length
-	default:
-		r.Length = UntilClose
 	}
+	r.Length = f.length
 	r.KeepAlive = !f.closes && (minor > 0 || f.persists)
 	return nil
 }

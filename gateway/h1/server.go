@@ -12,51 +12,54 @@ import (
 )
 
 const (
-	// patrolInterval is after how long a request counts as slow, so that its client is
-	// watched. A fast one need not pay for that.
+	// patrolInterval is the time between two inspections of all connections. Requests that take
+	// longer are watched. Fast ones do not pay for that.
 	patrolInterval = 100 * time.Millisecond
 	longestPause   = time.Second // after a failed accept
-	// mostSurplus is how many connections there may be beyond the limit, to answer one
-	// request each, which must arrive within surplusTime. More are closed at once.
+	// mostSurplus connections beyond the limit are accepted, for one request each, which must
+	// arrive within surplusTime. More are closed at once.
 	mostSurplus = 64
 	surplusTime = time.Second
 )
 
-// Config is what New needs. All fields but Leave and Patrol must be set.
+// Limits bound what clients and backends may take.
+type Limits struct {
+	// MaxConnections bounds the connections of clients, MaxHeaderBytes the head of a request.
+	MaxConnections, MaxHeaderBytes int
+	// HeaderTimeout and BodyTimeout bound how long a client may take to send the headers and
+	// the body, both from the beginning of the request.
+	HeaderTimeout, BodyTimeout time.Duration
+	// WriteTimeout bounds how long a client may take to read each 32 KiB of an answer, some of
+	// which the system buffers.
+	WriteTimeout time.Duration
+	// IdleTimeout bounds the wait for the next request on a connection.
+	IdleTimeout time.Duration
+	// BackendTimeout bounds how long a backend may take to begin its answer, after it got the
+	// whole request, to send each next part of it, and to accept each next part of a body.
+	BackendTimeout time.Duration
+	// DrainTimeout bounds how long Serve waits in the end for requests in flight.
+	DrainTimeout time.Duration
+}
+
+// Config is what New needs.
 type Config struct {
+	Limits
+
 	// NewHandler returns the handler of a connection from remote.
 	NewHandler func(remote net.Addr) Handler
-	// Replaced are the names of headers, in lower case, that an answer has from
-	// Exchange.ToClient only. What a backend says of them is dropped.
+	// Replaced lists names of headers, in lower case, that are dropped from the answers of
+	// backends.
 	Replaced []string
-	// MaxHeaderBytes bounds the head of a request.
-	MaxHeaderBytes int
-	// MaxConnections bounds the connections of clients.
-	MaxConnections int
-
-	// HeaderTimeout and BodyTimeout bound how long a client may take to send its headers
-	// and its body, both from when the request began.
-	HeaderTimeout, BodyTimeout time.Duration
-	// WriteTimeout bounds how long a client may take for each 32 KiB of an answer.
-	WriteTimeout time.Duration
-	// IdleTimeout is how long a connection may wait for its next request.
-	IdleTimeout time.Duration
-	// BackendTimeout bounds the wait for a backend's answer to begin once the request was
-	// sent whole, and for each next part of the answer or of the body that it takes.
-	BackendTimeout time.Duration
-	// DrainTimeout bounds how long Serve waits at its end for the requests in flight.
-	DrainTimeout time.Duration
-
-	// Leave is called at the end of Serve, before it stops to accept. Meanwhile each
-	// answer ends its connection.
+	// Leave is called when Serve is to end, before it stops accepting. Meanwhile every answer
+	// ends its connection.
 	Leave func()
-	// Patrol is called several times a second while Serve runs.
+	// Patrol is called several times a second.
 	Patrol func(now time.Time)
-	// Logger takes what belongs to no request.
+	// Logger gets messages that belong to no request.
 	Logger *slog.Logger
 }
 
-// A Server answers clients, by itself or by forwarding. It is made by New.
+// A Server serves clients, as its handlers decide.
 type Server struct {
 	cfg      Config
 	replaced *Names[bool]
@@ -74,7 +77,7 @@ type Server struct {
 	surplus int // of conns
 }
 
-// New returns a server. What its requests wait for ends with ctx at the latest.
+// New returns a server. The contexts of Exchange.Wait and Order.All end with ctx.
 func New(ctx context.Context, cfg Config) *Server {
 	s := &Server{cfg: cfg, base: ctx, conns: map[*conn]struct{}{}}
 	replaced := map[string]bool{}
@@ -85,9 +88,9 @@ func New(ctx context.Context, cfg Config) *Server {
 	return s
 }
 
-// Serve answers requests on listener until ctx ends. Then it calls Config.Leave, stops
-// accepting, ends streams, waits up to Config.DrainTimeout for the requests in flight and
-// returns nil when all were answered. It closes listener in every case. It is called once.
+// Serve serves listener until ctx ends. Then it calls Config.Leave, stops accepting, ends streams,
+// waits up to DrainTimeout for the requests in flight, and returns nil if all were answered. It
+// always closes listener. It must be called only once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	patrol, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -104,9 +107,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.leaving.Store(true)
-	if s.cfg.Leave != nil {
-		s.cfg.Leave()
-	}
+	s.cfg.Leave()
 	s.draining.Store(true)
 	closing := listener.Close()
 	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
@@ -117,7 +118,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return errors.Join(closing, s.drain(stop))
 }
 
-// drain waits for all connections; it ends the patrol with stop.
+// drain waits for all connections and then ends the patrol with stop.
 func (s *Server) drain(stop context.CancelFunc) error {
 	ended := make(chan struct{})
 	go func() {
@@ -139,24 +140,24 @@ func (s *Server) drain(stop context.CancelFunc) error {
 	return err
 }
 
-// EndStreams ends every stream, now and from now on. A stream never ends by itself, so a
-// server that drains would wait for it in vain.
+// EndStreams ends all streams, and any that begins later. A stream does not end by itself, so a
+// server could not drain.
 func (s *Server) EndStreams() {
 	s.streamsEnded.Store(true)
 	s.each((*conn).endStream)
 }
 
-// Leaving reports whether Serve is about to end.
+// Leaving reports whether Serve is to end.
 func (s *Server) Leaving() bool { return s.leaving.Load() }
 
-// Connections counts the connections of clients that are open.
+// Connections returns the number of open connections of clients.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Retries counts the requests that were sent anew on another connection.
+// Retries returns how often a request was sent again on another connection.
 func (s *Server) Retries() uint64 { return s.retries.Load() }
 
 // accept serves connections until the listener is closed or fails for good.
@@ -173,7 +174,7 @@ func (s *Server) accept(ctx context.Context, listener net.Listener) error {
 		if ctx.Err() != nil || !errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
 			return err
 		}
-		// Such as too many open files: it may pass.
+		// It may pass, such as too many open files.
 		s.cfg.Logger.Error("accept", "cause", err.Error(), "pause", pause.String())
 		select {
 		case <-ctx.Done():
@@ -184,7 +185,7 @@ func (s *Server) accept(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// serve answers the requests of a client in a goroutine of its own.
+// serve serves a client in a goroutine of its own.
 func (s *Server) serve(client net.Conn) {
 	c := newConn(s, client)
 	if !s.add(c) {
@@ -198,7 +199,7 @@ func (s *Server) serve(client net.Conn) {
 	})
 }
 
-// add notes c, unless there are far too many connections.
+// add adds c, unless there are far too many connections.
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,7 +232,7 @@ func (s *Server) each(do func(*conn)) {
 	}
 }
 
-// patrol looks at all connections again and again.
+// patrol inspects all connections again and again.
 func (s *Server) patrol(ctx context.Context) {
 	ticker := time.NewTicker(patrolInterval)
 	defer ticker.Stop()
@@ -241,9 +242,7 @@ func (s *Server) patrol(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			s.each((*conn).inspect)
-			if s.cfg.Patrol != nil {
-				s.cfg.Patrol(now)
-			}
+			s.cfg.Patrol(now)
 		}
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"kvstore/gateway/h1"
 )
 
-// ErrBackendsDiffer says that two backends serve different stores: a key would be
-// in one and not in the other, so nothing can be answered.
+// ErrBackendsDiffer means that two backends serve different stores. A key would be in one and not
+// in the other, so nothing can be answered.
 var ErrBackendsDiffer = errors.New("KV_BACKENDS names backends of different stores")
 
 // differError is ErrBackendsDiffer with what each backend serves.
@@ -29,52 +29,47 @@ type differError struct{ serves string }
 func (e *differError) Error() string { return ErrBackendsDiffer.Error() + ": " + e.serves }
 func (e *differError) Unwrap() error { return ErrBackendsDiffer }
 
-// errLoop says that the only backend is this gateway itself.
+// errLoop means that the only backend is this gateway itself.
 var errLoop = errors.New("KV_BACKENDS names this gateway itself, or another that leads back to it")
 
-// What is known of a backend.
+// The states of a backend.
 const (
 	unknown int32 = iota
 	healthy
-	ill    // it answers, but is not ready; which store it serves is known
-	gone   // it does not answer, or tells no store
+	ill    // it answers but is not ready; its store is known
+	gone   // it does not answer, or does not tell its store
 	itself // it is this gateway
 )
 
-// A backend is one of them.
 type backend struct {
 	url    *url.URL // http://host:port
 	health atomic.Int32
 	pool   h1.Pool
-	// store is the id that the backend told last, "" before the first time. It is
-	// guarded by backends.mu.
-	store string
+	store  string // the id that it told last, or ""; guarded by backends.mu
 }
 
-// The backends know which of them are healthy, and whether they belong together.
+// backends are all backends. They know which ones are healthy, and whether all serve one store.
 type backends struct {
 	list    []*backend
-	single  h1.Order // of the only one
+	single  h1.Order // if there is only one
 	logger  *slog.Logger
-	client  *http.Client  // asks them about themselves
-	timeout time.Duration // of each question
+	client  *http.Client  // for questions
+	timeout time.Duration // of a question
 	via     string        // the gateway's name in Via
 	turn    atomic.Uint64
 
-	// ctx is for questions that requests wait for.
-	ctx     context.Context    //nolint:containedctx // it is no request's
-	flights singleflight.Group // the questions, one of each kind at a time
+	ctx     context.Context    //nolint:containedctx // of questions that requests wait for
+	flights singleflight.Group // questions: reports by healthFlight, probes by address
 	probing sync.WaitGroup
 
-	// reports are what the backends said of their health at reported. They belong to the
-	// flight that asks.
+	// reports are those of the time reported. They belong to the flight of reports.
 	reports  []report
 	reported time.Time
 
 	// difference is set while two backends are known to serve different stores.
 	difference atomic.Pointer[differError]
 
-	mu sync.Mutex // guards every backend's store, and the order of what is logged
+	mu sync.Mutex // guards the stores, and the order of log messages
 }
 
 func newBackends(ctx context.Context, cfg Config, via string) *backends {
@@ -89,8 +84,7 @@ func newBackends(ctx context.Context, cfg Config, via string) *backends {
 	return all
 }
 
-// start probes every backend once and then each on its own at every interval
-// until ctx or that of the backends ends.
+// start probes all backends once, and then each at every interval until ctx or all.ctx ends.
 func (all *backends) start(ctx context.Context, interval time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(all.ctx, cancel)
@@ -117,8 +111,7 @@ func (all *backends) keepProbing(ctx context.Context, b *backend, interval time.
 	}
 }
 
-// close waits for all questions and closes the idle connections. The context of the
-// backends must have ended.
+// close waits for all questions and closes the idle connections. all.ctx must have ended.
 func (all *backends) close() {
 	all.probing.Wait()
 	wait := func(flight string) { _, _, _ = all.flights.Do(flight, func() (any, error) { return nil, nil }) }
@@ -130,8 +123,8 @@ func (all *backends) close() {
 	all.client.CloseIdleConnections()
 }
 
-// differ returns an error that wraps ErrBackendsDiffer while two backends are
-// known to serve different stores, else nil.
+// differ returns an error that wraps ErrBackendsDiffer while two backends are known to serve
+// different stores, and nil otherwise.
 func (all *backends) differ() error {
 	if difference := all.difference.Load(); difference != nil {
 		return difference
@@ -139,9 +132,9 @@ func (all *backends) differ() error {
 	return nil
 }
 
-// next returns where the next request may go. Each begins one further than the one before,
-// so that every backend is first equally often. A single backend is always tried, unless it
-// is the gateway itself.
+// next returns the order of backends for a request: the healthy ones, those that are ill, and then
+// those that are gone, if they recover. Each request begins with another backend. A single backend
+// is always tried, unless it is this gateway.
 func (all *backends) next() h1.Order {
 	if len(all.list) == 1 && all.list[0].health.Load() != itself {
 		return all.single
@@ -170,9 +163,8 @@ func rotate(list []*backend, turn uint64) []*backend {
 	return append(list[first:len(list):len(list)], list[:first]...)
 }
 
-// order returns the live ones at once, each of those that are gone when a probe finds that it
-// has recovered. The probes run at the same time. They also ask for the store, so that a
-// stranger is never used.
+// order yields the live backends at once, and each of the others when a probe finds that it has
+// recovered.
 func (all *backends) order(live, goners []*backend) (o h1.Order) {
 	if len(live) > 0 {
 		o.First = &live[0].pool
@@ -194,8 +186,9 @@ func (all *backends) order(live, goners []*backend) (o h1.Order) {
 	return o
 }
 
-// recovered probes the backends and returns those that are live, as they are found. The
-// channel is closed when all have answered or ctx has ended.
+// recovered probes the backends at the same time and sends those that have recovered. A probe also
+// asks for the store, so that no stranger is used. The channel is closed when all have answered or
+// ctx ends.
 func (all *backends) recovered(ctx context.Context, goners []*backend) <-chan *backend {
 	back := make(chan *backend, len(goners))
 	var asking sync.WaitGroup
@@ -213,8 +206,7 @@ func (all *backends) recovered(ctx context.Context, goners []*backend) <-chan *b
 	return back
 }
 
-// explain returns why there was no connection to any backend, when the last attempt ended
-// with err.
+// explain returns why no backend accepted a connection, if the last attempt failed with err.
 func (all *backends) explain(err error) error {
 	if differ := all.differ(); differ != nil {
 		return differ
@@ -231,15 +223,15 @@ func (b *backend) isLive() bool {
 	return health == healthy || health == ill
 }
 
-// unreachable notes that no connection to b could be made.
+// unreachable notes that b accepts no connection.
 func (all *backends) unreachable(b *backend, cause error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.setHealthLocked(b, gone, cause)
 }
 
-// note takes the result of a probe. The stores are compared before the backend
-// counts as healthy, so that no request goes to one that does not belong.
+// note notes the result of a probe. It compares the stores before the backend counts as healthy,
+// so that no request goes to a backend of another store.
 func (all *backends) note(b *backend, store string, err error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -262,7 +254,7 @@ func (all *backends) note(b *backend, store string, err error) {
 	all.setHealthLocked(b, health, err)
 }
 
-// setHealthLocked logs when a backend becomes healthy, and when it is not any more.
+// setHealthLocked sets the state of b, and logs when it becomes healthy or unhealthy.
 func (all *backends) setHealthLocked(b *backend, health int32, cause error) {
 	switch before := b.health.Swap(health); {
 	case health == healthy && before != healthy:
@@ -275,7 +267,7 @@ func (all *backends) setHealthLocked(b *backend, health int32, cause error) {
 	}
 }
 
-// compareLocked sets difference from the known stores, of which one has changed.
+// compareLocked sets difference after a store has changed.
 func (all *backends) compareLocked() {
 	var serves []string
 	stores := map[string]bool{}

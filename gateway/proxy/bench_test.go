@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"kvstore/gateway/h1"
 	"kvstore/gateway/proxy"
 )
 
@@ -95,8 +96,9 @@ func benchmarked(b *testing.B, response string) *proxy.Proxy {
 		}
 	}()
 	p, err := proxy.New(context.Background(), proxy.Config{
-		Backends:       []*url.URL{{Scheme: "http", Host: backend.Addr().String()}},
-		BackendTimeout: 30 * time.Second, MaxValueBytes: 1 << 20, ProbeInterval: time.Hour,
+		Limits:        h1.Limits{MaxConnections: 1 << 10, BackendTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second},
+		Backends:      []*url.URL{{Scheme: "http", Host: backend.Addr().String()}},
+		MaxValueBytes: 1 << 20, ProbeInterval: time.Hour,
 		Logger: slog.New(slog.DiscardHandler), MaxRequestsPerClient: 1 << 20,
 	})
 	if err != nil {

@@ -10,15 +10,13 @@ import (
 	"kvstore/internal/problem"
 )
 
-// clients count what each client sends and has under way, and say when that is too
-// much. A client is an IPv4 address or an IPv6 /64 network. Traefik could do nearly the
-// same, but at more cost, without a word in its answer that says why, and without telling
-// watches from others; and not everybody comes through it.
+// clients bound what each client sends and has in flight. A client is an IPv4 address or an IPv6
+// /64 network. Traefik could bound rate and requests too, but at a higher cost, without an answer
+// that says why, and without telling watches from other requests; so it does not.
 type clients struct {
 	rateLimit                int
 	maxRequests, maxWatchers int
-	// pace is how far each request moves a client's clock ahead, and lead how far ahead
-	// that may be.
+	// Each request moves the clock of its client ahead by pace, up to lead ahead of the time.
 	pace, lead time.Duration
 
 	mu       sync.Mutex // guards counts
@@ -26,10 +24,10 @@ type clients struct {
 	watchers int // of all clients
 }
 
-// clientCount is what one client has under way; requests has the watches too.
+// A clientCount is what a client has in flight. Its requests include its watches.
 type clientCount struct {
 	requests, watchers int
-	clock              time.Time // what was asked for up to now, at the limit's rate
+	clock              time.Time
 }
 
 func newClients(cfg Config) *clients {
@@ -46,7 +44,7 @@ func newClients(cfg Config) *clients {
 	return s
 }
 
-// countLocked returns what is counted of client.
+// countLocked returns the count of client.
 func (s *clients) countLocked(client netip.Addr) *clientCount {
 	count := s.counts[client]
 	if count == nil {
@@ -56,8 +54,7 @@ func (s *clients) countLocked(client netip.Addr) *clientCount {
 	return count
 }
 
-// overRate counts a request of client that came at now, and reports whether its client
-// sends more than its rate allows.
+// overRate counts a request of client, and reports whether it exceeds the rate.
 func (s *clients) overRate(client netip.Addr, now time.Time) bool {
 	if s.pace == 0 {
 		return false
@@ -75,8 +72,7 @@ func (s *clients) overRate(client netip.Addr, now time.Time) bool {
 	return false
 }
 
-// forget lets go of those who have nothing under way and whose rate is as if they had
-// never come.
+// forget drops clients that have nothing in flight and whose clock is not ahead.
 func (s *clients) forget(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,8 +83,8 @@ func (s *clients) forget(now time.Time) {
 	}
 }
 
-// enter counts a request of client, or returns the answer to one too many. After nil the
-// caller must call leave.
+// enter counts a request of client, or refuses it as one too many. If it returns nil, the caller
+// must call leave.
 func (s *clients) enter(client netip.Addr, watch bool) *problem.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,14 +116,14 @@ func (s *clients) leave(client netip.Addr, watch bool) {
 	}
 }
 
-// watching counts the watches that are under way.
+// watching returns the number of watches in flight.
 func (s *clients) watching() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.watchers
 }
 
-// tooFast is the answer to a client that is over its rate.
+// tooFast is the refusal of a request over the rate.
 func (s *clients) tooFast() *problem.Problem {
 	return problem.New(http.StatusTooManyRequests, "too_many_requests", fmt.Sprintf(
 		"Your address sends more than %d requests per second, which is the limit for each client (KV_RATE_LIMIT); nothing was done", s.rateLimit))

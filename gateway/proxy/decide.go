@@ -17,14 +17,13 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// malformedRoute is the label of what is no request.
+// malformedRoute is the label of malformed requests.
 const malformedRoute = "malformed"
 
-// Routes are the labels under which requests are counted: the paths of the OpenAPI
-// document. The gateway does not know whether the backend has them all.
+// Routes returns the labels by which requests are counted: the paths of the OpenAPI document.
 func Routes() []string { return append(access.Labels(), malformedRoute) }
 
-// A handler decides about the requests of one connection.
+// A handler decides about the requests of a connection.
 type handler struct {
 	p      *Proxy
 	remote net.Addr
@@ -34,32 +33,31 @@ type handler struct {
 	request
 }
 
-// A request is what a handler knows of the one under way.
+// A request is what a handler knows of the current request.
 type request struct {
 	id      string
 	client  netip.Addr
-	loop    bool // it has come through this gateway before
-	secure  bool // the client came over TLS
+	loop    bool // it came through this gateway before
+	secure  bool // the client used TLS
 	route   access.Match
 	grant   access.Grant
-	counted bool   // among those of its client
-	stream  bool   // it is for one, if it is answered as it should be
-	label   string // of its route, "" before it was observed
-	method  string // one of those that are counted
-	span    *span  // nil without traces
+	counted bool // clients.leave is due
+	stream  bool
+	label   string // of the route, in metrics
+	method  string // in metrics
+	span    *span  // nil without tracing
 }
 
 func (p *Proxy) newHandler(remote net.Addr) h1.Handler {
 	h := &handler{p: p, remote: remote}
 	h.ip, _, _ = net.SplitHostPort(remote.String())
-	if peer, err := netip.ParseAddr(h.ip); err == nil { // else it is no TCP, and all are one
+	if peer, err := netip.ParseAddr(h.ip); err == nil { // without TCP, all clients are one
 		h.peer = peer.WithZone("").Unmap()
 	}
 	return h
 }
 
-// Decide answers the request as its route says, or has it forwarded if its bearer may make
-// it.
+// Decide implements h1.Handler.
 func (h *handler) Decide(x *h1.Exchange) h1.Decision {
 	if x.Err != nil {
 		return h1.Decision{Answer: h.answerFailure(x)}
@@ -91,8 +89,7 @@ func (h *handler) Decide(x *h1.Exchange) h1.Decision {
 	return decision
 }
 
-// answer returns what the gateway answers by itself, or nil for a request that is
-// forwarded.
+// answer returns the gateway's own answer, or nil for a request that is forwarded.
 func (h *handler) answer(x *h1.Exchange) *h1.Answer {
 	p, kind := h.p, h.route.Kind
 	h.stream = kind == access.Streamed
@@ -106,19 +103,19 @@ func (h *handler) answer(x *h1.Exchange) *h1.Answer {
 	case x.Surplus:
 		p.cfg.Requests.Refused()
 		return unavailable("too_many_connections", fmt.Sprintf(
-			"The gateway has as many connections as it may have, %d (KV_MAX_CONNECTIONS); nothing was done", p.limit))
+			"The gateway has as many connections as it may have, %d (KV_MAX_CONNECTIONS); nothing was done", p.cfg.MaxConnections))
 	case p.clients.overRate(h.client, x.Began):
 		return h.refuse("a client sends too much", p.clients.tooFast())
 	case kind == access.Insecure:
-		return problemAnswer(problem.New(http.StatusForbidden, "tls_required",
-			"The access token was sent without TLS, where others may have seen it; use https://, and a new token"))
+		return refusal(http.StatusForbidden, "tls_required",
+			"The access token was sent without TLS, where others may have seen it; use https://, and a new token")
 	case kind == access.Hidden, kind == access.Guarded && p.cfg.Access == nil:
-		return problemAnswer(problem.New(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them"))
+		return refusal(http.StatusNotFound, "not_found", "There is no such endpoint; /docs lists them")
 	case kind == access.Health:
-		if refusal := readOnly(x); refusal != nil {
-			return refusal
+		if refused := readOnly(x); refused != nil {
+			return refused
 		}
-	case p.cfg.Access != nil && len(x.Target) > 0: // what has no path needs no right: it is not forwarded
+	case p.cfg.Access != nil && len(x.Target) > 0: // without a path it is not forwarded
 		var denial *access.Denial
 		if h.grant, denial = p.cfg.Access.Check(h.route, x.Fields); denial != nil {
 			return answerDenial(denial)
@@ -134,12 +131,12 @@ func (h *handler) answer(x *h1.Exchange) *h1.Answer {
 	case err != nil:
 		return unavailable("backends_differ", err.Error())
 	case len(x.Target) == 0:
-		return problemAnswer(problem.New(http.StatusBadRequest, "bad_request", "The request target has no path"))
+		return refusal(http.StatusBadRequest, "bad_request", "The request target has no path")
 	}
 	return nil
 }
 
-// refuse answers a request that is one too many of its client.
+// refuse refuses a request of a client that sends too many.
 func (h *handler) refuse(message string, refused *problem.Problem) *h1.Answer {
 	h.p.logger.WarnContext(h.context(), message, "client", h.client.String(), "code", refused.Code)
 	h.p.cfg.Requests.Refused()
@@ -155,8 +152,8 @@ func (h *handler) bodyLimit() settings.BodyLimit {
 
 var errRevoked = errors.New("the access token is not valid any more")
 
-// mayGoOn ends a stream whose token has expired or was revoked. Any other answer ends by
-// itself.
+// mayGoOn returns an error for a stream whose token has expired or was revoked. Other answers end
+// by themselves.
 func (h *handler) mayGoOn() error {
 	if h.p.cfg.Access != nil && !h.p.cfg.Access.Holds(h.grant) {
 		return errRevoked
@@ -169,12 +166,12 @@ func (h *handler) answerFailure(x *h1.Exchange) *h1.Answer {
 	err := x.Err
 	switch {
 	case errors.Is(err, h1.ErrTooLarge):
-		return problemAnswer(problem.New(http.StatusRequestEntityTooLarge, "value_too_large", h.bodyLimit().Exceeded()))
+		return refusal(http.StatusRequestEntityTooLarge, "value_too_large", h.bodyLimit().Exceeded())
 	case errors.Is(err, h1.ErrBodyTimeout):
-		return problemAnswer(problem.New(http.StatusRequestTimeout, "request_timeout",
-			fmt.Sprintf("body: did not arrive within %s (KV_BODY_TIMEOUT)", h.p.cfg.BodyTimeout)))
+		return refusal(http.StatusRequestTimeout, "request_timeout",
+			fmt.Sprintf("body: did not arrive within %s (KV_BODY_TIMEOUT)", h.p.cfg.BodyTimeout))
 	case errors.Is(err, h1.ErrBodyMalformed):
-		return problemAnswer(problem.New(http.StatusBadRequest, "bad_request", "The request body is malformed"))
+		return refusal(http.StatusBadRequest, "bad_request", "The request body is malformed")
 	case errors.Is(err, errRevoked):
 		return answerDenial(access.Revoked)
 	case errors.Is(err, h1.ErrStreamsEnded):
@@ -193,12 +190,12 @@ func (h *handler) answerFailure(x *h1.Exchange) *h1.Answer {
 	case errors.Is(err, ErrBackendsDiffer):
 		return unavailable("backends_differ", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return problemAnswer(problem.New(http.StatusGatewayTimeout, "backend_timeout", "Backend service timed out"))
+		return refusal(http.StatusGatewayTimeout, "backend_timeout", "Backend service timed out")
 	}
 	return unavailable("backend_unavailable", "Backend service is unavailable")
 }
 
-// context is that of the request, for its log lines.
+// context returns the context of the request, for log messages.
 func (h *handler) context() context.Context {
 	ctx := telemetry.WithRequestID(h.p.base, h.id)
 	if h.span != nil {

@@ -10,8 +10,7 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// slowRequest is how long a request takes that is logged, whatever became of it. A stream
-// that ends is one.
+// slowRequest is how long a request takes that is logged as slow, such as a stream.
 const slowRequest = time.Second
 
 // observe begins to count and to trace the request.
@@ -24,7 +23,7 @@ func (h *handler) observe(x *h1.Exchange) {
 	}
 }
 
-// Done logs and counts the request that has ended.
+// Done implements h1.Handler: it logs and counts the request.
 func (h *handler) Done(x *h1.Exchange) {
 	if h.counted {
 		h.p.clients.leave(h.client, h.stream)
@@ -43,7 +42,7 @@ func (h *handler) Done(x *h1.Exchange) {
 	h.request = request{}
 }
 
-// logEnd logs why a connection ended in the middle of a request.
+// logEnd logs why a request got no whole answer.
 func (h *handler) logEnd(x *h1.Exchange) {
 	ctx, logger := h.p.base, h.p.logger
 	if x.End > h1.Unread {
@@ -66,9 +65,8 @@ func (h *handler) logEnd(x *h1.Exchange) {
 	}
 }
 
-// logRequest logs each answer of 500 and above at warn level, other failures and slow
-// requests at info level, and the rest at debug level. What one client had too much
-// of is logged where it is refused.
+// logRequest logs answers of 500 and above at level warn, other failures and slow requests at level
+// info, and the rest at level debug. refuse logs what a client had too much of.
 func (h *handler) logRequest(x *h1.Exchange) {
 	level, message, took := slog.LevelDebug, "request", time.Since(x.Began)
 	switch {

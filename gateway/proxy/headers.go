@@ -3,12 +3,14 @@ package proxy
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 
+	"kvstore/gateway/access"
 	"kvstore/gateway/h1"
 	"kvstore/internal/telemetry"
 )
 
-// A meaning is what a header is to this package.
+// A meaning says what a header means to this package.
 type meaning uint8
 
 const (
@@ -17,35 +19,38 @@ const (
 	forwardedFor
 	forwardedHost
 	forwardedProto
-	secret // the token of the client
-	bearer // what only the gateway may tell a backend of it
+	secret // the client's token
+	bearer // describes the bearer of a token; only the gateway may say it
 )
 
 var meanings = h1.NewNames(map[string]meaning{
 	"x-request-id": requestID, "via": via,
 	"x-forwarded-for": forwardedFor, "x-forwarded-host": forwardedHost, "x-forwarded-proto": forwardedProto,
-	"authorization": secret, "x-kv-author": bearer, "x-kv-read-prefixes": bearer, "x-kv-write-prefixes": bearer,
+	"authorization":                             secret,
+	strings.ToLower(access.AuthorHeader):        bearer,
+	strings.ToLower(access.ReadPrefixesHeader):  bearer,
+	strings.ToLower(access.WritePrefixesHeader): bearer,
 })
 
-// replaced are the headers of an answer that the gateway sets itself, or keeps to itself.
+// replaced are the headers that the gateway sets in answers, or drops from them.
 var replaced = []string{
-	"x-request-id", "x-kv-author", "x-kv-read-prefixes", "x-kv-write-prefixes",
+	"x-request-id",
+	strings.ToLower(access.AuthorHeader), strings.ToLower(access.ReadPrefixesHeader), strings.ToLower(access.WritePrefixesHeader),
 	"x-content-type-options", "x-frame-options", "referrer-policy", "permissions-policy", "strict-transport-security",
 }
 
-// What each answer tells browsers, in place of what a backend says of the same: the
-// strictest there is. There is no Content-Security-Policy, since the backend has a better
-// one for each kind of answer.
+// The headers for browsers, which replace those of a backend, are the strictest ones. There is no
+// Content-Security-Policy, since the backend has a better one for each kind of answer.
 const (
 	securityHeaders = "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n" +
 		"Permissions-Policy: camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()\r\n"
-	// strictTransport is for who came over TLS. Over plain HTTP anybody could say it.
+	// strictTransport is for clients that used TLS. Over plain HTTP it could be forged.
 	strictTransport = "Strict-Transport-Security: max-age=31536000\r\n"
 )
 
-// readHeaders learns from the headers of x what the gateway needs, drops those that a
-// backend must not see, and appends those that it gets, but for the bearer's and the
-// trace's: X-Request-Id, Via, and the X-Forwarded ones with this hop.
+// readHeaders reads the headers of x, drops those that a backend must not get, and appends those
+// that it gets from this hop: X-Request-Id, Via and X-Forwarded. Those of the bearer and of the
+// trace come later.
 func (h *handler) readHeaders(x *h1.Exchange) {
 	var id, hops []byte
 	var toldHost, toldProto bool
@@ -98,10 +103,9 @@ func appendRequestID(to []byte, id string) []byte {
 	return append(to, "\r\n"...)
 }
 
-// clientOf returns who sends a request: whom the hop in front, peer, names last in its
-// X-Forwarded-For, if that hop is on this machine or in a private network, as Traefik is,
-// and else the peer itself. What stands further in front in that header anybody may have
-// written. A client is an IPv4 address or an IPv6 /64 network.
+// clientOf returns the client of a request. If peer is on this machine or in a private network, as
+// Traefik is, that is the last address in its X-Forwarded-For, and otherwise peer itself. Addresses
+// further to the front may be forged. A client is an IPv4 address or an IPv6 /64 network.
 func clientOf(peer netip.Addr, hops []byte) netip.Addr {
 	if len(hops) > 0 && (peer.IsLoopback() || peer.IsPrivate() || peer.IsLinkLocalUnicast()) {
 		last := bytes.TrimSpace(hops[bytes.LastIndexByte(hops, ',')+1:])

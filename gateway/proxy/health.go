@@ -13,10 +13,10 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// reportAge is for how long a report of the backends serves.
+// reportAge is how old a report of the backends may be.
 const reportAge = 250 * time.Millisecond
 
-// healthFlight is the name of the question for a report.
+// healthFlight is the flight of a report.
 const healthFlight = "health"
 
 // gatewayPart is the gateway in the answer of /health.
@@ -25,17 +25,17 @@ type gatewayPart struct {
 	Version string `json:"version"`
 }
 
-// backendPart is all backends together in the answer of /health.
+// backendPart is a backend, or all of them together, in the answer of /health.
 type backendPart struct {
 	Status     string `json:"status"`
-	Version    string `json:"version,omitempty"` // of the one that speaks for all
+	Version    string `json:"version,omitempty"`
 	Healthy    int    `json:"healthy"`
 	Configured int    `json:"configured"`
 	Store      string `json:"store,omitempty"`
 	Detail     string `json:"detail,omitempty"`
 }
 
-// health is the answer of /health when all is well.
+// health is the answer of /health if all is well.
 type health struct {
 	Status   string          `json:"status"`
 	Gateway  gatewayPart     `json:"gateway"`
@@ -43,23 +43,16 @@ type health struct {
 	Database json.RawMessage `json:"database"`
 }
 
-// report is what one backend says about its parts at /health, with 200 when all
-// is well and with 503 when not.
+// A report is what a backend answers at /health.
 type report struct {
 	answered bool
 	well     bool
-	Backend  struct {
-		Status  string `json:"status"`
-		Version string `json:"version"`
-		Store   string `json:"store"`
-		Detail  string `json:"detail"`
-	} `json:"backend"`
+	Backend  backendPart     `json:"backend"`
 	Database json.RawMessage `json:"database"`
 }
 
-// answerHealth tells how the gateway and its backends are. Everybody who asks gets the same
-// report, which is at most reportAge old. Otherwise anybody could keep the backends busy without
-// a token.
+// answerHealth answers /health. All clients get the same report, which is at most reportAge old:
+// they need no token, and could keep the backends busy otherwise.
 func (h *handler) answerHealth(x *h1.Exchange) *h1.Answer {
 	all := h.p.backends
 	var reports []report
@@ -77,25 +70,17 @@ func (h *handler) answerHealth(x *h1.Exchange) *h1.Answer {
 		}
 	})
 	if reports == nil {
-		return &h1.Answer{} // for nobody: the client has left, or the gateway stops
+		return &h1.Answer{} // not sent: Wait has failed
 	}
 	return all.overall(reports)
 }
 
-// overall puts what the backends say of themselves together. The service is well when at least
-// one backend is, since then every request is answered; the counts tell the rest. The addresses
-// of the backends are not for the outside.
+// overall sums the reports up. The service is well if at least one backend is, since then all
+// requests are answered. The answer does not name addresses of backends.
 func (all *backends) overall(reports []report) *h1.Answer {
 	best := bestOf(reports)
-	said := health{
-		Status:  "ok",
-		Gateway: gatewayPart{Status: "ok", Version: telemetry.Version},
-		Backend: backendPart{
-			Status: best.Backend.Status, Version: best.Backend.Version, Configured: len(reports),
-			Store: best.Backend.Store, Detail: best.Backend.Detail,
-		},
-		Database: best.Database,
-	}
+	said := health{"ok", gatewayPart{"ok", telemetry.Version}, best.Backend, best.Database}
+	said.Backend.Healthy, said.Backend.Configured = 0, len(reports)
 	for _, report := range reports {
 		if report.Backend.Status == "ok" {
 			said.Backend.Healthy++
@@ -107,7 +92,7 @@ func (all *backends) overall(reports []report) *h1.Answer {
 		said.Backend.Detail = "the backends serve different stores"
 	}
 	if best.well {
-		if body, err := json.Marshal(said); err == nil { // what a backend sent may be no JSON
+		if body, err := json.Marshal(said); err == nil { // fails if a backend did not send JSON
 			return jsonAnswer(append(body, '\n'))
 		}
 	}
@@ -115,8 +100,8 @@ func (all *backends) overall(reports []report) *h1.Answer {
 		With("gateway", said.Gateway).With("backend", said.Backend).With("database", said.Database))
 }
 
-// bestOf returns the report that speaks for all: the first of a backend that is
-// well, else the first of one that answered, else the first.
+// bestOf returns the report that stands for all: the first of a backend that is well, or else of
+// one that answered, or else the first one.
 func bestOf(reports []report) report {
 	best := reports[0]
 	for _, said := range reports[1:] {
@@ -127,7 +112,7 @@ func bestOf(reports []report) report {
 	return best
 }
 
-// askHealth returns what each backend says of itself.
+// askHealth asks all backends for their reports.
 func (all *backends) askHealth() []report {
 	reports := make([]report, len(all.list))
 	var asking sync.WaitGroup
@@ -138,8 +123,8 @@ func (all *backends) askHealth() []report {
 	return reports
 }
 
-// askReport returns what b says of itself. A backend that does not answer has
-// failed, and of its database nothing is known.
+// askReport asks b for its report. A backend that does not answer has failed, and the state of its
+// database is unknown.
 func (all *backends) askReport(b *backend) report {
 	var said report
 	status, body, err := all.ask(all.ctx, b, "/health")
@@ -164,7 +149,7 @@ func (all *backends) askReport(b *backend) report {
 	return said
 }
 
-// failed reports whether a part says of itself that it is not well.
+// failed reports whether a part says that it failed.
 func failed(part json.RawMessage) bool {
 	var said struct {
 		Status string `json:"status"`

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"kvstore/gateway/h1"
 	"kvstore/gateway/proxy"
 	"kvstore/internal/telemetry/telemetrytest"
 )
@@ -59,7 +60,11 @@ func (g *gateway) addr() string { return g.address }
 
 func defaults(t *testing.T, backends ...string) (proxy.Config, *journal) {
 	t.Helper()
-	cfg := proxy.Config{BackendTimeout: patience, MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond, DrainTimeout: patience, DrainDelay: time.Millisecond}
+	cfg := proxy.Config{
+		Limits:        h1.Limits{MaxConnections: 16_384, BackendTimeout: patience, WriteTimeout: 30 * time.Second, DrainTimeout: patience},
+		MaxValueBytes: 1 << 20, ProbeInterval: 20 * time.Millisecond, DrainDelay: time.Millisecond,
+		RateBurst: 1, MaxRequestsPerClient: 4_000, MaxWatchersPerClient: 1_000,
+	}
 	for _, text := range backends {
 		u, err := url.Parse(text)
 		if err != nil {

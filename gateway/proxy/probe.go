@@ -12,10 +12,10 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// maxReport bounds what a backend may say about itself, in bytes.
+// maxReport bounds the answers of backends about themselves, in bytes.
 const maxReport = 64 << 10
 
-// readiness is what a backend answers at /readyz when it can serve.
+// readiness is what a backend that can serve answers at /readyz.
 type readiness struct {
 	Status string `json:"status"`
 	Store  string `json:"store"`
@@ -29,17 +29,17 @@ func newProbeClient() *http.Client {
 			IdleConnTimeout:        h1.IdleUpstream,
 			MaxResponseHeaderBytes: maxReport,
 		},
-		// A backend does not redirect: what does is none.
+		// A backend does not redirect, so what redirects is no backend.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// errNotReady says that a backend has answered.
+// errNotReady means that a backend answered, but cannot serve.
 var errNotReady = errors.New("is not ready")
 
-// probe asks b whether it can serve, notes the answer, and returns after that or when ctx ends.
-// Callers at the same time share one probe, which has the context run of the first. If run ends
-// first, nothing is noted.
+// probe asks b whether it can serve and notes the answer. It waits for that until ctx ends.
+// Concurrent callers share one probe, which runs with the context run of the first; if run ends,
+// nothing is noted.
 func (all *backends) probe(ctx, run context.Context, b *backend) {
 	noted := all.flights.DoChan(b.url.Host, func() (any, error) {
 		store, err := all.askReady(run, b)
@@ -54,7 +54,7 @@ func (all *backends) probe(ctx, run context.Context, b *backend) {
 	}
 }
 
-// askReady returns the id of the store that b serves.
+// askReady returns the id of the store that b serves, if b is ready.
 func (all *backends) askReady(ctx context.Context, b *backend) (string, error) {
 	status, body, err := all.ask(ctx, b, "/readyz")
 	switch {
@@ -75,7 +75,7 @@ func (all *backends) askReady(ctx context.Context, b *backend) (string, error) {
 	return report.Store, nil
 }
 
-// ask gets path from b, in Config.ProbeTimeout at most.
+// ask gets path from b within Config.ProbeTimeout.
 func (all *backends) ask(ctx context.Context, b *backend, path string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, all.timeout)
 	defer cancel()

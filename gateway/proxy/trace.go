@@ -16,9 +16,9 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// A span is that of a request, with the one of its way to a backend.
+// A span has the spans of a request, and of its way to a backend if it was forwarded.
 type span struct {
-	server, client trace.Span // client is nil when the request was not forwarded
+	server, client trace.Span // client may be nil
 }
 
 const (
@@ -26,33 +26,42 @@ const (
 	tracestate  = "tracestate"
 )
 
-// startSpan starts the span of the request, within the trace that its traceparent
-// names, or as the first of a new one. It began when the request did. The backend's parent
-// is this hop, and a state belongs to its traceparent, so the client's headers are dropped.
+// startSpan starts the span of the request, in the trace that its headers name or in a new one. It
+// drops these headers, since the backend's parent is this hop.
 func (h *handler) startSpan(x *h1.Exchange) *span {
-	ctx := propagation.TraceContext{}.Extract(h.p.base, traceFields(x.Fields))
-	restarted := !trace.SpanContextFromContext(ctx).IsValid()
+	carrier := propagation.MapCarrier{}
 	for i := range x.Fields {
-		name := x.Fields[i].Name
-		if h1.EqualFold(name, traceparent) || restarted && h1.EqualFold(name, tracestate) {
-			x.Fields[i].Dropped = true
+		for _, name := range []string{traceparent, tracestate} {
+			field := &x.Fields[i]
+			if field.Kind != h1.Plain || field.Dropped || !h1.EqualFold(field.Name, name) {
+				continue
+			}
+			if value, twice := carrier[name]; twice { // two traceparents are none, says the specification
+				carrier[name] = value + "," + string(field.Value)
+			} else {
+				carrier[name] = string(field.Value)
+			}
+			field.Dropped = true
 		}
 	}
+	ctx := propagation.TraceContext{}.Extract(h.p.base, carrier)
 	method := cmp.Or(h.method, "HTTP")
 	_, server := h.p.cfg.Tracer.Start(ctx, method, trace.WithTimestamp(x.Began), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(method), semconv.URLScheme("http")))
 	return &span{server: server}
 }
 
-// startClient starts the span of the request's way to a backend, which ends with the
-// head of its answer.
+// startClient starts the span of the request's way to a backend, which ends with the head of the
+// answer.
 func (s *span) startClient(h *handler, x *h1.Exchange) {
 	ctx := trace.ContextWithSpan(h.p.base, s.server)
 	ctx, s.client = h.p.cfg.Tracer.Start(ctx, h.method, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(h.method)))
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	x.ToBackend = h1.AppendField(x.ToBackend, []byte(traceparent), carrier[traceparent])
+	for name, value := range carrier {
+		x.ToBackend = h1.AppendField(x.ToBackend, []byte(name), value)
+	}
 }
 
 func (s *span) end(h *handler, x *h1.Exchange) {
@@ -88,28 +97,3 @@ func (s *span) endClient(x *h1.Exchange) {
 
 // in returns ctx with the span of the request.
 func (s *span) in(ctx context.Context) context.Context { return trace.ContextWithSpan(ctx, s.server) }
-
-// traceFields lets the propagator read the headers of a request. Two traceparents are
-// none, as its specification says.
-type traceFields []h1.Field
-
-// Get returns the value of a header, those of several joined.
-func (f traceFields) Get(name string) string {
-	var value []byte
-	for i := range f {
-		if f[i].Kind != h1.Plain || f[i].Dropped || !h1.EqualFold(f[i].Name, name) {
-			continue
-		}
-		if value != nil {
-			value = append(value, ',')
-		}
-		value = append(value, f[i].Value...)
-	}
-	return string(value)
-}
-
-// Set does nothing: the propagator only reads here.
-func (f traceFields) Set(string, string) {}
-
-// Keys is not called to read a trace.
-func (f traceFields) Keys() []string { return nil }

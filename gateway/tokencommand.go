@@ -22,12 +22,12 @@ Usage:
   gateway token revoke NAME    take a token out of the file
 
 Rights are read, write and admin, separated by commas; none includes another. The rule read,write:app/ is for all keys
-that begin with app/, and read: is for all keys. A prefix ends where it ends: read:app is for apple too. --expires takes a
-duration from now (720h), a time of RFC 3339, or never.
+that begin with app/, and read: is for all keys. A prefix need not end at a slash: read:app is for apple too. --expires
+takes a duration from now (720h), a time in RFC 3339, or never.
 
-Whose token is it that turned up somewhere? Its SHA-256 is in the file: printf %s "$TOKEN" | sha256sum`
+To find out whose token turned up somewhere, look for its SHA-256 in the file: printf %s "$TOKEN" | sha256sum`
 
-// runToken is the command "gateway token": args are those behind it.
+// runToken runs "gateway token" with the arguments after it.
 func runToken(args []string, getenv func(string) string, stdout io.Writer) error {
 	set := settings.New("gateway token", tokenUsage, stdout)
 	var path, name, expires string
@@ -95,7 +95,7 @@ func newToken(path, name string, rules []string, expires string, stdout io.Write
 	return err
 }
 
-// expiryOf returns when a token expires, the zero time for never.
+// expiryOf returns when a token expires, or the zero time for never.
 func expiryOf(text string, now time.Time) (time.Time, error) {
 	if text == "never" {
 		return time.Time{}, nil

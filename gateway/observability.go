@@ -11,46 +11,36 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// sight is what the gateway shows of itself to operators. Both parts are nil when
-// they are off.
-type sight struct {
+// observability holds the metrics and the tracing of the gateway. Each is nil if it is off.
+type observability struct {
 	metrics *telemetry.Metrics
 	tracing *telemetry.Tracing
 }
 
-// openSight starts what the settings and the environment ask for. It must be closed,
-// after an error too.
-func openSight(ctx context.Context, cfg config, getenv func(string) string, logger *slog.Logger) (s sight, err error) {
-	if s.metrics, err = telemetry.ServeMetrics(ctx, "gateway", cfg.metricsAddr, logger); err != nil {
-		return s, err
+// startObservability starts what the settings and the environment ask for. The caller must
+// close it, even after an error.
+func startObservability(
+	ctx context.Context, cfg config, getenv func(string) string, logger *slog.Logger,
+) (o observability, err error) {
+	if o.metrics, err = telemetry.ServeMetrics(ctx, "gateway", cfg.metricsAddr, logger); err != nil {
+		return o, err
 	}
-	s.tracing, err = telemetry.StartTracing(ctx, "gateway", getenv, logger)
-	return s, err
+	o.tracing, err = telemetry.StartTracing(ctx, "gateway", getenv, logger)
+	return o, err
 }
 
-// requests returns what counts them, nil for nothing.
-func (s *sight) requests() *telemetry.RequestMetrics {
-	if s.metrics == nil {
-		return nil
-	}
-	return s.metrics.Requests("kv_gateway", proxy.Routes())
-}
-
-// watch shows what the parts count. guard is nil when access control is off.
-func (s *sight) watch(p *proxy.Proxy, guard *access.Guard) {
-	if s.metrics == nil {
-		return
-	}
-	s.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendStats(send, p.Stats()) }))
+// register adds the metrics of p, and of guard unless it is nil.
+func (o *observability) register(p *proxy.Proxy, guard *access.Guard) {
+	o.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendStats(send, p.Stats()) }))
 	if guard != nil {
-		s.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendAccess(send, guard.State()) }))
+		o.metrics.Register(telemetry.Statistics(func(send telemetry.Send) { sendAccess(send, guard.State()) }))
 	}
 }
 
-// close sends the last spans and ends the metrics.
-func (s *sight) close() error {
-	s.tracing.Close()
-	return s.metrics.Close()
+// close sends the last spans and stops serving metrics.
+func (o *observability) close() error {
+	o.tracing.Close()
+	return o.metrics.Close()
 }
 
 var (

@@ -10,8 +10,8 @@ import (
 	"kvstore/internal/problem"
 )
 
-// Check decides about a request of that route with those headers. denial is nil when it may go
-// on.
+// Check decides about a request for a route with these headers. denial is nil if the request
+// may go on.
 func (g *Guard) Check(m Match, fields []h1.Field) (grant Grant, denial *Denial) {
 	if m.scope == open {
 		return Grant{}, nil
@@ -75,8 +75,8 @@ func (g *Guard) bearer(t *table, fields []h1.Field) (*Token, *Denial) {
 	return token, nil
 }
 
-// cutBearer returns the token of an Authorization header. The scheme's case does not
-// count, says RFC 9110.
+// cutBearer returns the token of an Authorization header. The case of the scheme does not
+// matter (RFC 9110).
 func cutBearer(value []byte) ([]byte, bool) {
 	const scheme = "bearer "
 	if len(value) < len(scheme) || !h1.EqualFold(value[:len(scheme)], scheme) {
@@ -89,7 +89,7 @@ func cutBearer(value []byte) ([]byte, bool) {
 // A Denial says why a request may not go on.
 type Denial struct {
 	Problem *problem.Problem
-	// error is what follows the realm in the challenge, as RFC 6750 says.
+	// error follows the realm in the challenge (RFC 6750).
 	error string
 }
 
@@ -103,11 +103,11 @@ func (d *Denial) Challenge() string {
 
 const isInvalid = `, error="invalid_token"`
 
-// Nobody changes these: to write a problem does not.
+// These are shared and never changed.
 var (
 	errNoToken = &Denial{problem.New(http.StatusUnauthorized, "unauthorized",
 		"An access token is needed: send the header Authorization: Bearer TOKEN"), ""}
-	// Revoked is for a token that is not, or no longer, in the file.
+	// Revoked is the denial of a token that is not, or no longer, in the file.
 	Revoked = &Denial{problem.New(http.StatusUnauthorized, "invalid_token",
 		"The access token is unknown: it is misspelled or was revoked"), isInvalid}
 )

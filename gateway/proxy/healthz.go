@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// checkedLately is how long ago a health check may be to be expected again.
+	// Who checked the health within checkedLately is expected to check it again.
 	checkedLately = 10 * time.Second
 	leaveInterval = 20 * time.Millisecond
-	// settleTime is for requests that a load balancer had sent on their way when it
-	// learned that this gateway stops.
+	// settleTime is for requests that a load balancer sent before it learned that this gateway
+	// stops.
 	settleTime = 250 * time.Millisecond
 	mostPeers  = 1024
 )
 
-// checkers are the peers that ask /healthz, as a load balancer does, and whether
-// they know that this gateway stops.
+// checkers are the peers that ask /healthz, such as load balancers, and whether they were told
+// that this gateway stops.
 type checkers struct {
 	mu    sync.Mutex // guards asked
 	asked map[string]check
@@ -31,7 +31,7 @@ type check struct {
 
 func newCheckers() *checkers { return &checkers{asked: map[string]check{}} }
 
-// note says that peer has asked, and whether it was told.
+// note notes that peer asked, and whether it was told.
 func (s *checkers) note(peer string, told bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,7 +41,7 @@ func (s *checkers) note(peer string, told bool) {
 	s.asked[peer] = check{time.Now(), told}
 }
 
-// state counts those who have asked lately and do not know, and those who do.
+// state counts the peers that asked after since and were not told, and those that were told.
 func (s *checkers) state(since time.Time) (untold, told int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,11 +56,10 @@ func (s *checkers) state(since time.Time) (untold, told int) {
 	return untold, told
 }
 
-// leave goes on serving until whoever asks /healthz has been told that this gateway
-// stops, for drainDelay at most: till then a load balancer sends requests here, and
-// would have to answer for connections that are refused. Every answer ends its
-// connection meanwhile, so that none is closed just when a request comes on it. With
-// nobody who asks it returns at once.
+// leave goes on serving until all who ask /healthz were told that this gateway stops, for at most
+// Config.DrainDelay: until then a load balancer sends requests here. Meanwhile every answer ends
+// its connection, so that none is closed just when a request comes on it. If nobody asks, leave
+// returns at once.
 func (p *Proxy) leave() {
 	began := time.Now()
 	ticker := time.NewTicker(leaveInterval)
@@ -80,13 +79,13 @@ func (p *Proxy) leave() {
 	}
 }
 
-// answerAlive says that the gateway runs, or that it is about to stop; it asks nobody.
+// answerAlive answers /healthz: the gateway runs, or is about to stop. It asks no backend.
 func (h *handler) answerAlive(x *h1.Exchange) *h1.Answer {
 	leaving := h.p.server.Leaving()
 	h.p.checkers.note(h.ip, leaving)
-	switch refusal := readOnly(x); {
-	case refusal != nil:
-		return refusal
+	switch refused := readOnly(x); {
+	case refused != nil:
+		return refused
 	case leaving:
 		return unavailable("stopping", "The gateway is about to stop")
 	}
