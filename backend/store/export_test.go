@@ -58,3 +58,6 @@ func (s *Store) Pages() int {
 	defer s.pages.mu.Unlock()
 	return len(s.pages.all)
 }
+
+// DelayWaking makes watches wait for as long as that many deliveries take.
+func (s *Store) DelayWaking(deliveries int) { s.watchers.pacer.begin(deliveries, 0) }

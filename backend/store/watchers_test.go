@@ -131,3 +131,22 @@ func TestHeldDeliveriesAreBounded(t *testing.T) {
 	}
 	runtime.KeepAlive(held)
 }
+
+// TestCloseDoesNotWaitForWaking: the store closes at once although the watches of a write are to
+// be woken much later.
+func TestCloseDoesNotWaitForWaking(t *testing.T) {
+	s := open(t, options{})
+	watch(t, s, "", store.Now)
+	s.DelayWaking(10_000_000) // minutes
+	put(t, s, "k", "1")
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("the store is still open")
+	}
+}
