@@ -214,8 +214,8 @@ func (t *Tx) saveHeads(changed []*loadedKey) error {
 // versionOf returns a row for appendVersions.
 func versionOf(e *kv.Entry, keyID int64) []any {
 	return []any{
-		e.Revision, keyID, e.Version, int64(e.Time), string(e.Operation), e.ContentType, e.Author, int64(e.Expires), e.Destroyed,
-		checksumsOf(e), bytesOf(e.Value),
+		e.Revision, keyID, e.Version, int64(e.Time), string(e.Operation), e.ContentType, e.Author,
+		int64(e.Expires), e.Destroyed, checksumsOf(e), bytesOf(e.Value),
 	}
 }
 
@@ -254,17 +254,20 @@ var (
 		expires_at = excluded.expires_at, pruned = excluded.pruned`)
 	// moveKeys is for stored keys of which no indexed column changes. SQLite updates an index
 	// whenever a statement sets one of its columns, even to the same value.
-	moveKeys = newInsert("keys", "id, key, version, revision, timestamp, total_versions, complete_from, checksum", moveHead)
+	moveKeys = newInsert("keys",
+		"id, key, version, revision, timestamp, total_versions, complete_from, checksum", moveHead)
 	// pruneKeys is moveKeys for keys that have lost versions too.
-	pruneKeys = newInsert("keys", "id, key, version, revision, timestamp, total_versions, complete_from, pruned, checksum",
+	pruneKeys = newInsert("keys",
+		"id, key, version, revision, timestamp, total_versions, complete_from, pruned, checksum",
 		moveHead+", pruned = excluded.pruned")
 	appendVersions = newInsert("versions", `revision, key_id, version, timestamp, operation, content_type,
 		author, expires_at, destroyed, checksums, value`, "")
 )
 
 const (
-	keyColumns = "id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from, pruned, checksum"
-	moveHead   = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
+	keyColumns = `id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from,
+		pruned, checksum`
+	moveHead = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
 		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
 		complete_from = excluded.complete_from, checksum = excluded.checksum`
 )

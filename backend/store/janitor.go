@@ -68,7 +68,8 @@ func (j *janitor) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-expiry.C:
-			expiry.Reset(j.report(ctx, "expired keys could not be ended; they are tried again", expiryInterval, j.endExpired(ctx)))
+			err := j.endExpired(ctx)
+			expiry.Reset(j.report(ctx, "expired keys could not be ended; they are tried again", expiryInterval, err))
 		case <-search.C:
 			next, err := j.search(ctx)
 			search.Reset(j.report(ctx, "retention failed; it is tried again", next, err))
@@ -162,7 +163,9 @@ func (j *janitor) prune(ctx context.Context, keys []string) (failed map[string]e
 
 // each calls do with the keys that need not wait, and with each alone when that fails. Those
 // that fail must wait. The error is one that concerns all keys.
-func (j *janitor) each(ctx context.Context, keys []string, do func(context.Context, []string) (map[string]error, error)) error {
+func (j *janitor) each(
+	ctx context.Context, keys []string, do func(context.Context, []string) (map[string]error, error),
+) error {
 	ready := make([]string, 0, len(keys))
 	for _, key := range keys {
 		if !j.backoff.waits(key) {
@@ -189,7 +192,8 @@ func (j *janitor) each(ctx context.Context, keys []string, do func(context.Conte
 	}
 	for _, key := range ready {
 		if cause := failed[key]; cause != nil {
-			j.logger.Error("a key could not be ended or pruned; it is tried again later", "error", cause, "after", j.backoff.failed(key))
+			after := j.backoff.failed(key)
+			j.logger.Error("a key could not be ended or pruned; it is tried again later", "error", cause, "after", after)
 		} else {
 			j.backoff.succeeded(key)
 		}

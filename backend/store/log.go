@@ -104,7 +104,8 @@ func (l *log) erase(e *erasure) {
 	defer l.mu.Unlock()
 	for r := l.first; r <= l.head; r++ {
 		had := *l.at(r)
-		if had.Key != e.key || had.Operation == kv.OpDestroy || e.versions != nil && !slices.Contains(e.versions, had.Version) {
+		if had.Key != e.key || had.Operation == kv.OpDestroy ||
+			e.versions != nil && !slices.Contains(e.versions, had.Version) {
 			continue
 		}
 		left := &Event{Entry: kv.Entry{Revision: r}, last: had.last, counted: &l.texts} // without the name of the key

@@ -83,7 +83,8 @@ func (s *Store) History(ctx context.Context, key string, r kv.HistoryRequest) (k
 	}
 	r.MaxBytes = maxPageBytes
 	page, revision, err := s.db.History(ctx, key, r)
-	seen := kv.Entry{Revision: revision, Destroyed: slices.ContainsFunc(page.Versions, func(item kv.HistoryItem) bool { return item.Destroyed })}
+	destroyed := slices.ContainsFunc(page.Versions, func(item kv.HistoryItem) bool { return item.Destroyed })
+	seen := kv.Entry{Revision: revision, Destroyed: destroyed}
 	if err := s.awaitPublished(ctx, key, seen, err); err != nil {
 		return kv.History{}, err
 	}
@@ -95,7 +96,8 @@ func (s *Store) History(ctx context.Context, key string, r kv.HistoryRequest) (k
 // meanwhile. A read that begins after the answer sees each listed version or a later one.
 func (s *Store) Keys(ctx context.Context, r kv.KeysRequest) (kv.KeysPage, error) {
 	page, err := s.db.Keys(ctx, r, s.clock.now())
-	seen := kv.Entry{Revision: page.Revision, Destroyed: slices.ContainsFunc(page.Keys, func(item kv.KeyItem) bool { return item.Latest.Destroyed })}
+	destroyed := slices.ContainsFunc(page.Keys, func(item kv.KeyItem) bool { return item.Latest.Destroyed })
+	seen := kv.Entry{Revision: page.Revision, Destroyed: destroyed}
 	if err := s.awaitPublished(ctx, "", seen, err); err != nil {
 		return kv.KeysPage{}, err
 	}

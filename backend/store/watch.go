@@ -76,7 +76,10 @@ func (s *Store) Watch(r WatchRequest) (*Watch, error) {
 			return nil, err
 		}
 	}
-	w := &Watch{store: s, keys: r.Keys, values: r.Values, wake: make(chan struct{}, 1), reset: 0 < r.Since && r.Since < s.restored}
+	w := &Watch{
+		store: s, keys: r.Keys, values: r.Values, wake: make(chan struct{}, 1),
+		reset: 0 < r.Since && r.Since < s.restored,
+	}
 	if err := s.watchers.admit(w, r.Since); err != nil {
 		return nil, err
 	}

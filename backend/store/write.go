@@ -88,7 +88,9 @@ const updateAttempts = 4
 //
 // Only one update of a key runs at a time, since a second one would be in vain. An update
 // holds up no other key, except those that share the lock of its key.
-func (s *Store) Update(ctx context.Context, c Change, fn func(kv.Entry) (value []byte, contentType string, err error)) (kv.Written, error) {
+func (s *Store) Update(
+	ctx context.Context, c Change, fn func(kv.Entry) (value []byte, contentType string, err error),
+) (kv.Written, error) {
 	c.Operation = kv.OpPatch
 	lock := s.locks.of(c.Key)
 	unlock, err := lock.lockUpdate(ctx)
