@@ -45,6 +45,18 @@ func (h Head) Expired(now kv.Timestamp) bool {
 	return h.ID != 0 && !h.Deleted && h.Expires != 0 && h.Expires <= now
 }
 
+// missing returns why the key lacks a version.
+func (h Head) missing(key string, version int64) error {
+	switch {
+	case version > h.Version:
+		return kv.VersionNotFound(key, version)
+	case version < h.CompleteFrom || h.ID == 0: // pruned, or erased with its key
+		return kv.VersionGone(key, version)
+	default:
+		return damaged(key, version, missingVersion)
+	}
+}
+
 // state is the columns of a key that are indexed.
 type state struct {
 	deleted bool

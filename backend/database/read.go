@@ -48,24 +48,15 @@ func (db *DB) Version(ctx context.Context, key string, version int64) (entry kv.
 // explained returns the reason why a version was not found, or the version if it is there now.
 func explained(tx *gorm.DB, key string, version int64) (kv.Entry, error) {
 	head, found, err := findKey(tx, key)
-	switch {
-	case err != nil:
+	if err == nil && !found { // it may have been erased
+		head.Version, err = erasedVersion(tx, key)
+	}
+	if err != nil {
 		return kv.Entry{}, err
-	case !found: // it may have been erased
-		if head.Version, err = erasedVersion(tx, key); err == nil {
-			if err = kv.VersionNotFound(key, version); version <= head.Version {
-				err = kv.VersionGone(key, version)
-			}
-		}
-		return kv.Entry{}, err
-	case version > head.Version:
-		return kv.Entry{}, kv.VersionNotFound(key, version)
-	case version < head.CompleteFrom:
-		return kv.Entry{}, kv.VersionGone(key, version)
 	}
 	entry, found, err := findEntry(tx, key, version, versionSQL, key, version)
 	if err == nil && !found {
-		err = damaged(key, version, missingVersion)
+		err = head.missing(key, version)
 	}
 	return entry, err
 }

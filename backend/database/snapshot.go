@@ -37,17 +37,45 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	})
 }
 
-// Entry returns that version of a loaded key, which may be a tombstone or destroyed, as the
-// transaction sees it, and whether it is there.
-func (t *Tx) Entry(key string, version int64) (kv.Entry, bool, error) {
+// Entry returns that version of a loaded key as the transaction sees it, which may be a
+// tombstone or destroyed. The error is kv.ErrKeyNotFound, kv.ErrVersionNotFound or
+// kv.ErrVersionGone when there is none.
+func (t *Tx) Entry(key string, version int64) (kv.Entry, error) {
 	if e, found := t.unsaved(key, version); found {
-		return e, true, nil
+		return e, nil
 	}
-	if e, read := t.latest[key]; read && e.Version == version {
-		return e, true, nil
+	if e, found := t.latest[key]; found && e.Version == version {
+		return e, nil
 	}
-	return t.entry(key, version, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
+	e, found, err := t.entry(key, version, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
 		WHERE versions.key_id = ? AND versions.version = ?`, t.keys[key].head.ID, version)
+	if err == nil && !found {
+		err = t.missing(key, version)
+	}
+	return e, err
+}
+
+// Described is Entry without the value, which is not read.
+func (t *Tx) Described(key string, version int64) (kv.Entry, error) {
+	if e, found := t.unsaved(key, version); found {
+		return e, nil
+	}
+	v, found, err := t.describe(key, version)
+	if err == nil && !found {
+		err = t.missing(key, version)
+	}
+	return v.Entry, err
+}
+
+// missing returns why a loaded key lacks a version.
+func (t *Tx) missing(key string, version int64) error {
+	head := t.keys[key].head
+	if head.ID == 0 && version > head.Version {
+		return kv.KeyNotFound(key)
+	}
+	err := head.missing(key, version)
+	t.count(&err)
+	return err
 }
 
 // unsaved returns a version that Save has still to write.
@@ -103,31 +131,26 @@ func (t *Tx) scanLatest(rows *sql.Rows, left int64) (int64, error) {
 }
 
 // LastValue returns the newest version of a loaded key before that one that is no
-// tombstone, and whether there is one.
-func (t *Tx) LastValue(key string, before int64) (kv.Entry, bool, error) {
+// tombstone, or kv.ErrVersionGone.
+func (t *Tx) LastValue(key string, before int64) (kv.Entry, error) {
 	for _, e := range slices.Backward(t.appended) {
 		if e.Key == key && e.Version < before && !e.Operation.Tombstone() {
-			return e, true, nil
+			return e, nil
 		}
 	}
-	return t.entry(key, 0, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
+	e, found, err := t.entry(key, 0, "SELECT "+entryColumns+` FROM versions JOIN keys ON keys.id = versions.key_id
 		WHERE versions.key_id = ? AND versions.version < ? AND versions.operation NOT IN ?
 		ORDER BY versions.version DESC LIMIT 1`, t.keys[key].head.ID, before, tombstones)
+	if err == nil && !found {
+		err = kv.VersionGone(key, before-1)
+	}
+	return e, err
 }
 
 func (t *Tx) entry(key string, version int64, query string, args ...any) (kv.Entry, bool, error) {
 	entry, found, err := findEntry(t.tx, key, version, query, args...)
 	t.count(&err)
 	return entry, found, err
-}
-
-// Described is Entry without the value, which is not read.
-func (t *Tx) Described(key string, version int64) (kv.Entry, bool, error) {
-	if e, found := t.unsaved(key, version); found {
-		return e, true, nil
-	}
-	v, found, err := t.describe(key, version)
-	return v.Entry, found, err
 }
 
 func (t *Tx) describe(key string, version int64) (storedVersion, bool, error) {

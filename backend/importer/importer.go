@@ -132,11 +132,14 @@ func (p *plan) isImported(
 		if v.skipped {
 			continue
 		}
-		entry, found, err := tx.Entry(k.name, int64(v.version))
+		entry, err := tx.Entry(k.name, int64(v.version))
+		if kv.ClassOf(err) == kv.ClassRefused { // there is no such version
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}
-		if !found || entry.Time != v.time || entry.Operation != kv.OpPut {
+		if entry.Time != v.time || entry.Operation != kv.OpPut {
 			return false, nil
 		}
 		value, err := src.value(ctx, v.id)

@@ -49,7 +49,7 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 			return err
 		}
 		for _, version := range versions {
-			entry, err := p.described(key, version)
+			entry, err := p.tx.Described(key, version)
 			if err != nil {
 				return err
 			}

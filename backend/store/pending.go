@@ -174,44 +174,12 @@ func (p *pending) exists(key string) error {
 	}
 }
 
-// entry returns that version of a key, or why there is none.
-func (p *pending) entry(key string, version int64) (kv.Entry, error) {
-	entry, found, err := p.tx.Entry(key, version)
-	if err == nil && !found {
-		err = whyNone(key, p.head(key), version)
-	}
-	return entry, err
-}
-
-// whyNone returns why a version of a key is not found.
-func whyNone(key string, head database.Head, version int64) error {
-	switch {
-	case version > head.Version && head.ID == 0:
-		return kv.KeyNotFound(key)
-	case version > head.Version:
-		return kv.VersionNotFound(key, version)
-	case version < head.CompleteFrom || head.ID == 0: // pruned, or erased with its key
-		return kv.VersionGone(key, version)
-	default:
-		return kv.Damaged(key, version)
-	}
-}
-
-// described is entry without the value, which may be damaged.
-func (p *pending) described(key string, version int64) (kv.Entry, error) {
-	entry, found, err := p.tx.Described(key, version)
-	if err == nil && !found {
-		err = whyNone(key, p.head(key), version)
-	}
-	return entry, err
-}
-
 // source returns the version that a revert copies.
 func (p *pending) source(key string, version int64) (kv.Entry, error) {
 	if version == 0 {
 		return p.lastValue(key)
 	}
-	entry, err := p.entry(key, version)
+	entry, err := p.tx.Entry(key, version)
 	if err != nil {
 		return kv.Entry{}, err
 	}
@@ -231,15 +199,11 @@ func (p *pending) lastValue(key string) (kv.Entry, error) {
 		return kv.Entry{}, &kv.Error{Kind: kv.ErrVersionRequired, Field: "version",
 			Detail: "must be given, since the key is not deleted: the version to go back to"}
 	}
-	entry, found, err := p.tx.LastValue(key, end)
-	switch {
-	case err != nil:
+	entry, err := p.tx.LastValue(key, end)
+	if err != nil {
 		return kv.Entry{}, err
-	case !found:
-		return kv.Entry{}, kv.VersionGone(key, end-1)
-	default:
-		return entry, entry.Readable()
 	}
+	return entry, entry.Readable()
 }
 
 // patchable returns nil while the version that was patched is the latest and still has
@@ -251,7 +215,7 @@ func (p *pending) patchable(c Change) error {
 	if current := p.current(c.Key); current != c.Version {
 		return &kv.PreconditionError{Index: -1, Key: c.Key, Current: current}
 	}
-	entry, err := p.described(c.Key, c.Version)
+	entry, err := p.tx.Described(c.Key, c.Version)
 	if err != nil {
 		return err
 	}
@@ -263,7 +227,7 @@ func (p *pending) get(key string) (Result, error) {
 	if err := p.exists(key); err != nil {
 		return Result{Err: err}, nil //nolint:nilerr // it is the result
 	}
-	entry, err := p.entry(key, p.head(key).Version)
+	entry, err := p.tx.Entry(key, p.head(key).Version)
 	if err != nil {
 		return Result{}, err
 	}
