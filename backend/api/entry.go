@@ -166,16 +166,19 @@ type entryAnswer struct { //nolint:unused // for the annotations
 //	@ID				getEntry
 //	@Tags			entries
 //	@Produce		json
-//	@Param			version			query		int		false	"The version to read: a positive integer"																													minimum(1)	example(1)
+//	@Param			version			query		int		false	"The version to read: a positive integer"																																															minimum(1)	example(1)
 //	@Param			at				query		string	false	"Read what was the latest version at this time: RFC 3339, or Unix seconds with a fraction, from the year 0000 to 9999; finer than a microsecond is cut off, and a leap second is the second after it. Not together with version"	example(2025-11-24T16:00:00.123456Z)
-//	@Param			raw				query		bool	false	"Answer with the value alone"																																default(false)
-//	@Param			If-None-Match	header		string	false	"Answer 304 if the version is one of these entity tags"																										example("3")
-//	@Param			If-Match		header		string	false	"Answer 412 unless the version is one of these entity tags"																									example("3")
-//	@Param			Range			header		string	false	"With raw=true: which bytes of the value"																													example(bytes=0-99)
+//	@Param			raw				query		bool	false	"Answer with the value alone"																																																		default(false)
+//	@Param			min_revision	query		int		false	"The answer knows every write up to this revision; one that the store has not reached is refused"																																		minimum(0)	example(42)
+//	@Param			Cache-Control	header		string	false	"max-age=N: the answer may be N seconds old, and its header Age says how old it is"																																					example(max-age=5)
+//	@Param			If-None-Match	header		string	false	"Answer 304 if the version is one of these entity tags"																																												example("3")
+//	@Param			If-Match		header		string	false	"Answer 412 unless the version is one of these entity tags"																																											example("3")
+//	@Param			Range			header		string	false	"With raw=true: which bytes of the value"																																															example(bytes=0-99)
 //	@Success		200				{object}	entryAnswer
 //	@Success		206				"The bytes of a raw value that Range names"
 //	@Success		304				"The version is one that the client has"
 //	@Header			200,206,304		{string}	ETag			"The version, in quotes; the same for the JSON and the raw answer"
+//	@Header			200,206,304		{integer}	Age				"With max-age in Cache-Control: how many seconds old the answer may be"
 //	@Header			200,206			{integer}	X-KV-Version	"With raw=true: the version"
 //	@Header			200,206			{integer}	X-KV-Revision	"With raw=true: its revision"
 //	@Header			200,206			{number}	X-KV-Expires-At	"With raw=true, when the version was written with a ttl: when the key ends, in Unix seconds"
@@ -183,7 +186,7 @@ type entryAnswer struct { //nolint:unused // for the annotations
 //	@Failure		410				{object}	problem.Problem	"The version was removed by retention, or destroyed (code version_gone)"
 //	@Failure		412				{object}	problem.Problem	"If-Match does not name the version (code precondition_failed)"
 //	@Failure		416				{object}	problem.Problem	"The range is malformed, or not within the raw value (code invalid_range)"
-//	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, or raw no boolean (code invalid_version, invalid_at, invalid_raw)"
+//	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, raw no boolean, or min_revision beyond the store (code invalid_version, invalid_at, invalid_raw, invalid_min_revision)"
 //	@Router			/get/{key} [get]
 func (a *API) getEntry(c *gin.Context, q query) error {
 	raw, err := q.boolean("raw", false)

@@ -18,7 +18,7 @@ import (
 var statuses = []struct {
 	err    error
 	status int
-	code   string
+	code   string // with "" it is invalid_ and the field of the error
 	detail string // what the client reads when the error has no words for it
 }{
 	{kv.ErrInvalidKey, http.StatusBadRequest, "invalid_key", ""},
@@ -34,7 +34,7 @@ var statuses = []struct {
 	{kv.ErrDiskFailed, http.StatusServiceUnavailable, "disk_failed", "The disk reports an error; nothing was written, and what it does not give back is not served"},
 	{kv.ErrOutcomeUnknown, http.StatusInternalServerError, "outcome_unknown", "The disk failed when the write was to be made safe. " +
 		"No read sees it now, but it may be there after a restart of the service: read before you repeat it"},
-	{kv.ErrFutureRevision, http.StatusUnprocessableEntity, "invalid_since", ""},
+	{kv.ErrFutureRevision, http.StatusUnprocessableEntity, "", ""},
 	{kv.ErrTooManyWatchers, http.StatusServiceUnavailable, "too_many_watchers", ""},
 	{kv.ErrOverloaded, http.StatusServiceUnavailable, "overloaded", ""},
 	{kv.ErrCopying, http.StatusServiceUnavailable, "backup_running", ""},
@@ -78,7 +78,7 @@ func problemOf(err error) *problem.Problem {
 	}
 	for _, row := range statuses {
 		if errors.Is(err, row.err) {
-			return withMembers(problem.New(row.status, row.code, detailOf(err, row.detail)), err)
+			return withMembers(problem.New(row.status, codeOf(err, row.code), detailOf(err, row.detail)), err)
 		}
 	}
 	return problem.New(http.StatusInternalServerError, "internal", "Internal error; the log has the request id")
@@ -101,6 +101,14 @@ func withMembers(p *problem.Problem, err error) *problem.Problem {
 		p = p.With("operation", operation.Index)
 	}
 	return p
+}
+
+func codeOf(err error, code string) string {
+	var known *kv.Error
+	if code == "" && errors.As(err, &known) {
+		return "invalid_" + known.Field
+	}
+	return code
 }
 
 func detailOf(err error, fallback string) string {

@@ -52,13 +52,16 @@ type historyVersion struct {
 //	@ID				getHistory
 //	@Tags			versions
 //	@Produce		json
-//	@Param			limit	query		int		false	"The most versions of a page"										minimum(1)	maximum(1000)	default(100)
-//	@Param			before	query		int		false	"Only versions below this one"										minimum(1)	example(2)
-//	@Param			after	query		int		false	"Only versions above this one, and without before those next to it"	minimum(0)	example(3)
-//	@Param			values	query		bool	false	"Add the values"													default(false)
-//	@Success		200		{object}	historyAnswer
-//	@Failure		404		{object}	problem.Problem	"There is no such key, or it was destroyed with its history (code key_not_found)"
-//	@Failure		422		{object}	problem.Problem	"A parameter is invalid (code invalid_limit, invalid_before, invalid_after, invalid_values)"
+//	@Param			limit			query		int		false	"The most versions of a page"																	minimum(1)	maximum(1000)	default(100)
+//	@Param			before			query		int		false	"Only versions below this one"																	minimum(1)	example(2)
+//	@Param			after			query		int		false	"Only versions above this one, and without before those next to it"								minimum(0)	example(3)
+//	@Param			values			query		bool	false	"Add the values"																				default(false)
+//	@Param			min_revision	query		int		false	"The answer knows every write up to this revision; one that the store has not reached is refused"	minimum(0)	example(42)
+//	@Param			Cache-Control	header		string	false	"max-age=N: the answer may be N seconds old, and its header Age says how old it is"				example(max-age=5)
+//	@Success		200				{object}	historyAnswer
+//	@Header			200				{integer}	Age				"With max-age in Cache-Control: how many seconds old the answer may be"
+//	@Failure		404				{object}	problem.Problem	"There is no such key, or it was destroyed with its history (code key_not_found)"
+//	@Failure		422				{object}	problem.Problem	"A parameter is invalid (code invalid_limit, invalid_before, invalid_after, invalid_values, invalid_min_revision)"
 //	@Router			/history/{key} [get]
 func (a *API) getHistory(c *gin.Context, q query) error {
 	key := keyOf(c)

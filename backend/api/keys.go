@@ -50,13 +50,16 @@ type keyAnswer struct {
 //	@ID				listKeys
 //	@Tags			keys
 //	@Produce		json
-//	@Param			prefix		query		string	false	"Only keys that begin with it; up to 512 bytes of UTF-8 without control characters"	example(app/)
-//	@Param			delimiter	query		string	false	"Fold keys at this text; the same rules"											example(/)
-//	@Param			after		query		string	false	"Only keys behind it; the same rules"												example(app/db/)
-//	@Param			limit		query		int		false	"The most keys and prefixes of a page"												minimum(1)	maximum(1000)	default(100)
-//	@Param			deleted		query		bool	false	"List keys that are deleted or have expired too"									default(false)
-//	@Success		200			{object}	keysAnswer
-//	@Failure		422			{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted)"
+//	@Param			prefix			query		string	false	"Only keys that begin with it; up to 512 bytes of UTF-8 without control characters"				example(app/)
+//	@Param			delimiter		query		string	false	"Fold keys at this text; the same rules"														example(/)
+//	@Param			after			query		string	false	"Only keys behind it; the same rules"															example(app/db/)
+//	@Param			limit			query		int		false	"The most keys and prefixes of a page"															minimum(1)	maximum(1000)	default(100)
+//	@Param			deleted			query		bool	false	"List keys that are deleted or have expired too"												default(false)
+//	@Param			min_revision	query		int		false	"The answer knows every write up to this revision; one that the store has not reached is refused"	minimum(0)	example(42)
+//	@Param			Cache-Control	header		string	false	"max-age=N: the answer may be N seconds old, and its header Age says how old it is"				example(max-age=5)
+//	@Success		200				{object}	keysAnswer
+//	@Header			200				{integer}	Age				"With max-age in Cache-Control: how many seconds old the answer may be"
+//	@Failure		422				{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted, invalid_min_revision)"
 //	@Router			/keys [get]
 func (a *API) listKeys(c *gin.Context, q query) error {
 	request, err := keysRequest(q)

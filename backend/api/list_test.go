@@ -206,3 +206,46 @@ func TestGetAt(t *testing.T) {
 		{"/get/none?at=1764000001", "404", "key_not_found", "Key 'none' not found"},
 	})
 }
+
+func TestMinRevision(t *testing.T) {
+	s := start(t)
+	s.do(t, "PUT", "/put/k", `{"value":1}`)
+	s.do(t, "PUT", "/put/k", `{"value":2}`)
+	for _, target := range []string{"/get/k?", "/get/k?version=1&", "/history/k?", "/keys?", "/diff/k?"} {
+		for _, revision := range []string{"0", "1", "2"} {
+			if got := s.do(t, "GET", target+"min_revision="+revision, ""); got.status != http.StatusOK {
+				t.Errorf("%smin_revision=%s: status %d, want 200; body %s", target, revision, got.status, got.body)
+			}
+		}
+		for revision, words := range map[string]string{
+			"3": "the store is at revision 2", "9223372036854775808": "must be a revision", "-1": "must be a revision", "": "must be a revision",
+		} {
+			got := s.do(t, "GET", target+"min_revision="+revision, "")
+			detail, _ := got.problem(t)["detail"].(string)
+			if got.status != http.StatusUnprocessableEntity || got.problem(t)["code"] != "invalid_min_revision" || !strings.Contains(detail, words) {
+				t.Errorf("%smin_revision=%s: status %d, body %s, want 422 invalid_min_revision with %q", target, revision, got.status, got.body, words)
+			}
+		}
+	}
+	if got := s.do(t, "PUT", "/put/k?min_revision=1", `{"value":3}`); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("PUT with min_revision: status %d, want 422", got.status)
+	}
+}
+
+func TestMaxAge(t *testing.T) {
+	s := start(t)
+	s.do(t, "PUT", "/put/k", `{"value":1}`)
+	s.do(t, "PUT", "/put/k", `{"value":2}`)
+	for directive, age := range map[string]string{
+		"max-age=5": "0", "MAX-AGE=0": "0", `no-transform, max-age="60"`: "0", "no-cache": "", "max-age=soon": "", "max-age": "", "s-max-age=5": "",
+	} {
+		for _, target := range []string{"/get/k", "/get/k?raw=true", "/get/none", "/history/k", "/keys", "/diff/k"} {
+			if got := s.do(t, "GET", target, "", "Cache-Control", directive); got.header.Get("Age") != age {
+				t.Errorf("GET %s with Cache-Control: %s: Age %q, want %q", target, directive, got.header.Get("Age"), age)
+			}
+		}
+	}
+	if got := s.do(t, "GET", "/get/k", "", "Cache-Control", "max-age=5", "If-None-Match", `"2"`); got.status != http.StatusNotModified || got.header.Get("Age") != "0" {
+		t.Errorf("status %d with Age %q, want 304 with 0", got.status, got.header.Get("Age"))
+	}
+}

@@ -159,13 +159,16 @@ type patchOperation struct { //nolint:unused // for the annotations
 //	@ID				getDiff
 //	@Tags			versions
 //	@Produce		application/json-patch+json
-//	@Param			from	query		int	false	"The version to start from; without, the one before `to`"					minimum(1)	example(1)
-//	@Param			to		query		int	false	"The version to arrive at, which may be the older one; without, the latest"	minimum(1)	example(2)
-//	@Success		200		{array}		patchOperation
-//	@Failure		404		{object}	problem.Problem	"There is no such key or version, or it is a tombstone (code key_not_found, key_deleted, version_not_found)"
-//	@Failure		409		{object}	problem.Problem	"One of the values is not JSON (code not_json)"
-//	@Failure		410		{object}	problem.Problem	"One of the versions was removed (code version_gone)"
-//	@Failure		422		{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to)"
+//	@Param			from			query		int		false	"The version to start from; without, the one before `to`"										minimum(1)	example(1)
+//	@Param			to				query		int		false	"The version to arrive at, which may be the older one; without, the latest"						minimum(1)	example(2)
+//	@Param			min_revision	query		int		false	"The answer knows every write up to this revision; one that the store has not reached is refused"	minimum(0)	example(42)
+//	@Param			Cache-Control	header		string	false	"max-age=N: the answer may be N seconds old, and its header Age says how old it is"				example(max-age=5)
+//	@Success		200				{array}		patchOperation
+//	@Header			200				{integer}	Age				"With max-age in Cache-Control: how many seconds old the answer may be"
+//	@Failure		404				{object}	problem.Problem	"There is no such key or version, or it is a tombstone (code key_not_found, key_deleted, version_not_found)"
+//	@Failure		409				{object}	problem.Problem	"One of the values is not JSON (code not_json)"
+//	@Failure		410				{object}	problem.Problem	"One of the versions was removed (code version_gone)"
+//	@Failure		422				{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to, invalid_min_revision)"
 //	@Router			/diff/{key} [get]
 func (a *API) getDiff(c *gin.Context, q query) error {
 	key := keyOf(c)

@@ -120,9 +120,9 @@ func TestUnknownParameters(t *testing.T) {
 		{"PUT /put/k?tt%6c=1h&ttl=1h", `{"value":1}`, 422, "repeated_parameter: ttl: is given more than once", "", nil},
 		{"POST /revert/k?verzion=1", "", 422, "unknown_parameter: query: the parameter 'verzion' is unknown; the known ones are version", "", nil},
 		{"DELETE /delete/k?version=1", "", 422, "unknown_parameter: query: the parameter 'version' is unknown; this request has none", "", nil},
-		{"GET /keys?PREFIX=x", "", 422, "unknown_parameter: query: the parameter 'PREFIX' is unknown; the known ones are prefix, delimiter, after, limit, deleted", "", nil},
+		{"GET /keys?PREFIX=x", "", 422, "unknown_parameter: query: the parameter 'PREFIX' is unknown; the known ones are prefix, delimiter, after, limit, deleted, min_revision", "", nil},
 		{"GET /get/k?version=1&version=1", "", 422, "repeated_parameter: version: is given more than once", "", nil},
-		{"GET /get/k?=", "", 422, "unknown_parameter: query: the parameter '' is unknown; the known ones are version, at, raw", "", nil},
+		{"GET /get/k?=", "", 422, "unknown_parameter: query: the parameter '' is unknown; the known ones are version, at, raw, min_revision", "", nil},
 		{"GET /none?x=1", "", 404, "not_found: There is no such endpoint; /docs lists them", "", nil},
 	})
 	if after := s.revisionNow(t); after != before {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +100,9 @@ type route struct {
 	query []string
 }
 
+// minRevision is a parameter of the routes that read what was written. These know max-age too.
+const minRevision = "min_revision"
+
 // The routes that are not like all others: that of streams, and that of many writes.
 const (
 	watchRoute = "/watch"
@@ -113,16 +117,16 @@ func (a *API) routes() []route {
 	post, patch, remove := []string{http.MethodPost}, []string{http.MethodPatch}, []string{http.MethodDelete}
 	return []route{
 		{put, "/put/*key", a.putEntry, conditional, known("ttl")},
-		{get, "/get/*key", a.getEntry, conditional, known("version", "at", "raw")},
+		{get, "/get/*key", a.getEntry, conditional, known("version", "at", "raw", minRevision)},
 		{remove, "/delete/*key", a.deleteEntry, conditional, nil},
 		{post, "/revert/*key", a.revertEntry, conditional, known("version")},
 		{post, "/destroy/*key", a.destroyEntry, conditional, known("versions"+parameters.List, "all")},
-		{get, "/history/*key", a.getHistory, none, known("limit", "before", "after", "values")},
-		{get, "/keys", a.listKeys, none, known("prefix", "delimiter", "after", "limit", "deleted")},
+		{get, "/history/*key", a.getHistory, none, known("limit", "before", "after", "values", minRevision)},
+		{get, "/keys", a.listKeys, none, known("prefix", "delimiter", "after", "limit", "deleted", minRevision)},
 
 		{post, batchRoute, a.batch, none, nil},
 		{patch, "/patch/*key", a.patchEntry, conditional, known("ttl")},
-		{get, "/diff/*key", a.getDiff, none, known("from", "to")},
+		{get, "/diff/*key", a.getDiff, none, known("from", "to", minRevision)},
 		{get, watchRoute, a.watch, none, known("prefix", "since", "values", "for")},
 
 		{get, "/cache/stats", a.cacheStats, none, nil},
@@ -165,18 +169,53 @@ func labelOf(path string) string {
 // handle returns a handler that refuses what the route does not know, else calls its
 // handler, and answers with the error of either.
 func (a *API) handle(r route) gin.HandlerFunc {
+	reads := slices.Contains(r.query, minRevision)
 	return func(c *gin.Context) {
 		given, err := parameters.Parse(c.Request.URL.RawQuery, r.query...)
+		q := query{given}
 		if err == nil {
 			err = checkHeader(c, r.conditional)
 		}
+		if err == nil && reads {
+			err = a.checkFreshness(c, q)
+		}
 		if err == nil {
-			err = r.handler(c, query{given})
+			err = r.handler(c, q)
 		}
 		if err != nil {
 			a.writeError(c, err)
 		}
 	}
+}
+
+// checkFreshness refuses a read that asks for a revision which the store has not reached. No
+// read is older than its request, so with max-age its age is 0.
+func (a *API) checkFreshness(c *gin.Context, q query) error {
+	if q.Has(minRevision) {
+		revision, err := q.revision(minRevision)
+		if err == nil {
+			err = a.Store.Reach(revision)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if header := c.Request.Header["Cache-Control"]; len(header) > 0 && hasMaxAge(header) {
+		c.Header("Age", "0")
+	}
+	return nil
+}
+
+// hasMaxAge reports whether a Cache-Control header has max-age with a number of seconds (RFC
+// 9111, section 5.2.1.1).
+func hasMaxAge(header []string) bool {
+	for directive := range strings.SplitSeq(strings.Join(header, ","), ",") {
+		name, seconds, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		if strings.EqualFold(name, "max-age") && digits(strings.Trim(seconds, `"`)) {
+			return true
+		}
+	}
+	return false
 }
 
 func noRoute() error {

@@ -52,8 +52,7 @@ var (
 	ErrValueTooLarge = newSentinel("value too large", ClassRefused)
 	// ErrBatchTooLarge: the operations of a batch read more than it may.
 	ErrBatchTooLarge = newSentinel("batch too large", ClassRefused)
-	// ErrFutureRevision: a change feed was asked to go on after a revision that the store
-	// has not reached.
+	// ErrFutureRevision: the request names a revision that the store has not reached.
 	ErrFutureRevision = newSentinel("revision is in the future", ClassRefused)
 	// ErrSlowWatcher: a change feed was not read in time.
 	ErrSlowWatcher = newSentinel("watcher is too slow", ClassRefused)
@@ -192,6 +191,12 @@ func BatchTooLarge(limit int64) error {
 func FutureRevision(asked, current int64) error {
 	return &Error{ErrFutureRevision, "since", fmt.Sprintf(
 		"%d is in the future: the store is at revision %d; read the keys anew, and watch from there", asked, current)}
+}
+
+// MinRevisionNotReached says how far the store is behind the revision that a read asks for.
+func MinRevisionNotReached(asked, current int64) error {
+	return &Error{ErrFutureRevision, "min_revision", fmt.Sprintf(
+		"%d is in the future: the store is at revision %d; no write of this store was answered with it", asked, current)}
 }
 
 // TooManyWatchers says which limit is reached, and the option to change it.

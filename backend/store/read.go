@@ -47,6 +47,15 @@ func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 	return entry, FromDatabase, nil
 }
 
+// Reach returns nil when reads that begin now see every write up to that revision, or
+// kv.ErrFutureRevision when the store has not come so far.
+func (s *Store) Reach(revision int64) error {
+	if head := s.log.reached(); revision > head {
+		return kv.MinRevisionNotReached(revision, head)
+	}
+	return nil
+}
+
 // GetVersion returns that version of key and its source, or
 // kv.ErrVersionNotFound, kv.ErrKeyDeleted when it is a tombstone, or
 // kv.ErrVersionGone when it was removed or destroyed.
