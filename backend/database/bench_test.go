@@ -20,7 +20,10 @@ func BenchmarkRead(b *testing.B) {
 	for name, read := range map[string]func(key string, n int) error{
 		"Latest":  func(key string, _ int) error { _, err := db.Latest(b.Context(), key); return err },
 		"Version": func(key string, n int) error { _, err := db.Version(b.Context(), key, int64(1+n%versions)); return err },
-		"At":      func(key string, n int) error { _, err := db.At(b.Context(), key, kv.Timestamp(keys+n%keys)); return err },
+		"At": func(key string, n int) error {
+			_, err := db.At(b.Context(), key, kv.Timestamp(keys+n%keys))
+			return err
+		},
 		"Keys": func(key string, _ int) error {
 			_, err := db.Keys(b.Context(), kv.KeysRequest{After: key, Limit: 10}, 1)
 			return err

@@ -26,7 +26,7 @@ func CreateSchema(tx *gorm.DB) error {
 // storeRow is the only row of its table.
 type storeRow struct {
 	ID            int64  `gorm:"primaryKey;autoIncrement:false"` // storeRowID
-	UUID          string `gorm:"type:text;not null"`
+	UUID          string `gorm:"not null"`
 	CreatedAt     int64  `gorm:"not null;autoCreateTime:false"` // Unix microseconds
 	Revision      int64  `gorm:"not null"`
 	TotalKeys     int64  `gorm:"not null"`
@@ -40,7 +40,7 @@ type storeRow struct {
 // keyRow is one key and where its latest version stands.
 type keyRow struct {
 	ID            int64  `gorm:"primaryKey;autoIncrement:false"` // the revision of the key's first version
-	Key           string `gorm:"type:text;not null;uniqueIndex:keys_key;index:keys_live,priority:1,where:NOT deleted;index:keys_deleted,where:deleted"`
+	Key           string `gorm:"not null;uniqueIndex:keys_key;index:keys_live,priority:1,where:NOT deleted"`
 	Version       int64  `gorm:"not null"` // the latest
 	Revision      int64  `gorm:"not null"` // of the latest version
 	Timestamp     int64  `gorm:"not null"` // of the latest version, Unix microseconds
@@ -55,7 +55,7 @@ type keyRow struct {
 // erasedRow keeps the last version of an erased key, under a digest of its name, so that a key of that
 // name never repeats a number.
 type erasedRow struct {
-	Digest   []byte `gorm:"type:blob;primaryKey"`
+	Digest   []byte `gorm:"primaryKey"`
 	Version  int64  `gorm:"not null"`
 	Checksum int64  `gorm:"not null;default:0"` // see erasedChecksum
 }
@@ -67,13 +67,13 @@ type versionRow struct {
 	KeyID       int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:1"`
 	Version     int64  `gorm:"not null;uniqueIndex:versions_key_version,priority:2"`
 	Timestamp   int64  `gorm:"not null"` // Unix microseconds
-	Operation   string `gorm:"type:text;not null"`
-	ContentType string `gorm:"type:text;not null"` // empty for a JSON text
-	Author      string `gorm:"type:text;not null"`
+	Operation   string `gorm:"not null"`
+	ContentType string `gorm:"not null"` // empty for a JSON text
+	Author      string `gorm:"not null"`
 	ExpiresAt   int64  `gorm:"not null"` // Unix microseconds, 0 is never
 	Destroyed   bool   `gorm:"not null"`
 	Checksums   int64  `gorm:"not null"` // see checksumsOf
-	Value       []byte `gorm:"type:blob;not null"`
+	Value       []byte `gorm:"not null"`
 	Key         keyRow `gorm:"foreignKey:KeyID;references:ID"`
 }
 
