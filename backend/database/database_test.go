@@ -103,6 +103,68 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	}
 }
 
+// TestTry: a request that fails leaves nothing in the transaction, and what comes after it is
+// numbered as if it had not been.
+func TestTry(t *testing.T) {
+	db := databasetest.Open(t, databasetest.URL(t))
+	databasetest.Put(t, db, "a", "1")
+	boom := errors.New("boom")
+	entry := func(key, value string) kv.Entry {
+		return kv.Entry{Key: key, Value: []byte(value), Operation: kv.OpPut, Time: 9}
+	}
+	err := db.Update(t.Context(), func(tx *database.Tx) error {
+		if err := tx.Load("a", "b"); err != nil {
+			return err
+		}
+		tx.Append(entry("a", "2"))
+		head, err := tx.Head("a")
+		if err != nil {
+			return err
+		}
+		totals := tx.Totals
+		if err := tx.Try(func() error {
+			tx.Append(entry("a", "lost"))
+			tx.Append(entry("b", "lost"))
+			tx.Append(kv.Entry{Key: "a", Operation: kv.OpDelete, Time: 9})
+			return boom
+		}); !errors.Is(err, boom) {
+			t.Errorf("Try = %v, want the error of its function", err)
+		}
+		if now, err := tx.Head("a"); err != nil || now != head || tx.Totals != totals {
+			t.Errorf("after Try: %+v, %v, %+v; want %+v, %+v", now, err, tx.Totals, head, totals)
+		}
+		if e, err := tx.Entry("a", 2); err != nil || string(e.Value) != "2" {
+			t.Errorf("version 2, which is not saved: %+v, %v", e, err)
+		}
+		if _, err := tx.Entry("a", 3); !errors.Is(err, kv.ErrVersionNotFound) {
+			t.Errorf("version 3: %v, want ErrVersionNotFound", err)
+		}
+		if w := tx.Append(entry("b", "1")); w.Entry.Version != 1 || w.Entry.Revision != 3 || !w.Created() {
+			t.Errorf("the first version of b: %+v", w)
+		}
+		saved, err := tx.Save()
+		if err != nil || len(saved) != 2 || saved[0].Key != "a" || saved[1].Key != "b" {
+			t.Errorf("Save = %+v, %v", saved, err)
+		}
+		tx.Append(entry("a", "3")) // Update saves it
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]kv.Entry{
+		"a": {Key: "a", Value: []byte("3"), Version: 3, Revision: 4, Time: 9, Operation: kv.OpPut},
+		"b": {Key: "b", Value: []byte("1"), Version: 1, Revision: 3, Time: 9, Operation: kv.OpPut},
+	} {
+		if got, err := db.Latest(t.Context(), key); err != nil || cmp.Diff(want, got) != "" {
+			t.Errorf("%s: %v, %s", key, err, cmp.Diff(want, got))
+		}
+	}
+	if stats, err := db.Stats(t.Context()); err != nil || stats.Totals != (kv.Totals{Revision: 4, Keys: 2, Versions: 4}) {
+		t.Errorf("Stats = %+v, %v", stats, err)
+	}
+}
+
 func TestVersionsAreUnique(t *testing.T) {
 	db := databasetest.Open(t, databasetest.URL(t))
 	databasetest.Put(t, db, "k", "1")

@@ -93,8 +93,8 @@ const latestOfSQL = "SELECT " + entryColumns + ` FROM versions JOIN keys ON keys
 	WHERE versions.revision IN ?`
 
 // Latest reads the latest versions of loaded keys in few statements, and keeps them for Entry.
-// It leaves out what is not there or is damaged, which Entry tells, and stops when the values
-// have more than maxBytes.
+// It leaves out versions that are missing or damaged, for which Entry returns the error, and
+// stops when the values have more than maxBytes.
 func (t *Tx) Latest(keys []string, maxBytes int64) (map[string]kv.Entry, error) {
 	revisions := make([]int64, 0, len(keys))
 	for _, key := range keys {

@@ -58,7 +58,7 @@ const progressEvery = 10_000
 // version before it becomes the latest. A time before that of the previous version
 // becomes that time, and a time after Now becomes Now.
 //
-// Run holds about 40 bytes of memory for each version, and the values of one chunk.
+// Run holds about 40 bytes of memory for each version, 300 for each key, and the values of one chunk.
 func Run(ctx context.Context, cfg Config) (Summary, error) {
 	src, err := openSource(ctx, cfg.Source)
 	if err != nil {

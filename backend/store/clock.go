@@ -7,21 +7,21 @@ import (
 	"kvstore/backend/kv"
 )
 
-// A clock tells the time of the store: that of the system clock, except that it never runs
+// A clock is the clock of the store: it follows the system clock, except that it never runs
 // backwards, so that a key that has expired does not come back to life. While the system clock
-// is behind a time that was told already, because it was set back or is not set yet, the
+// is behind a time that now has returned, because it was set back or is not set yet, the
 // store's clock goes on at half speed until the two meet. A time to live that is running then
 // lasts at most twice as long.
 type clock struct {
 	system func() time.Time
 
-	mu   sync.Mutex // guards all below
-	last kv.Timestamp
-	wall kv.Timestamp // the system clock when last was told
-	at   time.Time    // the monotonic clock when last was told
+	mu   sync.Mutex   // guards all below
+	last kv.Timestamp // the time that now has returned last
+	wall kv.Timestamp // the system clock at that time
+	at   time.Time    // the monotonic clock at that time
 }
 
-// newClock returns a clock that tells no time before start.
+// newClock returns a clock that does not return a time before start.
 func newClock(system func() time.Time, start kv.Timestamp) *clock {
 	return &clock{system: system, last: start, wall: kv.NewTimestamp(system()), at: time.Now()}
 }

@@ -69,7 +69,7 @@ func (p *diskProbe) run(ctx context.Context) {
 			p.logger.Info("the disk takes writes again")
 		}
 		if failing {
-			_ = p.db.Settle(ctx) // Failing tells
+			_ = p.db.Settle(ctx) // Failing has the result
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"kvstore/backend/database"
 )
@@ -72,12 +71,11 @@ func (p *pages) get(ctx context.Context, r database.EventsRequest) (*page, error
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	select {
-	case <-time.After(p.pacer.begin(1, int64(len(found.events)))):
-		return found, found.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	sleep(ctx, p.pacer.begin(1, int64(len(found.events))))
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
+	return found, found.err
 }
 
 // read fills a page and keeps it, unless it failed or forget was called meanwhile. It is
