@@ -1,12 +1,73 @@
 package internal_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+var fuzzTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
+
+// TestCorpora checks that each fuzz target has a corpus in the repository, and each corpus a
+// target. The task fuzz finds the targets in the same way.
+func TestCorpora(t *testing.T) {
+	targets := 0
+	for _, root := range []string{"../backend", "../gateway", "../internal"} {
+		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if entry.IsDir() && filepath.Base(filepath.Dir(path)) == "fuzz" && filepath.Base(filepath.Dir(filepath.Dir(path))) == "testdata" {
+				return corpusHasTarget(t, path)
+			}
+			if !strings.HasSuffix(path, "_test.go") {
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, found := range fuzzTarget.FindAllSubmatch(text, -1) {
+				targets++
+				corpus := filepath.Join(filepath.Dir(path), "testdata", "fuzz", string(found[1]))
+				if inputs, err := os.ReadDir(corpus); err != nil || len(inputs) == 0 {
+					t.Errorf("%s has no corpus in %s: run the target for some minutes and copy interesting inputs from the go tool's cache", found[1], corpus)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if targets == 0 {
+		t.Error("no fuzz target was found")
+	}
+}
+
+// corpusHasTarget looks for the target of a corpus in the tests of its package.
+func corpusHasTarget(t *testing.T, corpus string) error {
+	t.Helper()
+	tests, err := filepath.Glob(filepath.Join(corpus, "../../../*_test.go"))
+	if err != nil {
+		return err
+	}
+	for _, test := range tests {
+		text, err := os.ReadFile(test)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(text), "func "+filepath.Base(corpus)+"(") {
+			return nil
+		}
+	}
+	t.Errorf("%s has no fuzz target", corpus)
+	return nil
+}
 
 // TestVulnTask runs the task vuln on a small package with handmade databases. It must fail
 // if the package calls a vulnerable function, but not if it does not call it, and not if
@@ -22,6 +83,7 @@ func TestVulnTask(t *testing.T) {
 			"index/db.json":      `{"modified":"2026-01-01T00:00:00Z"}`,
 			"index/modules.json": `[{"path":"stdlib","vulns":[{"id":"GO-2026-0001","modified":"2026-01-01T00:00:00Z"}]}]`,
 			"ID/GO-2026-0001.json": `{"schema_version":"1.3.1","id":"GO-2026-0001","modified":"2026-01-01T00:00:00Z","summary":"made by hand",
+				"database_specific":{"url":"https://pkg.go.dev/vuln/GO-2026-0001"},
 				"affected":[{"package":{"name":"stdlib","ecosystem":"Go"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}],
 				"ecosystem_specific":{"imports":[{"path":"strconv","symbols":["` + symbol + `"]}]}}]}`,
 		} {
@@ -39,7 +101,7 @@ func TestVulnTask(t *testing.T) {
 		name, database, says string
 		fails                bool
 	}{
-		{"called", database("AppendInt"), "GO-2026-0001", true},
+		{"called", database("AppendInt"), "affected by 1 vulnerability", true},
 		{"not called", database("NoSuchFunction"), "affected by 0 vulnerabilities", false},
 		{"no database", filepath.Join(t.TempDir(), "none"), "is not reachable, so nothing was looked up", false},
 	} {
