@@ -56,7 +56,8 @@ func (c *config) define(set *settings.Set) {
 		return err
 	})
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "maximum keys in the cache")
-	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes, "maximum bytes of keys and values in the cache")
+	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes,
+		"maximum bytes of keys and values in the cache")
 	set.MaxValueBytes(&c.maxValueBytes)
 	set.Int(&c.maxVersions, "max-versions", "versions", 0, 0, math.MaxInt32,
 		"how many versions of each key to keep, the newest ones; 0 keeps all")
@@ -71,7 +72,8 @@ func (c *config) define(set *settings.Set) {
 	})
 	set.Int(&c.maxRequests, "max-requests", "requests", 8192, 1, maxQueue,
 		"maximum requests at once, not counting /watch; more get 503")
-	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue, "maximum writes that wait for the disk; more get 503")
+	set.Int(&c.maxWrites, "max-queued-writes", "writes", 4096, 1, maxQueue,
+		"maximum writes that wait for the disk; more get 503")
 	set.Size(&c.maxBytes, "max-queued-bytes", "128MiB", 1, maxQueueBytes,
 		"maximum bytes of values that wait for the disk, of large bodies being received, and of large answers being sent, "+
 			"each; more get 503")

@@ -25,11 +25,12 @@ type storeStatistics struct {
 var (
 	cacheHits      = telemetry.Describe("kv_cache_hits_total", "Reads that the cache answered.")
 	cacheMisses    = telemetry.Describe("kv_cache_misses_total", "Reads that the cache could not answer.")
-	cacheEvictions = telemetry.Describe("kv_cache_evictions_total", "Keys that were evicted from the cache to make room for others.")
-	cacheKeys      = telemetry.Describe("kv_cache_keys", "Keys in the cache.")
-	cacheMaxKeys   = telemetry.Describe("kv_cache_max_keys", "Maximum keys in the cache (KV_CACHE_MAX_KEYS).")
-	cacheBytes     = telemetry.Describe("kv_cache_size_bytes", "Bytes of keys and values in the cache.")
-	cacheMaxBytes  = telemetry.Describe("kv_cache_max_size_bytes", "Maximum bytes in the cache (KV_CACHE_MAX_BYTES).")
+	cacheEvictions = telemetry.Describe("kv_cache_evictions_total",
+		"Keys that were evicted from the cache to make room for others.")
+	cacheKeys     = telemetry.Describe("kv_cache_keys", "Keys in the cache.")
+	cacheMaxKeys  = telemetry.Describe("kv_cache_max_keys", "Maximum keys in the cache (KV_CACHE_MAX_KEYS).")
+	cacheBytes    = telemetry.Describe("kv_cache_size_bytes", "Bytes of keys and values in the cache.")
+	cacheMaxBytes = telemetry.Describe("kv_cache_max_size_bytes", "Maximum bytes in the cache (KV_CACHE_MAX_BYTES).")
 
 	queueLength   = telemetry.Describe("kv_writer_queue_length", "Writes that were accepted but not answered yet.")
 	queueCapacity = telemetry.Describe("kv_writer_queue_capacity",
@@ -43,14 +44,17 @@ var (
 	watchers      = telemetry.Describe("kv_watchers", "Open streams of /watch.")
 	watchersMax   = telemetry.Describe("kv_watchers_max", "Maximum streams of /watch at once (KV_MAX_WATCHERS).")
 	watcherEvents = telemetry.Describe("kv_watcher_events_total", "Events that were delivered to watchers.")
-	watchersCut   = telemetry.Describe("kv_watchers_cut_total", "Watchers that were disconnected because they read too slowly.")
+	watchersCut   = telemetry.Describe("kv_watchers_cut_total",
+		"Watchers that were disconnected because they read too slowly.")
 
 	databaseDamage = telemetry.Describe("kv_database_damage_total",
 		"Damaged rows and pages that reads, writes and the start have found; they are not served.")
-	databaseUp       = telemetry.Describe("kv_database_up", "1 if the database answered this scrape, otherwise 0.")
-	databaseBytes    = telemetry.Describe("kv_database_size_bytes", "Size of the database file, without its write-ahead log.")
-	databaseLog      = telemetry.Describe("kv_database_wal_size_bytes", "Size of the write-ahead log.")
-	diskFree         = telemetry.Describe("kv_database_disk_free_bytes", "Free bytes of the file system with the database.")
+	databaseUp    = telemetry.Describe("kv_database_up", "1 if the database answered this scrape, otherwise 0.")
+	databaseBytes = telemetry.Describe("kv_database_size_bytes",
+		"Size of the database file, without its write-ahead log.")
+	databaseLog = telemetry.Describe("kv_database_wal_size_bytes", "Size of the write-ahead log.")
+	diskFree    = telemetry.Describe("kv_database_disk_free_bytes",
+		"Free bytes of the file system with the database.")
 	diskSize         = telemetry.Describe("kv_database_disk_size_bytes", "Size of the file system with the database.")
 	databaseKeys     = telemetry.Describe("kv_database_keys", "Keys that exist.")
 	databaseVersions = telemetry.Describe("kv_database_versions", "Versions of all keys that can be read.")

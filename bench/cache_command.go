@@ -129,7 +129,8 @@ func (r *cacheRow) measure(b *caches.Bench, kind caches.Kind, operation caches.O
 	r.cpu = append(r.cpu, float64((after-before).Nanoseconds())/float64(m.Operations))
 	wrong, missing := warm.Wrong+m.Wrong, warm.Missing+m.Missing
 	if wrong > 0 || kind.Strict && missing > 0 {
-		return fmt.Errorf("%s, %s, %d goroutines: %d wrong values, %d keys missing", kind.Name, operation.Name, r.goroutines, wrong, missing)
+		return fmt.Errorf("%s, %s, %d goroutines: %d wrong values, %d keys missing",
+			kind.Name, operation.Name, r.goroutines, wrong, missing)
 	}
 	return nil
 }
@@ -183,7 +184,8 @@ func hitRatios(ctx context.Context, out io.Writer) (table string, wrong, err err
 			verdict := "hit at the same requests"
 			if !slices.Equal(hits[0], hits[1]) {
 				verdict = "DIFFER"
-				wrong = errors.Join(wrong, fmt.Errorf("skew %.1f, capacity %d: ours and golang-lru do not hit at the same requests", skew, room))
+				wrong = errors.Join(wrong,
+					fmt.Errorf("skew %.1f, capacity %d: ours and golang-lru do not hit at the same requests", skew, room))
 			}
 			cells = append(cells, append(line, verdict))
 		}
@@ -193,7 +195,8 @@ func hitRatios(ctx context.Context, out io.Writer) (table string, wrong, err err
 
 func cachePage(s cacheSettings, started time.Time, machine []string, times, ratios string) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "# Caches, %s\n\n![times](%s)\n\n", started.Format("2006-01-02 15:04 MST"), report.ChartName(started, "cache"))
+	fmt.Fprintf(&text, "# Caches, %s\n\n![times](%s)\n\n",
+		started.Format("2006-01-02 15:04 MST"), report.ChartName(started, "cache"))
 	fmt.Fprintf(&text, "%d keys in each cache; %d rounds, in each every cache in turn for %s. README.md explains what is measured and how.\n\n", s.keys, s.rounds, s.duration)
 	for _, line := range machine {
 		fmt.Fprintf(&text, "- %s\n", line)
@@ -216,10 +219,12 @@ func cacheChart(s cacheSettings, rows []*cacheRow) string {
 	var panels []report.Panel
 	for i, row := range rows {
 		if i%len(caches.Kinds) == 0 {
-			panels = append(panels, report.Panel{Title: fmt.Sprintf("%s, %d goroutines: ns/operation", row.operation, row.goroutines)})
+			panels = append(panels, report.Panel{Title: fmt.Sprintf("%s, %d goroutines: ns/operation",
+				row.operation, row.goroutines)})
 		}
 		panel := &panels[len(panels)-1]
-		panel.Bars = append(panel.Bars, report.Bar{Name: row.kind, Value: report.Median(row.wall), Colour: colours[i%len(caches.Kinds)]})
+		panel.Bars = append(panel.Bars, report.Bar{Name: row.kind, Value: report.Median(row.wall),
+			Colour: colours[i%len(caches.Kinds)]})
 	}
 	return report.Chart("Nanoseconds for each operation; each panel has its own scale", len(s.goroutines), panels)
 }

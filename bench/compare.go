@@ -31,7 +31,8 @@ func compareCommand(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&sideNames, "sides", "", "comma-separated; if empty, all that are installed")
 	flags.StringVar(&loadNames, "loads", "put,get,mix,miss", "comma-separated: put, get, mix, miss")
 	flags.StringVar(&connections, "connections", "1,16,64", "comma-separated numbers of connections")
-	flags.StringVar(&s.dir, "dir", "", "directory for the data of the sides, on the disk to measure; if empty, the directory for temporary files")
+	flags.StringVar(&s.dir, "dir", "",
+		"directory for the data of the sides, on the disk to measure; if empty, the directory for temporary files")
 	flags.StringVar(&s.root, "root", "..", "the root of the repository")
 	err := s.parse(flags, args)
 	if err != nil {

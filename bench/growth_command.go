@@ -35,7 +35,8 @@ func growthCommand(ctx context.Context, args []string, out io.Writer) error {
 	s.define(flags, 500*time.Millisecond, 9)
 	flags.StringVar(&sizes, "sizes", "10000,1000000,10000000", "comma-separated numbers of versions, multiples of 10")
 	flags.StringVar(&connections, "connections", "1,16", "comma-separated numbers of connections")
-	flags.StringVar(&s.dir, "dir", "", "directory for the databases, on the disk to measure; if empty, the directory for temporary files")
+	flags.StringVar(&s.dir, "dir", "",
+		"directory for the databases, on the disk to measure; if empty, the directory for temporary files")
 	flags.StringVar(&s.root, "root", "..", "the root of the repository")
 	err := s.parse(flags, args)
 	if err != nil {
@@ -47,7 +48,8 @@ func growthCommand(ctx context.Context, args []string, out io.Writer) error {
 	slices.Sort(s.sizes)
 	for _, size := range s.sizes {
 		if size%grown.VersionsPerKey != 0 {
-			return fmt.Errorf("--sizes: %d is not a multiple of %d, the number of versions of each key", size, grown.VersionsPerKey)
+			return fmt.Errorf("--sizes: %d is not a multiple of %d, the number of versions of each key",
+				size, grown.VersionsPerKey)
 		}
 	}
 	if len(slices.Compact(slices.Clone(s.sizes))) < len(s.sizes) {

@@ -46,7 +46,8 @@ func (r *results) check() error {
 
 func (r *results) markdown() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "# %s, %s\n\n![rates](%s)\n\n", r.title, r.started.Format("2006-01-02 15:04 MST"), report.ChartName(r.started, r.what))
+	fmt.Fprintf(&text, "# %s, %s\n\n![rates](%s)\n\n",
+		r.title, r.started.Format("2006-01-02 15:04 MST"), report.ChartName(r.started, r.what))
 	fmt.Fprintf(&text, "%s%d rounds; in each, every side in turn for %s, after a warm-up of %s with the same load. README.md explains what is measured and how.\n\n",
 		r.intro, r.plan.rounds, r.plan.duration, r.plan.duration/warmUp)
 	for _, line := range r.machine {
@@ -178,7 +179,8 @@ func (r *results) chart() string {
 			panel := report.Panel{Title: fmt.Sprintf("%s, %d %s: requests/s", load.Name, connections, unit)}
 			for _, s := range r.plan.sides {
 				if row := r.row(load, connections, s.name()); row != nil {
-					panel.Bars = append(panel.Bars, report.Bar{Name: s.name(), Value: report.Median(row.rates), Colour: colours[s.name()]})
+					panel.Bars = append(panel.Bars, report.Bar{Name: s.name(), Value: report.Median(row.rates),
+						Colour: colours[s.name()]})
 				}
 			}
 			panels = append(panels, panel)

@@ -54,7 +54,8 @@ func openSQLite(ctx context.Context, path string) (*sqliteDB, error) {
 	}
 	d.reader.SetMaxOpenConns(runtime.NumCPU())
 	d.reader.SetMaxIdleConns(runtime.NumCPU())
-	d.read, err = d.reader.PrepareContext(ctx, "SELECT version, value FROM entries WHERE key = ? ORDER BY version DESC LIMIT 1")
+	d.read, err = d.reader.PrepareContext(ctx,
+		"SELECT version, value FROM entries WHERE key = ? ORDER BY version DESC LIMIT 1")
 	return d, err
 }
 

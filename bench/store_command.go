@@ -35,7 +35,8 @@ func storeCommand(ctx context.Context, args []string, out io.Writer) (err error)
 	flags := newFlags(" store", storeHelp, out)
 	s.define(flags, time.Second, 9)
 	flags.StringVar(&callers, "callers", "1,16,64", "comma-separated numbers of callers that wait at once")
-	flags.StringVar(&s.dir, "dir", "", "directory for the data, on the disk to measure; if empty, the directory for temporary files")
+	flags.StringVar(&s.dir, "dir", "",
+		"directory for the data, on the disk to measure; if empty, the directory for temporary files")
 	if err := s.parse(flags, args); err != nil {
 		return err
 	}

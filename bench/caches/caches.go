@@ -126,7 +126,8 @@ func Replay(kind Kind, room int, entries []kv.Entry, trace []int) ([]bool, error
 			continue
 		}
 		if !right(&got, want) {
-			return nil, fmt.Errorf("%s, request %d: asked for %s, got %s version %d", kind.Name, i, want.Key, got.Key, got.Version)
+			return nil, fmt.Errorf("%s, request %d: asked for %s, got %s version %d",
+				kind.Name, i, want.Key, got.Key, got.Version)
 		}
 		hits[i] = true
 	}

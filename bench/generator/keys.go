@@ -87,7 +87,8 @@ func (k *Keys) check(r *request, answer Answer) error {
 	case answer.Version > known:
 		k.acked[r.key], k.last[r.key] = answer.Version, sequence
 	case answer.Version == known && sequence != k.last[r.key]:
-		return wrong("%s: version %d has two values, number %d and number %d", k.names[r.key], known, k.last[r.key], sequence)
+		return wrong("%s: version %d has two values, number %d and number %d",
+			k.names[r.key], known, k.last[r.key], sequence)
 	}
 	return nil
 }

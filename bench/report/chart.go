@@ -68,7 +68,8 @@ func (p Panel) draw(svg *strings.Builder, x, y int) {
 		if colour == "" {
 			colour = chartColour
 		}
-		fmt.Fprintf(svg, `<text x="%d" y="%d" text-anchor="end">%s</text>`, left-6, top+barHeight-4, html.EscapeString(bar.Name))
+		fmt.Fprintf(svg, `<text x="%d" y="%d" text-anchor="end">%s</text>`, left-6, top+barHeight-4,
+			html.EscapeString(bar.Name))
 		fmt.Fprintf(svg, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`, left, top, length, barHeight, colour)
 		fmt.Fprintf(svg, `<text x="%.1f" y="%d">%s</text>`+"\n", float64(left)+length+6, top+barHeight-4, number(bar.Value))
 	}

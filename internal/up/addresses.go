@@ -59,7 +59,8 @@ func (a addresses) checkFree(ctx context.Context) error {
 		listener, err := config.Listen(ctx, "tcp", part.Text)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			errs = append(errs, fmt.Errorf("%s cannot listen on %s: the port is taken by another program", part.Setting, part.Text))
+			errs = append(errs, fmt.Errorf("%s cannot listen on %s: the port is taken by another program",
+				part.Setting, part.Text))
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s cannot listen on %s: %w", part.Setting, part.Text, err))
 		default:

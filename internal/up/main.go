@@ -51,7 +51,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.SetOutput(out)
 	buildOnly := flags.Bool("build-only", false, "build all programs, print their paths, and exit")
-	traefikModule := flags.String("traefik-module", "", "write the module for building Traefik to this `directory`, and exit")
+	traefikModule := flags.String("traefik-module", "",
+		"write the module for building Traefik to this `directory`, and exit")
 	checkTLS := flags.Bool("check-tls", false, "check the certificate for Traefik's container, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

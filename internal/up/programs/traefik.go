@@ -143,7 +143,8 @@ func compileTraefik(ctx context.Context, dir, scratch, target, flags string) err
 // reportProgress reports how long the build has been running, until stop is called.
 func reportProgress(w io.Writer, version string) (stop func()) {
 	started := time.Now()
-	fmt.Fprintf(w, "building Traefik %s, which takes several minutes the first time; later starts use the result\n", version)
+	fmt.Fprintf(w, "building Traefik %s, which takes several minutes the first time; later starts use the result\n",
+		version)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
