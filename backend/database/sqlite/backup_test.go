@@ -116,3 +116,30 @@ func TestRestore(t *testing.T) {
 		t.Errorf("kept: %v, %v, want version 2", latest, err)
 	}
 }
+
+// TestBackupRefuses: what is no store is not backed up, for a reason, and nothing is left.
+func TestBackupRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		statements []string
+		want       string
+	}{
+		"empty":           {nil, "it holds no store"},
+		"another program": {[]string{"CREATE TABLE keys (key TEXT PRIMARY KEY)"}, "of another program"},
+		"development":     {[]string{"PRAGMA application_id = 0x6b767374", ofDevelopment[0], ofDevelopment[1], ofDevelopment[2]}, sqlite.ErrDevelopment.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := databasetest.URL(t)
+			path := strings.TrimPrefix(url, "sqlite:")
+			if err := os.WriteFile(path, nil, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			rawDB(t, url, c.statements...)
+			if _, err := sqlite.Backup(t.Context(), url, sqlite.Target{Name: path + ".backup"}); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Backup = %v, want %q", err, c.want)
+			}
+			if left, _ := filepath.Glob(path + ".*"); left != nil {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}

@@ -85,8 +85,15 @@ func (f *file) roomForCopy(ctx context.Context) error {
 func copyMoment(ctx context.Context, path, name string) error {
 	return withReader(ctx, path, func(db *gorm.DB) error {
 		return db.Connection(func(tx *gorm.DB) error {
-			if err := errors.Join(tx.Exec("BEGIN").Error, tx.Exec("SELECT 1 FROM store").Error); err != nil {
+			if err := tx.Exec("BEGIN").Error; err != nil {
 				return unreadable(err)
+			}
+			found, err := identify(tx) // from its first read on, tx sees one moment
+			if err == nil && found.isNew {
+				err = errEmpty
+			}
+			if err != nil {
+				return err
 			}
 			conn := tx.Statement.ConnPool.(*sql.Conn)
 			lend := func(_ context.Context, fn func(*sql.Conn) error) error { return fn(conn) }

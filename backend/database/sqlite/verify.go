@@ -67,12 +67,19 @@ func checkAtStart(ctx context.Context, path string, logger *slog.Logger) (found 
 	return found, nil
 }
 
-// checkFile refuses a file of another program, one whose schema has another version, and, up to
-// maxQuickCheckBytes, one whose structure is damaged.
+// checkFile is identify for a file whose structure is not damaged, up to maxQuickCheckBytes.
 func checkFile(db *gorm.DB) (finding, error) {
+	found, err := identify(db)
+	if err != nil || found.isNew || found.size > maxQuickCheckBytes {
+		return found, err
+	}
+	return found, runCheck(db, "quick_check")
+}
+
+// identify refuses a file of another program, and one whose schema has another version.
+func identify(db *gorm.DB) (found finding, err error) {
 	var tables, id, version int64
-	var found finding
-	err := db.Raw(`SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id),
+	err = db.Raw(`SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id),
 		(SELECT user_version FROM pragma_user_version), `+sizeSQL).Row().Scan(&tables, &id, &version, &found.size)
 	switch {
 	case err != nil:
@@ -82,11 +89,11 @@ func checkFile(db *gorm.DB) (finding, error) {
 	case id != applicationID:
 		return finding{}, errors.New("the file is the SQLite database of another program")
 	}
-	if err := refuseSchema(db, version); err != nil || found.size > maxQuickCheckBytes {
-		return found, err
-	}
-	return found, runCheck(db, "quick_check")
+	return found, refuseSchema(db, version)
 }
+
+// errEmpty is what a file without tables is where a store is needed.
+var errEmpty = errors.New("it is empty: it holds no store")
 
 // runCheck runs one of SQLite's own checks (quick_check or integrity_check).
 func runCheck(db *gorm.DB, pragma string) error {
@@ -161,7 +168,7 @@ func Verify(ctx context.Context, path string) (found database.Summary, err error
 		case err != nil:
 			return err
 		case file.isNew:
-			return errors.New("it is empty: it holds no store")
+			return errEmpty
 		}
 		// In one transaction, since the database may be in use.
 		return db.Transaction(func(tx *gorm.DB) error {
