@@ -11,8 +11,8 @@ type Handler interface {
 	// Decide decides about a request. If the request cannot be forwarded as decided, Decide
 	// is called again with Exchange.Err set, and must answer.
 	Decide(*Exchange) Decision
-	// Done is called after each request that Decide was called for. It is also called for a
-	// connection that was closed without a word (TooMany).
+	// Done is called after each request that Decide was called for, and for a connection that
+	// was closed without a word (TooMany). It must not block.
 	Done(*Exchange)
 }
 

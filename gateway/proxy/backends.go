@@ -139,20 +139,20 @@ func (all *backends) next() h1.Order {
 	if len(all.list) == 1 && all.list[0].health.Load() != itself {
 		return all.single
 	}
-	var live, ills, goners []*backend
+	var live, unready, absent []*backend
 	for _, b := range all.list {
 		switch b.health.Load() {
 		case healthy:
 			live = append(live, b)
 		case ill:
-			ills = append(ills, b)
+			unready = append(unready, b)
 		case itself:
 		default:
-			goners = append(goners, b)
+			absent = append(absent, b)
 		}
 	}
 	turn := all.turn.Add(1)
-	return all.order(append(rotate(live, turn), rotate(ills, turn)...), rotate(goners, turn))
+	return all.order(append(rotate(live, turn), rotate(unready, turn)...), rotate(absent, turn))
 }
 
 func rotate(list []*backend, turn uint64) []*backend {
@@ -165,7 +165,7 @@ func rotate(list []*backend, turn uint64) []*backend {
 
 // order yields the live backends at once, and each of the others when a probe finds that it has
 // recovered.
-func (all *backends) order(live, goners []*backend) (o h1.Order) {
+func (all *backends) order(live, absent []*backend) (o h1.Order) {
 	if len(live) > 0 {
 		o.First = &live[0].pool
 	}
@@ -176,7 +176,7 @@ func (all *backends) order(live, goners []*backend) (o h1.Order) {
 					return
 				}
 			}
-			for b := range all.recovered(ctx, goners) {
+			for b := range all.recovered(ctx, absent) {
 				if !yield(&b.pool) {
 					return
 				}
@@ -189,10 +189,10 @@ func (all *backends) order(live, goners []*backend) (o h1.Order) {
 // recovered probes the backends at the same time and sends those that have recovered. A probe also
 // asks for the store, so that no stranger is used. The channel is closed when all have answered or
 // ctx ends.
-func (all *backends) recovered(ctx context.Context, goners []*backend) <-chan *backend {
-	back := make(chan *backend, len(goners))
+func (all *backends) recovered(ctx context.Context, absent []*backend) <-chan *backend {
+	back := make(chan *backend, len(absent))
 	var asking sync.WaitGroup
-	for _, b := range goners {
+	for _, b := range absent {
 		asking.Go(func() {
 			if all.probe(ctx, all.ctx, b); b.isLive() && all.differ() == nil {
 				back <- b
