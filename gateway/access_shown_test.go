@@ -30,7 +30,7 @@ func serving(t *testing.T, args ...string) *journal {
 	return log
 }
 
-// Nobody who misspells a setting believes that access control is on.
+// The log says whether access control is on, for those who misspelled the setting.
 func TestSaysWhetherAccessIsOn(t *testing.T) {
 	if log := serving(t).String(); !strings.Contains(log, "access control is off: whoever reaches this gateway may read, write and destroy everything") {
 		t.Error(log)

@@ -1,6 +1,6 @@
 package main
 
-// What the tests, which are outside of the package, need of it.
+// Exported for the tests.
 var (
 	Main = main
 	Run  = run

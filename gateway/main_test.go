@@ -26,7 +26,7 @@ import (
 
 const patience = 10 * time.Second
 
-// The test binary is the gateway itself when this variable is set.
+// If this variable is set, the test binary is the gateway.
 const asGateway = "TEST_AS_GATEWAY"
 
 func TestMain(m *testing.M) {
@@ -36,10 +36,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A journal is a log that a test asks questions.
+// A journal is a log that tests can query.
 type journal struct{ telemetrytest.Journal }
 
-// address waits for the line that tells where the gateway listens.
+// address waits until the log says where the gateway listens.
 func (j *journal) address(t *testing.T) string {
 	t.Helper()
 	deadline := time.After(patience)
@@ -240,7 +240,7 @@ func process(t *testing.T, variables ...string) (*exec.Cmd, *journal) {
 	return command, log
 }
 
-// SIGTERM: what is in flight is answered, streams are cut, the exit is clean.
+// On SIGTERM requests in flight are answered, streams are cut, and the exit code is 0.
 func TestSignalDrains(t *testing.T) {
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		arrived, finish := make(chan string, 2), make(chan struct{})

@@ -20,7 +20,7 @@ const patience = 10 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fields are the headers of a request, as wire reads them.
+// fields parses the headers of a request.
 func fields(t *testing.T, lines ...string) []h1.Field {
 	t.Helper()
 	var r h1.Request
@@ -35,7 +35,7 @@ func bearer(t *testing.T, secret string) []h1.Field {
 	return fields(t, "Authorization: Bearer "+secret)
 }
 
-// A vault is a file of tokens, and the secrets of those that it has.
+// A vault is a file of tokens, and their secrets.
 type vault struct {
 	path    string
 	secrets map[string]string
@@ -219,8 +219,8 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// A stream goes on only while its token is what it was: not when the file gives it other
-// rules, another name, or an end that has come.
+// A grant no longer holds if the file gives the token other rules or another name, or if the token
+// has expired.
 func TestGrantEndsWithChanges(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
@@ -273,7 +273,7 @@ func TestWhatTheBackendIsTold(t *testing.T) {
 	}
 }
 
-// A request costs no memory but for a path that must be decoded.
+// A decision allocates nothing unless the path must be decoded.
 func TestCheckAllocatesNothing(t *testing.T) {
 	v := newVault(t)
 	secret := v.add(t, "t", time.Now().Add(time.Hour), "read:x", "read:app/")

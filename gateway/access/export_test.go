@@ -1,4 +1,4 @@
 package access
 
-// Look looks at the file now. Nothing else may look meanwhile.
+// Look looks at the file. It must not run beside watch.
 func (g *Guard) Look() { g.look() }

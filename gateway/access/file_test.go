@@ -70,7 +70,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// A leap second is a time, and the second after it.
+// A leap second is accepted, and is the second after it.
 func TestExpiresInALeapSecond(t *testing.T) {
 	v := newVault(t)
 	write(t, v.path, "tokens:\n"+entry("ci", "2016-12-31T23:59:60Z", 1))
@@ -135,7 +135,7 @@ func TestNewFileIsPrivate(t *testing.T) {
 	}
 }
 
-// Commands at the same time lose nothing.
+// Concurrent commands lose nothing.
 func TestEditsAtOnce(t *testing.T) {
 	v := newVault(t)
 	var editors sync.WaitGroup
@@ -154,8 +154,8 @@ func TestEditsAtOnce(t *testing.T) {
 	}
 }
 
-// FuzzFile: whatever the file, reading it ends, its mistakes cite nothing that may be
-// secret, and what is accepted can be decided by and edited, with the same result.
+// FuzzFile checks that mistakes quote nothing that may be secret, and that what is accepted can
+// be used and edited with the same result.
 func FuzzFile(f *testing.F) {
 	const secret = "kv_$3cret" // no name has the $
 	for _, seed := range []string{
@@ -195,8 +195,8 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// decides checks that the token of secret may read, and do nothing else, and that
-// nobody else may do anything.
+// decides checks that the token of secret may read and nothing else, and that nobody else may do
+// anything.
 func decides(t *testing.T, path, secret string) {
 	t.Helper()
 	g, err := access.Open(access.Config{Path: path, Logger: slog.New(slog.DiscardHandler)})

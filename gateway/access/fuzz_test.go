@@ -12,7 +12,7 @@ import (
 	"kvstore/gateway/h1"
 )
 
-// A fuzzed is a guard with the tokens and rules that it has. The last one has expired.
+// A fuzzed is a guard with its tokens and their rules. The last token has expired.
 type fuzzed struct {
 	guard   *access.Guard
 	secrets []string
@@ -50,8 +50,8 @@ func newFuzzed(f *testing.F) *fuzzed {
 	return z
 }
 
-// allows says by the plain reading of the README whether the token i may do what is
-// asked for at the path, as net/http decodes it.
+// allows reports whether token i has the right to the path as net/http decodes it, as the README
+// says.
 func (z *fuzzed) allows(i int, path string) int {
 	has := func(right, key string) bool {
 		return slices.ContainsFunc(z.rules[i], func(rule string) bool {
@@ -94,8 +94,8 @@ func isOpen(path string) bool {
 	return slices.Contains([]string{"/health", "/healthz", "/docs", "/openapi.json"}, path) || strings.HasPrefix(path, "/docs/")
 }
 
-// FuzzCheck: whatever the target and the headers, the guard decides as the README says,
-// about the path as net/http decodes it. In headers, $0 to $4 stand for the tokens.
+// FuzzCheck checks that the guard decides as the README says, about the path as net/http decodes
+// it. In headers, $0 to $4 stand for the tokens.
 func FuzzCheck(f *testing.F) {
 	z := newFuzzed(f)
 	for _, seed := range [][2]string{
@@ -144,7 +144,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// want returns the status that a request must get, and whose token it has.
+// want returns the expected status of a request, and the index of its token.
 func (z *fuzzed) want(path string, fields []h1.Field) (status, bearer int) {
 	if isOpen(path) {
 		return http.StatusOK, 0
@@ -176,8 +176,8 @@ func (z *fuzzed) leaksNothing(t *testing.T, text string) {
 	}
 }
 
-// FuzzRule: a rule that is accepted is written back as it means, and allows what begins
-// with its prefix.
+// FuzzRule checks that a rule reads the same when it is written and parsed again, and allows what
+// begins with its prefix.
 func FuzzRule(f *testing.F) {
 	for _, seed := range []string{"read:", "read,write:app/", "admin:日本", "read,read:a:b", "read: ", "Read:a", "read,:a", ":a", "read", "write:\x00", "write:\xff", "admin,write,read:" + strings.Repeat("p", 512)} {
 		f.Add(seed)

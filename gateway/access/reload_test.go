@@ -17,7 +17,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// open looks at the file all the time.
+// open returns a guard that looks at the file all the time.
 func open(t *testing.T, v *vault, now func() time.Time) *access.Guard {
 	t.Helper()
 	g, _ := openLogged(t, v.path, now)
@@ -99,14 +99,14 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// lastLine reports whether the last line of a log that is about the file says so.
+// lastLine reports whether the last message about the file contains the text.
 func lastLine(log, text string) bool {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	last := lines[len(lines)-1]
 	return strings.Contains(last, text) && !strings.Contains(last, "cannot")
 }
 
-// A volume of Kubernetes is a link to a link, and changes by renaming the second one.
+// In a Kubernetes volume the file is a link to a link, and changes by renaming the second one.
 func TestReloadThroughLinks(t *testing.T) {
 	dir := t.TempDir()
 	a, b := newVault(t), newVault(t)
@@ -128,8 +128,8 @@ func TestReloadThroughLinks(t *testing.T) {
 	})
 }
 
-// While tokens come and go, those that stay are never refused, and what they may not do
-// is never allowed.
+// While other tokens come and go, a token is never refused what it may do, nor allowed what it
+// may not.
 func TestReloadUnderLoad(t *testing.T) {
 	v := newVault(t)
 	stays := v.add(t, "stays", time.Time{}, "read:app/")

@@ -17,7 +17,7 @@ import (
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
-// openStill returns a guard that looks at its file only when the test says so.
+// openStill returns a guard that looks at its file only when told.
 func openStill(t *testing.T, path string) (*access.Guard, *telemetrytest.Journal) {
 	t.Helper()
 	log := &telemetrytest.Journal{}
@@ -29,8 +29,8 @@ func openStill(t *testing.T, path string) (*access.Guard, *telemetrytest.Journal
 	return g, log
 }
 
-// Whatever part of a file has been written, no token has a rule that the whole does not
-// give it: "prefix: app/secret/" that is cut short is another prefix, with more keys.
+// While a file is only partly written, no token has more rights than by the whole file. A prefix
+// that is cut short would cover more keys.
 func TestPartOfAFileGivesNobodyMore(t *testing.T) {
 	v := newVault(t)
 	v.add(t, "a", time.Time{}, "read:app/secret/", "read,write:b/")
@@ -62,8 +62,8 @@ func TestPartOfAFileGivesNobodyMore(t *testing.T) {
 	}
 }
 
-// What two looks do not agree about is not in force, so that an editor that writes the
-// file in pieces takes no token away for a moment.
+// What two looks do not agree on is not put in force, so that an editor that writes the file in
+// pieces takes no token away for a moment.
 func TestAFileInTheMakingIsNotInForce(t *testing.T) {
 	v := newVault(t)
 	v.add(t, "first", time.Time{}, "read:")
@@ -98,7 +98,7 @@ func TestAFileInTheMakingIsNotInForce(t *testing.T) {
 	}
 }
 
-// A file that is another one at every look is in force nevertheless, after a few.
+// A file that differs at every look is put in force after a few looks.
 func TestChangesAllTheTimeDelayNothingForLong(t *testing.T) {
 	v := newVault(t)
 	v.add(t, "stays", time.Time{}, "read:")
@@ -116,7 +116,7 @@ func TestChangesAllTheTimeDelayNothingForLong(t *testing.T) {
 	}
 }
 
-// Opening a pipe would wait for somebody who writes into it.
+// Opening a pipe would wait for a writer.
 func TestOnlyRegularFiles(t *testing.T) {
 	v := newVault(t)
 	secret := v.add(t, "t", time.Time{}, "read:")
@@ -174,7 +174,7 @@ func TestWarnsOfAFileThatAnybodyMayWrite(t *testing.T) {
 	}
 }
 
-// A name is logged, stored as author and told in answers: it must not be a token.
+// A name is logged, stored as author and shown in answers, so it must not be a token.
 func TestNamesAreNotTokens(t *testing.T) {
 	secret, _ := access.NewSecret()
 	if err := access.CheckName(secret); err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "kv_") {
@@ -186,7 +186,7 @@ func TestNamesAreNotTokens(t *testing.T) {
 	}
 }
 
-// The logs of the programs leave tokens out of URLs by their form.
+// The logs recognize tokens in URLs by their form, and leave them out.
 func TestLogsKnowTokens(t *testing.T) {
 	for range 1000 {
 		secret, _ := access.NewSecret()

@@ -14,7 +14,7 @@ import (
 	"kvstore/gateway/h1"
 )
 
-// headers is what fields say, in the form of net/http.
+// headers converts fields to the form of net/http.
 func headers(fields []h1.Field) http.Header {
 	header := http.Header{}
 	for _, field := range fields {
@@ -24,7 +24,7 @@ func headers(fields []h1.Field) http.Header {
 	return header
 }
 
-// withoutFraming takes out what net/http keeps elsewhere.
+// withoutFraming removes what net/http keeps elsewhere.
 func withoutFraming(header http.Header) http.Header {
 	header = maps.Clone(header)
 	for _, name := range []string{"Host", "Transfer-Encoding", "Content-Length", "Trailer"} {
@@ -37,7 +37,7 @@ func equal(a, b http.Header) bool {
 	return maps.EqualFunc(a, b, slices.Equal[[]string])
 }
 
-// unchunk decodes b whole, in pieces of at most size bytes.
+// unchunk decodes b in pieces of at most size bytes.
 func unchunk(b []byte, size int) (data, rest []byte, ok bool) {
 	var chunks h1.Chunks
 	for len(b) > 0 && !chunks.Ended() {
@@ -51,12 +51,12 @@ func unchunk(b []byte, size int) (data, rest []byte, ok bool) {
 	return data, b, chunks.Ended()
 }
 
-// isAboutTrailer reports whether net/http refuses a name in the header Trailer, which
-// nobody gets to see: neither it nor the trailers go on.
+// isAboutTrailer reports whether net/http refuses a name in the header Trailer, which is dropped
+// here like trailers.
 func isAboutTrailer(err error) bool { return strings.Contains(err.Error(), "bad trailer key") }
 
-// FuzzRequest: what is accepted, net/http reads as the same request: method,
-// target, host, headers, the body's length, and where the next request begins.
+// FuzzRequest checks that net/http reads what is accepted as the same request: method, target,
+// host, headers, the length of the body, and where the next request begins.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n0\r\n\r\n"))
 	for _, seed := range requests {
@@ -110,7 +110,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzResponse: the same for answers.
+// FuzzResponse does the same for answers.
 func FuzzResponse(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Trailer\r\n\r\n0\r\n\r\n"), false)
 	for _, seed := range responses {
@@ -172,8 +172,8 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// FuzzChunks: however a body is cut into pieces, it decodes to the same; and what
-// is encoded again decodes to the same, for net/http too.
+// FuzzChunks checks that a body decodes to the same however it is cut into pieces, and that what is
+// encoded again decodes to the same, also for net/http.
 func FuzzChunks(f *testing.F) {
 	for _, seed := range []string{
 		"0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\nrest", "3;a=b\r\nabc\r\n0\r\nSum: 1\r\n\r\n", "00a\r\n0123456789\r\n0\r\n\r\n", "3\r\nabc\r\n", "3\nabc\n0\n\n",

@@ -7,7 +7,7 @@ import (
 	"kvstore/gateway/h1"
 )
 
-// A message and what becomes of it: the status of its refusal, or 0.
+// A message, and the status of its refusal or 0.
 type message struct {
 	raw    string
 	status int
@@ -118,7 +118,7 @@ var responses = []message{
 	{"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
 }
 
-// check parses each of messages and compares the status of the refusal.
+// check parses the messages and compares the status of each refusal.
 func check(t *testing.T, messages []message, parse func([]byte) *h1.Error) {
 	t.Helper()
 	for _, m := range messages {
@@ -196,8 +196,7 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// The work for a Connection header is bounded: 65 KB of options times 500 fields took
-// 90 ms.
+// The work for a Connection header is bounded. 65 KB of options times 500 fields took 90 ms.
 func TestConnectionOptions(t *testing.T) {
 	for value, status := range map[string]int{
 		strings.Repeat(",", 60<<10):                       0, // empty ones say nothing
@@ -221,7 +220,7 @@ func TestConnectionOptions(t *testing.T) {
 			t.Errorf("%.20q: keep alive %t", value, request.KeepAlive)
 		}
 	}
-	// In several fields they are counted together.
+	// Options in several fields are counted together.
 	var request h1.Request
 	err := request.Parse([]byte("GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("Connection: X\r\n", 33) + "\r\n"))
 	if got := statusOf(err); got != 431 {

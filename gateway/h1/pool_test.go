@@ -9,7 +9,7 @@ import (
 	"kvstore/gateway/h1"
 )
 
-// What a peak has left is closed little by little, but for a few, and those too in the end.
+// What is left of a peak is closed step by step, except a few, and these in the end.
 func TestIdleConnectionsBecomeFewer(t *testing.T) {
 	const clients = 200
 	var pool h1.Pool
@@ -33,7 +33,7 @@ func TestIdleConnectionsBecomeFewer(t *testing.T) {
 	}
 }
 
-// closing counts the connections that were closed.
+// closing counts closed connections.
 type closing struct {
 	net.Conn
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What a client says about itself never arrives, with access control or without.
+// The headers that describe a bearer never arrive from a client, with access control or without.
 func TestClientsCannotForgeTheBearer(t *testing.T) {
 	echo := newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -55,7 +55,7 @@ func TestOpenAndHiddenPaths(t *testing.T) {
 		response, body := g.as(t, "some", "GET", path, "")
 		wantProblem(t, response, body, http.StatusForbidden, "forbidden", "The access token 'some' does not have the right read for all keys")
 	}
-	// Hidden while everybody may do everything.
+	// Hidden without access control.
 	open := start(t, nil, newBackend(t, "s", func(http.ResponseWriter, *http.Request) { t.Error("reached the backend") }).URL)
 	for _, path := range []string{"/db/backup", "/db%2fbackup", "/%64b/backup?x=1"} {
 		response, body := get(t, open.URL+path)
@@ -65,8 +65,7 @@ func TestOpenAndHiddenPaths(t *testing.T) {
 	}
 }
 
-// However a target is spelt, what is let through is what the rules name as the backend
-// reads it.
+// However a target is spelled, the rules apply to the key that the backend reads.
 func TestTargetsAreReadAsTheBackendReadsThem(t *testing.T) {
 	echo := newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
 	g := startGuarded(t, echo.URL, map[string][]string{"t": {"read:a/", "write:é"}})
@@ -107,7 +106,7 @@ func TestTargetsAreReadAsTheBackendReadsThem(t *testing.T) {
 	}
 }
 
-// A refusal leaves the connection usable, and its body unread.
+// After a refusal the connection can be used again.
 func TestRefusedRequests(t *testing.T) {
 	g := startGuarded(t, newBackend(t, "s", func(http.ResponseWriter, *http.Request) { t.Error("reached the backend") }).URL,
 		map[string][]string{"t": {"read:app/"}})

@@ -24,7 +24,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// These tests have a real backend behind the gateway, which decides together with it.
+// These tests use a real backend, which decides together with the gateway.
 
 func newRealBackend(t *testing.T) string {
 	t.Helper()
@@ -45,7 +45,7 @@ func newRealBackend(t *testing.T) string {
 	return newBackend(t, "s", api.New(api.Config{Store: s, Logger: logger}).ServeHTTP).URL
 }
 
-// A guarded gateway has tokens, by their names.
+// A guarded gateway has access control. Its secrets are those of tokens, by name.
 type guarded struct {
 	*gateway
 	path    string
@@ -89,7 +89,7 @@ func (g *guarded) add(t *testing.T, name string, expires time.Time, rules ...str
 	g.secrets[name] = secret
 }
 
-// as sends a request with the token of that name.
+// as sends a request with the token called name.
 func (g *guarded) as(t *testing.T, name, method, target, body string) (*http.Response, string) {
 	t.Helper()
 	header := http.Header{"Authorization": {"Bearer " + g.secrets[name]}}
@@ -132,7 +132,7 @@ func TestEveryVerbByEveryRight(t *testing.T) {
 		}
 		return true
 	}
-	// The keys as they are spelt, and whether they begin with app/ or 日/.
+	// Keys as they are spelled, and whether they begin with app/ or 日/.
 	for spelling, inside := range map[string]bool{
 		"app/k": true, "app%2Fk2": true, "%61pp/k3": true, "app//k": true, "app/../k": true, "app/%2E%2E/k": true, "%E6%97%A5/k": true, "app/a%25b": true,
 		"other": false, "app": false, "App/k": false, "app%252Fk": false, "/app/k": false, "./app/k": false, "x/../app/k": false, "app%5Ck": false,
@@ -273,7 +273,7 @@ func TestListShowsWhatMayBeRead(t *testing.T) {
 	}
 }
 
-// events sends the data of the events of a stream, and closes the channel at its end.
+// events sends the data of the events of a stream, and then closes the channel.
 func (g *guarded) events(t *testing.T, name, target string) <-chan string {
 	t.Helper()
 	conn, r := g.dial(t)
@@ -320,7 +320,7 @@ func TestWatchShowsWhatMayBeRead(t *testing.T) {
 	}
 }
 
-// A stream ends with its token; the next request says why.
+// A stream ends when its token does. The next request says why.
 func TestStreamEndsWithItsToken(t *testing.T) {
 	g := startGuarded(t, newRealBackend(t), map[string][]string{"revoked": {"read:"}, "changed": {"read:"}, "stays": {"read,write:"}})
 	revoked, changed, stays := g.events(t, "revoked", "/watch"), g.events(t, "changed", "/watch"), g.events(t, "stays", "/watch")

@@ -65,7 +65,7 @@ func (r *replica) restart(t *testing.T) {
 	r.listen(t, strings.TrimPrefix(r.url, "http://"))
 }
 
-// neverAgain leaves a gateway with its first round of probes.
+// neverAgain probes the backends only at the start.
 func neverAgain(c *proxy.Config) { c.ProbeInterval = time.Hour }
 
 func TestRequestsAreSpread(t *testing.T) {
@@ -209,7 +209,7 @@ func TestDifferentStores(t *testing.T) {
 			t.Errorf("%d errors logged", n)
 		}
 	})
-	// No probe has seen b before the request does: it must not be served by it.
+	// b was not probed before the request, which it must not serve.
 	t.Run("of a stranger", func(t *testing.T) {
 		a, b := newReplica(t, "s1"), newReplica(t, "s2")
 		b.stop()
@@ -249,7 +249,7 @@ func TestCloseEndsTheProbes(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-// A context that ends is as good as Close, and a probe that it ends says nothing.
+// The end of the context ends the probes too. A probe that it interrupts changes nothing.
 func TestContextEndsTheProbes(t *testing.T) {
 	silent := rawBackendThatHangs(t)
 	before := goleak.IgnoreCurrent()

@@ -10,8 +10,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// TestBackupBeginsLate: before a backup begins a copy of the whole store is made, which may take longer than any other
-// answer may.
+// A backup may begin later than any other answer, since a copy of the whole store is made first.
 func TestBackupBeginsLate(t *testing.T) {
 	const patience = 50 * time.Millisecond
 	release := make(chan struct{})
@@ -33,7 +32,7 @@ func TestBackupBeginsLate(t *testing.T) {
 		response, body := g.as(t, "operator", "GET", "/db/backup", "")
 		backup <- answer{response.StatusCode, body}
 	}()
-	// The time of a request that came later is over before the backup begins.
+	// A later request times out before the backup begins.
 	if response, _ := g.as(t, "operator", "GET", "/get/slow", ""); response.StatusCode != http.StatusGatewayTimeout {
 		t.Errorf("another request: %s, want 504", response.Status)
 	}

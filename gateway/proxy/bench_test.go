@@ -15,8 +15,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// BenchmarkForward measures the hop: clients that ask one after the other, and a backend that
-// answers without looking.
+// BenchmarkForward measures the hop, with a backend that does not look at requests.
 func BenchmarkForward(b *testing.B) {
 	const (
 		request = "GET /get/app/db/host HTTP/1.1\r\nHost: kv.example\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Forwarded-For: 192.0.2.1\r\n" +
@@ -62,8 +61,8 @@ func BenchmarkForward(b *testing.B) {
 	p.Close()
 }
 
-// cpuTime is that of this process: the gateway's, with its client's and backend's. It does not
-// depend on what else the machine does, as the time of an operation would.
+// cpuTime returns the processor time of this process, which includes client and backend. Unlike
+// the time of an operation it hardly depends on what else the machine does.
 func cpuTime(b *testing.B) int64 {
 	b.Helper()
 	var used syscall.Rusage
@@ -73,7 +72,7 @@ func cpuTime(b *testing.B) int64 {
 	return used.Utime.Nano() + used.Stime.Nano()
 }
 
-// benchmarked returns a gateway in front of a backend that answers each head with response.
+// benchmarked returns a gateway whose backend answers each head with response.
 func benchmarked(b *testing.B, response string) *proxy.Proxy {
 	b.Helper()
 	backend, err := net.Listen("tcp", "127.0.0.1:0")

@@ -56,7 +56,7 @@ func TestBodiesArriveWhole(t *testing.T) {
 	}
 }
 
-// The client waits until its first chunk has arrived before it sends the second.
+// The client sends its second chunk only after the first has arrived.
 func TestRequestStreams(t *testing.T) {
 	chunks := make(chan string, 1)
 	g := start(t, nil, newBackend(t, "s", func(_ http.ResponseWriter, r *http.Request) {
@@ -83,8 +83,8 @@ func TestRequestStreams(t *testing.T) {
 	}
 }
 
-// The backend waits until its first part has arrived before it writes the
-// second, whether or not the length is known.
+// The backend writes the second part only after the first has arrived, whether or not the
+// length is known.
 func TestAnswerStreams(t *testing.T) {
 	next := make(chan struct{})
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
@@ -214,7 +214,7 @@ func TestTricklingBody(t *testing.T) {
 	}
 }
 
-// The deadline for the body is over when the body is.
+// The deadline for the body does not apply after the end of the body.
 func TestAnswerMayTakeLongerThanABody(t *testing.T) {
 	g := start(t, func(c *proxy.Config) { c.BodyTimeout = short }, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -233,7 +233,7 @@ func TestAnswerMayTakeLongerThanABody(t *testing.T) {
 	}
 }
 
-// A backend that refuses a body early is heard, though it reads nothing of it.
+// The answer of a backend that refuses a body early arrives, though it reads nothing of it.
 func TestEarlyAnswer(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusUnsupportedMediaType)
@@ -247,7 +247,7 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
-// An early answer does not wait for a client that pauses in its body.
+// An early answer arrives though the client pauses in its body.
 func TestEarlyAnswerInAPause(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, _ *http.Request) {
 		// Or net/http would read the body first. EnableFullDuplex is no way to prevent that: net/http

@@ -10,7 +10,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// A client that has nothing under way is forgotten, else each address that ever asked
+// A client that has nothing in flight is forgotten. Otherwise each address that ever asked
 // would take memory.
 func TestClientsAreForgotten(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(http.ResponseWriter, *http.Request) {}).URL)
@@ -23,8 +23,8 @@ func TestClientsAreForgotten(t *testing.T) {
 	eventually(t, "nobody is counted", func() bool { return g.proxy.Clients() == 0 })
 }
 
-// A client may send so many at once and then so many in a second, whatever becomes of
-// them; others are not touched, and nor is a health check.
+// A client may send a burst, and then so many requests in a second, whatever becomes of them.
+// Other clients are not affected, nor are health checks.
 func TestRateLimit(t *testing.T) {
 	const limit, burst = 2, 5
 	g := start(t, func(c *proxy.Config) { c.RateLimit, c.RateBurst = limit, burst }, newBackend(t, "s", func(http.ResponseWriter, *http.Request) {}).URL)
@@ -59,7 +59,7 @@ func TestRateLimit(t *testing.T) {
 	eventually(t, "nobody is counted", func() bool { return g.proxy.Clients() == 0 })
 }
 
-// newHolding returns a backend that holds what is not /get/quick, and tells of it.
+// newHolding returns a backend that reports and holds all requests but /get/quick.
 func newHolding(t *testing.T) (url string, arrived chan string) {
 	t.Helper()
 	arrived = make(chan string, 8)
@@ -73,7 +73,7 @@ func newHolding(t *testing.T) (url string, arrived chan string) {
 	}).URL, arrived
 }
 
-// A stream that has ended counts no more, though its client has something else under way.
+// A stream that has ended no longer counts, though its client has another request in flight.
 func TestEndedStreamsAreUncounted(t *testing.T) {
 	backend, arrived := newHolding(t)
 	g := start(t, func(c *proxy.Config) { c.MaxWatchersPerClient = 1 }, backend)
@@ -99,7 +99,7 @@ func TestEndedStreamsAreUncounted(t *testing.T) {
 	}
 }
 
-// foreign makes all clients of a listener come from an address.
+// foreign makes all clients of a listener come from one address.
 type foreign struct {
 	net.Listener
 
@@ -122,8 +122,8 @@ func (l foreign) Accept() (net.Conn, error) {
 	return foreignConn{conn, l.address}, nil
 }
 
-// What X-Forwarded-For says counts only when the peer is near, as Traefik is; and then its
-// last address alone.
+// X-Forwarded-For counts only if the peer is near, as Traefik is, and then only its last
+// address.
 func TestWhoAClientIs(t *testing.T) {
 	for _, c := range []struct {
 		peer, first, second string

@@ -4,7 +4,7 @@ import "time"
 
 const SlowRequest time.Duration = slowRequest
 
-// Clients is how many clients are counted.
+// Clients returns how many clients are counted.
 func (p *Proxy) Clients() int {
 	p.clients.mu.Lock()
 	defer p.clients.mu.Unlock()

@@ -39,9 +39,8 @@ func own(request string) bool {
 	return strings.Contains(request, "%") || strings.HasPrefix(request, "CONNECT ")
 }
 
-// FuzzConnection: whatever a client sends on a connection, the backend gets the
-// requests that net/http finds there, in their order, until one is refused; and
-// never another one.
+// FuzzConnection checks that the backend gets exactly the requests that net/http finds in
+// what a client sends, in their order, until one is refused.
 func FuzzConnection(f *testing.F) {
 	for _, seed := range []string{
 		"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",

@@ -23,8 +23,8 @@ func (g *gateway) sayAll(t *testing.T, raw string) io.Reader {
 	return r
 }
 
-// A request that came whole is answered, however long that takes, though its client
-// has closed its sending side.
+// A request that came whole is answered, however long that takes, though the client has
+// closed its sending side.
 func TestHalfClosedClientIsAnswered(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -67,8 +67,8 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 	}
 }
 
-// The backend of a stream learns that its client sends nothing more, and what it says
-// then arrives.
+// The backend of a stream learns that the client sends nothing more. What it sends then still
+// arrives.
 func TestHalfClosedClientOfAStream(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "first ")

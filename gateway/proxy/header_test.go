@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// sentHeaders returns what the backend got of a raw request.
+// sentHeaders returns the headers that the backend gets of a raw request.
 func sentHeaders(t *testing.T, raw string) (got http.Header, host string) {
 	t.Helper()
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {

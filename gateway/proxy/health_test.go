@@ -13,7 +13,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// counting makes server count the connections that it takes.
+// counting makes server count the connections that it accepts.
 func counting(server *httptest.Server) *atomic.Int32 {
 	var dials atomic.Int32
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -24,7 +24,7 @@ func counting(server *httptest.Server) *atomic.Int32 {
 	return &dials
 }
 
-// newCounted is newBackend, started by the caller, that counts the connections it takes.
+// newCounted returns a backend that counts the connections it accepts.
 func newCounted(t *testing.T, handle http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handle)
@@ -37,8 +37,8 @@ func newCounted(t *testing.T, handle http.HandlerFunc) (*httptest.Server, *atomi
 	return server, dials
 }
 
-// Whoever asks /health at once shares one report, and the backend's connections are
-// kept: before, each request asked anew, and nearly each dialed.
+// Concurrent requests for /health share one report, and connections to the backend are kept.
+// Before, each request asked again, and nearly each made a connection.
 func TestHealthIsShared(t *testing.T) {
 	const clients, rounds = 50, 20
 	var asked atomic.Int32
@@ -71,7 +71,7 @@ func TestHealthIsShared(t *testing.T) {
 	}
 	asking.Wait()
 	t.Logf("%d requests: the backend was asked %d times on %d connections", clients*rounds, asked.Load(), dials.Load())
-	// A report serves for 250 ms; the machine may be slow.
+	// A report is used for 250 ms, and the machine may be slow.
 	if asked.Load() > clients*rounds/10 {
 		t.Errorf("%d requests asked the backend %d times", clients*rounds, asked.Load())
 	}
@@ -80,7 +80,7 @@ func TestHealthIsShared(t *testing.T) {
 	}
 }
 
-// A request of /health counts for its client, and one that waits ends with its client.
+// A request for /health counts for its client. If it waits, it ends with its client.
 func TestHealthCountsForItsClient(t *testing.T) {
 	arrived, finish := make(chan struct{}, 8), make(chan struct{})
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

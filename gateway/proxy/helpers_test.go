@@ -27,7 +27,7 @@ const patience = 10 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A journal is a log that a test asks questions.
+// A journal is a log that tests can query.
 type journal struct{ telemetrytest.Journal }
 
 // count returns how many lines contain every one of words.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// holdAll returns a backend that answers requests once as many as the group says are there.
+// holdAll returns a backend that answers only once all requests of the group have arrived.
 func holdAll(t *testing.T, waiting *sync.WaitGroup) (url string, dials *atomic.Int32) {
 	t.Helper()
 	backend, dials := newCounted(t, asBackend(func() string { return "s" }, func(http.ResponseWriter, *http.Request) {
@@ -21,8 +21,8 @@ func holdAll(t *testing.T, waiting *sync.WaitGroup) (url string, dials *atomic.I
 	return backend.URL, dials
 }
 
-// However many requests run at once, each connection to a backend serves the next ones:
-// before, all but 512 were closed after each burst and dialed again for the next.
+// However many requests run at once, the connections to a backend are used again. Before, all
+// but 512 were closed after each burst and made again for the next.
 func TestConnectionsAreKept(t *testing.T) {
 	const clients, rounds = 2000, 2
 	var waiting sync.WaitGroup
@@ -60,7 +60,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
-// A backend that is gone keeps no connection, since they would be missing for the others.
+// The connections to a backend that is gone are closed.
 func TestBackendThatIsGoneKeepsNothing(t *testing.T) {
 	a := newReplica(t, "s")
 	g := start(t, nil, a.url)

@@ -11,7 +11,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// wantTooMany checks a 429 or 503 that says how to go on.
+// wantTooMany checks a 429 or 503, which names the limit.
 func wantTooMany(t *testing.T, response *http.Response, body string, status int, code, option string) {
 	t.Helper()
 	var got struct{ Code, Detail string }
@@ -23,8 +23,8 @@ func wantTooMany(t *testing.T, response *http.Response, body string, status int,
 	}
 }
 
-// Each client has its own number of streams and of requests; who it is says the last
-// address of X-Forwarded-For, and of IPv6 the network.
+// The limits on streams and requests are for each client: the last address of
+// X-Forwarded-For, and with IPv6 its network.
 func TestLimitsPerClient(t *testing.T) {
 	arrived, finish := make(chan string, 8), make(chan struct{})
 	backend := newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
@@ -103,8 +103,8 @@ func TestMaxConnections(t *testing.T) {
 	})
 }
 
-// Who asks /healthz is told before the gateway stops; till then it serves, also on new
-// connections, and ends each with its answer.
+// Those who ask /healthz are told before the gateway stops. Until then it serves, even new
+// connections, and each answer ends its connection.
 func TestLeave(t *testing.T) {
 	arrived := make(chan string, 1)
 	backend := newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
@@ -147,7 +147,7 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// Nobody asks /healthz, so nobody must be told.
+// If nobody asks /healthz, nobody needs to be told.
 func TestLeaveAtOnce(t *testing.T) {
 	g := start(t, func(c *proxy.Config) { c.DrainDelay = time.Hour }, newBackend(t, "s", func(http.ResponseWriter, *http.Request) {}).URL)
 	g.dial(t)

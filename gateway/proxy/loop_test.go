@@ -27,7 +27,7 @@ func (l *counted) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// serveLoop serves a gateway on listener whose backends are those that are named.
+// serveLoop serves a gateway with these backends on listener.
 func serveLoop(t *testing.T, listener net.Listener, backends ...string) *gateway {
 	t.Helper()
 	cfg, log := defaults(t, backends...)
@@ -57,7 +57,7 @@ func newListener(t *testing.T) *counted {
 	return &counted{Listener: listener}
 }
 
-// A gateway whose backend is itself refuses; before, one request became 2,250.
+// A gateway whose backend is itself refuses requests. Before, one became 2,250.
 func TestLoops(t *testing.T) {
 	ask := func(t *testing.T, g *gateway) {
 		t.Helper()
@@ -106,8 +106,7 @@ func TestLoops(t *testing.T) {
 	})
 }
 
-// Via tells the backend of this hop, behind those that came before; what names another is no
-// loop.
+// Via has this hop after the earlier ones. The name of another gateway is no loop.
 func TestVia(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%q", r.Header["Via"]) }).URL)
 	_, first := g.send(t, "GET /get/k HTTP/1.1\r\nHost: h\r\n\r\n")

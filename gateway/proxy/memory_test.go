@@ -13,7 +13,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// heap returns how many bytes live now.
+// heap returns the size of the live heap in bytes.
 func heap() int64 {
 	var stats runtime.MemStats
 	for range 3 { // pools give up what they have in the second
@@ -23,7 +23,7 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// wantGrowth waits until the heap has grown by at most most for each of n.
+// wantGrowth waits until the heap has grown by at most most bytes for each of n.
 func wantGrowth(t *testing.T, before int64, n int, most int64) {
 	t.Helper()
 	each := int64(0)
@@ -36,8 +36,8 @@ func wantGrowth(t *testing.T, before int64, n int, most int64) {
 	t.Errorf("%d bytes for each of %d, want at most %d", each, n, most)
 }
 
-// A connection that had a large head gives the memory back when it is idle, and so does
-// a stream. After a head of 60 KB one kept 169 KB.
+// A connection that had a large head frees the memory when it is idle, and so does a stream.
+// Before, it kept 169 KB after a head of 60 KB.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
 		for {
@@ -84,7 +84,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	}
 }
 
-// Clients that take nothing of their answers hold little each.
+// Clients that do not read their answers hold little memory each.
 func TestStalledClientsHoldLittle(t *testing.T) {
 	cut := make(chan error, 128)
 	g := start(t, func(c *proxy.Config) { c.WriteTimeout = time.Hour }, newBackend(t, "s", largeAnswers(cut)).URL)

@@ -16,7 +16,7 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// echo answers with what arrived.
+// echo answers with the request.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -36,7 +36,7 @@ func wantEnd(t *testing.T, r *bufio.Reader) {
 	}
 }
 
-// What is no request is a problem, is not forwarded, and ends the connection.
+// A malformed request is answered with a problem, is not forwarded, and ends the connection.
 func TestMalformedRequests(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(_ http.ResponseWriter, r *http.Request) { t.Errorf("forwarded: %s", r.RequestURI) }).URL)
 	const head = "PUT /put/k HTTP/1.1\r\nHost: h\r\n"
@@ -90,7 +90,7 @@ func TestSlowHeaders(t *testing.T) {
 		wantProblem(t, response, body, http.StatusRequestTimeout, "malformed_request", "headers: did not arrive within "+short.String()+" (KV_HEADER_TIMEOUT)")
 		wantEnd(t, r)
 	}
-	// The time is that of one head, not of the connection.
+	// The timeout is that of a head, not of the connection.
 	conn, r := g.dial(t)
 	for range 3 {
 		fmt.Fprint(conn, "GET /a HTTP/1.1\r\n")
@@ -101,7 +101,7 @@ func TestSlowHeaders(t *testing.T) {
 	}
 }
 
-// Requests that are sent without waiting for answers are answered in their order.
+// Pipelined requests are answered in their order.
 func TestPipelinedRequests(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", echo).URL)
 	conn, r := g.dial(t)
@@ -192,8 +192,7 @@ func answering(t *testing.T, said string) (url string, served *atomic.Int32) {
 	}), served
 }
 
-// What a backend says beyond its answer must not become the answer to another
-// request.
+// What a backend sends after its answer must not become the answer to another request.
 func TestAnswersAreNotMixedUp(t *testing.T) {
 	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
 	for name, test := range map[string]struct {
@@ -241,7 +240,7 @@ func TestAnswersAreNotMixedUp(t *testing.T) {
 	}
 }
 
-// A backend that speaks unasked on an idle connection has that connection closed.
+// An idle connection on which the backend sends something is closed.
 func TestUnaskedAnswer(t *testing.T) {
 	spoken := make(chan struct{}, 1)
 	next := make(chan struct{})
@@ -288,7 +287,7 @@ func TestInterimAnswers(t *testing.T) {
 	}
 }
 
-// An answer that only the end of the connection ends is passed on as one.
+// An answer that ends with its connection does so for the client too.
 func TestAnswerUntilClose(t *testing.T) {
 	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
@@ -304,7 +303,7 @@ func TestAnswerUntilClose(t *testing.T) {
 	wantEnd(t, r)
 }
 
-// If that end is a reset, the client sees one too.
+// If its connection is reset, so is the client's.
 func TestAnswerUntilReset(t *testing.T) {
 	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err != nil {
@@ -329,7 +328,7 @@ func TestAnswerUntilReset(t *testing.T) {
 	}
 }
 
-// HTTP/1.0 has no chunks, so there a reset says that an answer broke off.
+// With HTTP/1.0, which has no chunks, a reset says that an answer broke off.
 func TestBrokenAnswerToHTTP10(t *testing.T) {
 	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
@@ -343,8 +342,7 @@ func TestBrokenAnswerToHTTP10(t *testing.T) {
 	}
 }
 
-// A large body is refused before it is read; its client can read why, and sends
-// without waiting.
+// A client that sends a large body without waiting can read why it is refused.
 func TestLargeBodyIsRefusedAudibly(t *testing.T) {
 	g := start(t, smallBodies, newBackend(t, "s", echo).URL)
 	for range 5 {
@@ -364,7 +362,7 @@ func TestLargeBodyIsRefusedAudibly(t *testing.T) {
 	})
 }
 
-// A request body that arrives in single bytes is the same body.
+// A body may arrive in single bytes.
 func TestBodyInPieces(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", echo).URL)
 	for _, raw := range []string{
@@ -385,7 +383,7 @@ func TestBodyInPieces(t *testing.T) {
 	}
 }
 
-// The head is limited as telemetry says, and one just below the limit passes.
+// A head of just under telemetry.MaxHeaderBytes passes.
 func TestLargestHead(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, len(r.Header.Get("X"))) }).URL)
 	length := telemetry.MaxHeaderBytes - 1000

@@ -21,7 +21,7 @@ import (
 
 const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-// traced is a gateway with spans that the test can look at, once they have ended.
+// traced returns a gateway, and a recorder of its spans.
 func traced(t *testing.T, backend string) (*gateway, *tracetest.SpanRecorder) {
 	t.Helper()
 	spans := tracetest.NewSpanRecorder()
@@ -35,8 +35,7 @@ func echoTrace(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, strings.Join(r.Header["Traceparent"], "|")+" "+strings.Join(r.Header["Tracestate"], "|"))
 }
 
-// TestUntraced: without a tracer what a client says of traces is forwarded as it is,
-// whatever it is.
+// Without a tracer, the headers of traces are forwarded as they are.
 func TestUntraced(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", echoTrace).URL)
 	_, body := g.send(t, "GET /get/k HTTP/1.1\r\nHost: h\r\ntraceparent: no trace\r\nTraceParent: two\r\nTracestate: a=1\r\n\r\n")
@@ -45,8 +44,7 @@ func TestUntraced(t *testing.T) {
 	}
 }
 
-// TestRoutesAreThoseOfTheDocument: each path that the gateway lets through is counted
-// under a label of its own.
+// Each path of the OpenAPI document that is forwarded has a label of its own.
 func TestRoutesAreThoseOfTheDocument(t *testing.T) {
 	text, err := os.ReadFile("../../backend/docs/openapi.json")
 	if err != nil {
@@ -119,7 +117,7 @@ func TestTraced(t *testing.T) {
 	}
 }
 
-// TestTraceOfAFailure: the log line of a request without an answer names its trace.
+// The log message of a request without an answer names its trace.
 func TestTraceOfAFailure(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	log := &telemetrytest.Journal{}
@@ -145,7 +143,7 @@ func TestTraceOfAFailure(t *testing.T) {
 	}
 }
 
-// TestRequestsAreCounted also counts what is no request, and what stays open.
+// Malformed requests are counted too, and open streams.
 func TestRequestsAreCounted(t *testing.T) {
 	address := &telemetrytest.Journal{}
 	m, err := telemetry.ServeMetrics(t.Context(), "test", "127.0.0.1:0", slog.New(slog.NewTextHandler(address, nil)))

@@ -10,8 +10,8 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// A refusal that comes early reaches a client that sends all of its body before it
-// reads, and says that the connection ends.
+// A refusal reaches a client that sends its whole body before it reads. It says that the
+// connection ends.
 func TestRefusalsReachAClientThatSendsFirst(t *testing.T) {
 	const size = 10 << 20
 	body := strings.Repeat("x", size)

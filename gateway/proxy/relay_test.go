@@ -11,7 +11,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// An answer of the backend without Date gets one; there is no second.
+// An answer of a backend without Date gets one. There is never a second one.
 func TestDate(t *testing.T) {
 	for said, want := range map[string]string{
 		"": "",
@@ -32,7 +32,7 @@ func TestDate(t *testing.T) {
 	}
 }
 
-// A backend that stalls within its answer is not waited for without end.
+// The wait for a backend that stalls within its answer is bounded.
 func TestAnswerThatStalls(t *testing.T) {
 	for name, said := range map[string]string{
 		"known length": "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
@@ -58,7 +58,7 @@ func TestAnswerThatStalls(t *testing.T) {
 	}
 }
 
-// What cannot be read as an answer is one of 503 as long as nothing of it was sent.
+// A malformed answer of which nothing was sent becomes a 503.
 func TestMalformedChunkAtTheBeginning(t *testing.T) {
 	for _, body := range []string{"nonsense\r\n", "3\r\nabc\r\nx\r\n", "3\r\nabcd\r\n"} {
 		backend, _ := answering(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+body)

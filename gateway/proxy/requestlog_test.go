@@ -9,8 +9,8 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// What failed or was slow has one line, without its tokens, and nothing else has one.
-// What was refused since there was too much has lines of its own elsewhere.
+// Requests that failed or were slow are logged once, without tokens, and no others. Those over a
+// limit are logged elsewhere.
 func TestRequestLog(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK

@@ -85,7 +85,7 @@ func TestOwnRoutes(t *testing.T) {
 	})
 }
 
-// saying returns a backend whose /health is the given answer.
+// saying returns a backend that answers /health like this.
 func saying(t *testing.T, status int, body string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

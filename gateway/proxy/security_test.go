@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Each answer, whoever made it, has each of the headers for browsers once; what the
-// backend says of the same is replaced. HSTS is for clients that came over TLS.
+// Every answer has each of the headers for browsers once, in place of the backend's. HSTS is for
+// clients that used TLS.
 func TestSecurityHeaders(t *testing.T) {
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Frame-Options", "SAMEORIGIN")

@@ -37,9 +37,9 @@ func (c *tally) of(id string) int {
 	return c.ids[id]
 }
 
-// A backend that closes each connection behind an answer, without a word: a write
-// on a connection that is about to close is done once or, when it is answered
-// 503, at most once. A read is simply sent again.
+// The backend closes each connection after an answer, without announcing it. A write on a
+// connection that is about to close is done once, or at most once if it is answered 503. A read
+// is sent again.
 func TestConnectionsThatCloseBehindAnAnswer(t *testing.T) {
 	var seen tally
 	g := start(t, neverAgain, rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
@@ -84,7 +84,7 @@ func TestConnectionsThatCloseBehindAnAnswer(t *testing.T) {
 	clients.Wait()
 }
 
-// serve serves a gateway that the test stops by itself.
+// serve serves a gateway until stop is called.
 func serve(t *testing.T, change func(*proxy.Config), backend string) (address string, stop func() error) {
 	t.Helper()
 	cfg, _ := defaults(t, backend)
@@ -109,8 +109,7 @@ func serve(t *testing.T, change func(*proxy.Config), backend string) (address st
 	}
 }
 
-// Idle connections end at once, those in use after the answer under way, and its
-// client is told.
+// Idle connections end at once. Others end after the current answer, which tells the client.
 func TestDrain(t *testing.T) {
 	arrived, finish := make(chan struct{}), make(chan struct{})
 	backend := newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
@@ -157,7 +156,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A request that does not end is cut when the time is over, and Serve says so.
+// A request that does not end is cut after the timeout, and Serve returns an error.
 func TestDrainTimeout(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	arrived := make(chan struct{}, 1)
@@ -177,7 +176,7 @@ func TestDrainTimeout(t *testing.T) {
 	receive(t, "the end of the backend's request", gone)
 }
 
-// A listener that fails ends Serve with its error, and all connections.
+// If the listener fails, Serve ends all connections and returns the error.
 func TestListenerFails(t *testing.T) {
 	cfg, _ := defaults(t, newBackend(t, "s", echo).URL)
 	p, err := proxy.New(t.Context(), cfg)
@@ -197,8 +196,8 @@ func (f failing) Accept() (net.Conn, error) { return nil, f.err }
 func (f failing) Close() error              { return nil }
 func (f failing) Addr() net.Addr            { return &net.TCPAddr{} }
 
-// A client that goes away in the middle of an answer takes the backend's request
-// with it, and the connection is not used again.
+// If a client goes away in the middle of an answer, so does the request to the backend, whose
+// connection is not used again.
 func TestClientGoesAwayWhileReading(t *testing.T) {
 	ended := make(chan error, 1)
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, _ *http.Request) {
@@ -224,7 +223,7 @@ func TestClientGoesAwayWhileReading(t *testing.T) {
 	}
 }
 
-// A client that reads slowly gets all.
+// A client that reads slowly gets the whole answer.
 func TestSlowReader(t *testing.T) {
 	const size = 16 << 20
 	g := start(t, shortTimeout, newBackend(t, "s", func(w http.ResponseWriter, _ *http.Request) {

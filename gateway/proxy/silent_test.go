@@ -14,8 +14,7 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// A mute is a backend that goes silent: it takes connections and requests, and says
-// nothing.
+// A mute is a backend that accepts connections and requests, and sends nothing.
 type mute struct {
 	url     string
 	unready atomic.Bool // before it goes silent
@@ -48,8 +47,8 @@ func newMute(t *testing.T, silent bool) *mute {
 	return m
 }
 
-// Requests that find no healthy backend wait for one probe together, and are answered when it
-// ends: before, each had one of its own, one after the other.
+// Requests that find no healthy backend wait for one probe together. Before, each had one of its
+// own, one after the other.
 func TestSilentBackends(t *testing.T) {
 	for name, fromTheStart := range map[string]bool{"from the start": true, "later": false} {
 		t.Run(name, func(t *testing.T) {
@@ -92,8 +91,8 @@ func TestSilentBackends(t *testing.T) {
 	}
 }
 
-// A client that leaves while its request waits for a probe is released at once, and the
-// probe goes on for the others.
+// If a client leaves while its request waits for a probe, the request ends at once, and the probe
+// goes on for the others.
 func TestClientLeavesDuringAProbe(t *testing.T) {
 	a, b := newMute(t, false), newMute(t, false)
 	a.unready.Store(true)

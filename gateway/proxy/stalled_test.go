@@ -14,8 +14,8 @@ import (
 
 const large = 32 << 20 // more than the systems of both ends keep
 
-// largeAnswers answers with as many bytes as the last part of the path says, and
-// reports when the gateway does not take them.
+// largeAnswers answers with as many bytes as the last part of the path says, and reports when a
+// write fails.
 func largeAnswers(cut chan<- error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		size := large
@@ -34,7 +34,7 @@ func largeAnswers(cut chan<- error) http.HandlerFunc {
 	}
 }
 
-// stall asks for something and never reads.
+// stall sends a request and never reads.
 func (g *gateway) stall(t *testing.T, method, target, client string) net.Conn {
 	t.Helper()
 	conn, _ := g.dial(t)
@@ -42,7 +42,7 @@ func (g *gateway) stall(t *testing.T, method, target, client string) net.Conn {
 	return conn
 }
 
-// A client that does not read is cut, and its request to the backend with it.
+// A client that does not read is cut, and so is its request to the backend.
 func TestClientThatDoesNotRead(t *testing.T) {
 	cut := make(chan error, 8)
 	g := start(t, func(c *proxy.Config) { c.WriteTimeout = short }, newBackend(t, "s", largeAnswers(cut)).URL)
@@ -63,8 +63,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}
 }
 
-// A stream has nothing to say for as long as it likes, also on a connection that had
-// an answer before, and its client may read when it likes.
+// A stream may pause for any time, even on a connection that had another answer before.
 func TestWriteTimeoutIsNotForStreams(t *testing.T) {
 	finish := make(chan struct{})
 	g := start(t, func(c *proxy.Config) { c.WriteTimeout = short }, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// echoTarget answers with the method and the target that arrived.
+// echoTarget answers with the method and the target of the request.
 func echoTarget(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s", r.Method, r.RequestURI)
 }
@@ -76,7 +76,7 @@ func TestMethodsArrive(t *testing.T) {
 	}
 }
 
-// FuzzTarget: whatever target the server accepts, the backend reads the same one.
+// FuzzTarget checks that the backend reads the target that the client sent, if it is accepted.
 func FuzzTarget(f *testing.F) {
 	got := make(chan *http.Request, 1)
 	for _, seed := range []string{"/put/a//b?c", "//x", "http://h/a", "*", "/%2F?%zz"} {

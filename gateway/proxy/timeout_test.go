@@ -17,8 +17,7 @@ const short = 100 * time.Millisecond
 
 func shortTimeout(c *proxy.Config) { c.BackendTimeout = short }
 
-// untilGone returns a handler that answers nothing until the request is
-// cancelled, which it reports.
+// untilGone returns a handler that waits until the request is canceled, and reports that.
 func untilGone(gone chan<- struct{}) http.HandlerFunc {
 	return func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -37,7 +36,7 @@ func TestBackendTimeout(t *testing.T) {
 	}
 }
 
-// A backend that takes no bytes cannot even be waited for.
+// A backend that does not even read times out.
 func TestBackendTimeoutWhileSending(t *testing.T) {
 	stop := make(chan struct{})
 	backend := rawBackend(t, func(net.Conn, *bufio.Reader) { <-stop })
@@ -51,7 +50,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// The time that a client takes to send its body is not the backend's.
+// The time that a client takes to send its body does not count for the backend.
 func TestSlowUploadIsNotTheBackendsTime(t *testing.T) {
 	g := start(t, shortTimeout, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
@@ -68,7 +67,7 @@ func TestSlowUploadIsNotTheBackendsTime(t *testing.T) {
 	}
 }
 
-// Every part of an answer has the time anew; a stream, all the time that it likes.
+// The timeout is that of each part of an answer. A stream has none.
 func TestAnswerMayTakeLongerThanTheTimeout(t *testing.T) {
 	g := start(t, func(c *proxy.Config) { c.BackendTimeout = 5 * short }, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {
 		for i := range 8 {
@@ -125,7 +124,7 @@ func TestClientGoesAway(t *testing.T) {
 	}
 }
 
-// A stopping server must not wait for streams, which have no end.
+// A server that stops must not wait for streams, which have no end.
 func TestEndStreams(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	g := start(t, nil, newBackend(t, "s", func(w http.ResponseWriter, r *http.Request) {

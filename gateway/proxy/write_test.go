@@ -14,8 +14,8 @@ import (
 	"kvstore/gateway/proxy"
 )
 
-// A backend that takes a request on a connection that was kept open, and then
-// closes it, may have done what the request says.
+// A backend that reads a request on a kept connection and then closes it may have executed the
+// request.
 func TestWriteIsNeverSentTwice(t *testing.T) {
 	var taken atomic.Int32
 	backend := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
@@ -53,7 +53,7 @@ func TestWriteIsNeverSentTwice(t *testing.T) {
 	}
 }
 
-// Two backends: the other one is no way out once something was sent.
+// Once something was sent, the request does not go to another backend.
 func TestWriteStaysWithItsBackend(t *testing.T) {
 	var taken atomic.Int32
 	handle := func(conn net.Conn, r *bufio.Reader) {
@@ -79,7 +79,7 @@ func TestWriteStaysWithItsBackend(t *testing.T) {
 	}
 }
 
-// What was not sent at all goes to the backend that can be reached, body and all.
+// A request of which nothing was sent goes to the backend that can be reached.
 func TestWriteGoesWhereItCanBeSent(t *testing.T) {
 	got := make(chan string, 1)
 	live := newBackend(t, "s", func(_ http.ResponseWriter, r *http.Request) {
@@ -132,7 +132,7 @@ func TestBackendBreaksBeforeItsAnswer(t *testing.T) {
 	}
 }
 
-// A complete-looking answer would be taken for the value.
+// An answer that looks complete would be taken for the value.
 func TestBackendDiesInTheMiddleOfAnAnswer(t *testing.T) {
 	for name, said := range map[string]string{
 		"of a known length":    "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
