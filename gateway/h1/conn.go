@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -202,13 +201,7 @@ func (c *conn) lighten() {
 func (c *conn) answer(a *Answer) {
 	c.x.End = c.endOfAnswer()
 	c.x.Status = a.Status
-	to := c.out[:0]
-	to = append(to, "HTTP/1.1 "...)
-	to = strconv.AppendInt(to, int64(a.Status), 10)
-	to = append(to, ' ')
-	to = append(to, a.Reason...)
-	to = append(to, "\r\n"...)
-	to = appendDate(to)
+	to := appendDate(appendStatus(c.out[:0], a.Status, a.Reason))
 	to = append(to, a.Head...)
 	to = append(to, c.x.ToClient...)
 	to = appendLength(to, int64(len(a.Body)))

@@ -157,7 +157,8 @@ func (c *conn) readAnswer(up *upstream) error {
 		if c.x.Minor == 0 || c.res.Status == http.StatusContinue && !c.x.Continue {
 			continue // the client does not expect it
 		}
-		if err := c.write(append(c.appendEndToEnd(appendStatus(nil, &c.res)), "\r\n"...)); err != nil {
+		head := c.appendEndToEnd(appendStatus(nil, c.res.Status, c.res.Reason))
+		if c.write(append(head, "\r\n"...)) != nil {
 			return errClientGone
 		}
 	}

@@ -39,18 +39,16 @@ func (c *conn) becomeIdle() bool {
 func (c *conn) endIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == idle && !c.hasInput() {
-		_ = c.SetReadDeadline(longAgo)
+	if c.phase != idle {
+		return // peek would take the error of a broken connection away from watch
 	}
-}
-
-// hasInput reports whether something has arrived that was not read.
-func (c *conn) hasInput() bool {
 	found := peekNothing
 	if c.raw != nil {
 		_ = c.raw.Control(func(fd uintptr) { found = peek(fd) }) // fails on a closed connection
 	}
-	return found == peekData
+	if found != peekData {
+		_ = c.SetReadDeadline(longAgo)
+	}
 }
 
 // abort ends the connection at once.

@@ -207,7 +207,8 @@ const (
 	peekBroken
 )
 
-// peek reports what the next read would find, without waiting.
+// peek reports what the next read would find, without waiting. It reports peekBroken only once,
+// as the system does.
 func peek(fd uintptr) int {
 	var b [1]byte
 	for {

@@ -53,7 +53,7 @@ func (c *conn) endsByClosing() bool {
 // appendAnswer appends the head that the client gets.
 func (c *conn) appendAnswer(to []byte, none bool) []byte {
 	res := &c.res
-	to = c.appendEndToEnd(appendStatus(to, res))
+	to = c.appendEndToEnd(appendStatus(to, res.Status, res.Reason))
 	if !slices.ContainsFunc(res.Fields, func(f Field) bool { return f.Kind == Date }) { // RFC 9110, section 6.6.1
 		to = appendDate(to)
 	}
@@ -67,11 +67,11 @@ func (c *conn) appendAnswer(to []byte, none bool) []byte {
 	return append(c.appendConnection(to), "\r\n"...)
 }
 
-func appendStatus(to []byte, res *Response) []byte {
+func appendStatus[R string | []byte](to []byte, status int, reason R) []byte {
 	to = append(to, "HTTP/1.1 "...)
-	to = strconv.AppendInt(to, int64(res.Status), 10)
+	to = strconv.AppendInt(to, int64(status), 10)
 	to = append(to, ' ')
-	to = append(to, res.Reason...)
+	to = append(to, reason...)
 	return append(to, "\r\n"...)
 }
 
