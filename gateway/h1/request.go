@@ -117,7 +117,8 @@ func (r *Request) parseTarget(target []byte) *Error {
 	default:
 		scheme, rest, found := bytes.Cut(target, []byte("://"))
 		if !found {
-			return nil // mailto:a
+			r.KeepAlive = false // net/http refuses some of these, and so all that follows
+			return nil
 		}
 		if !EqualFold(scheme, "http") && !EqualFold(scheme, "https") {
 			return malformed("the scheme of the target is not http")
