@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -80,18 +81,31 @@ func BenchmarkWatchHistory(b *testing.B) {
 }
 
 // BenchmarkWriteBesideWatchers measures a write with its commit beside watchers of all keys that
-// read what they get.
+// read what they get. When they are too many to keep up they are cut, and come back where they
+// were, as clients do.
 func BenchmarkWriteBesideWatchers(b *testing.B) {
 	for _, watchers := range []int{0, 10, 1_000, 10_000} {
 		b.Run(strconv.Itoa(watchers), func(b *testing.B) {
 			s := open(b, options{})
 			ctx, cancel := context.WithCancel(b.Context())
 			var watching sync.WaitGroup
+			var cut atomic.Int64
 			for range watchers {
 				w := watch(b, s, "", store.Now)
 				watching.Go(func() {
+					defer func() { w.Close() }()
 					for ctx.Err() == nil {
-						if _, err := w.Next(ctx, time.Hour); err != nil && ctx.Err() == nil {
+						_, err := w.Next(ctx, time.Hour)
+						if errors.Is(err, kv.ErrSlowWatcher) {
+							cut.Add(1)
+							var again *store.Watch
+							again, err = s.Watch(store.WatchRequest{Keys: kv.AllKeys(), Since: w.Position(), Values: true})
+							if err == nil {
+								w.Close()
+								w = again
+							}
+						}
+						if err != nil && ctx.Err() == nil {
 							b.Error(err)
 							return
 						}
@@ -110,6 +124,7 @@ func BenchmarkWriteBesideWatchers(b *testing.B) {
 			b.StopTimer()
 			cancel()
 			watching.Wait()
+			b.ReportMetric(float64(cut.Load()), "cut")
 		})
 	}
 }
