@@ -90,7 +90,7 @@ type admission struct {
 
 func (a *API) admit(c *gin.Context) {
 	switch c.FullPath() {
-	case "/watch", "/health", "/healthz", "/readyz":
+	case watchRoute, "/health", "/healthz", "/readyz":
 		c.Next()
 		return
 	}

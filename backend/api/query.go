@@ -34,13 +34,12 @@ func (q query) positive(name string) (int64, error) {
 	return n, nil
 }
 
-// revision returns a revision of the store, which may be 0.
-func (q query) revision(name string) (int64, error) {
-	revision, err := strconv.ParseInt(q.Text(name), 10, 64)
-	if err != nil || revision < 0 {
-		return 0, invalid(name, fmt.Sprintf("must be a revision, an integer from 0 to %d", int64(math.MaxInt64)))
-	}
-	return revision, nil
+var revisionRule = fmt.Sprintf("must be a revision, an integer from 0 to %d", int64(math.MaxInt64))
+
+// parseRevision returns a revision of the store, which may be 0.
+func parseRevision(text string) (revision int64, ok bool) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	return int64(n), err == nil
 }
 
 // The number of items of a page.

@@ -192,11 +192,11 @@ func (a *API) handle(r route) gin.HandlerFunc {
 // read is older than its request, so with max-age its age is 0.
 func (a *API) checkFreshness(c *gin.Context, q query) error {
 	if q.Has(minRevision) {
-		revision, err := q.revision(minRevision)
-		if err == nil {
-			err = a.Store.Reach(revision)
+		revision, ok := parseRevision(q.Text(minRevision))
+		if !ok {
+			return invalid(minRevision, revisionRule)
 		}
-		if err != nil {
+		if err := a.Store.Reach(revision); err != nil {
 			return err
 		}
 	}

@@ -3,11 +3,8 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"net/http"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -139,11 +136,11 @@ func sinceOf(c *gin.Context, q query) (int64, error) {
 		}
 		name, text = "since", q.Text("since")
 	}
-	revision, err := strconv.ParseUint(text, 10, 63)
-	if err != nil {
-		return 0, invalid("since", fmt.Sprintf("must be a revision, an integer from 0 to %d (given as %s)", int64(math.MaxInt64), name))
+	revision, ok := parseRevision(text)
+	if !ok {
+		return 0, invalid("since", revisionRule+" (given as "+name+")")
 	}
-	return int64(revision), nil
+	return revision, nil
 }
 
 // limited returns a context that ends after the time that the parameter for names.
