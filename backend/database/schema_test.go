@@ -71,7 +71,7 @@ func fillSchema1(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(schema1File, readFile(t, url), 0o644); err != nil {
+	if err := os.WriteFile(schema1File, databasetest.ReadFile(t, url), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -87,7 +87,7 @@ func TestSchema1(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := "sqlite:" + filepath.Join(t.TempDir(), "kv_store.db")
-	writeFile(t, url, data)
+	databasetest.WriteFile(t, url, data)
 	id := ""
 	for range 2 {
 		db := databasetest.Open(t, url)
@@ -192,20 +192,4 @@ func definitions(t *testing.T, url string) (all []string) {
 		t.Fatal(err)
 	}
 	return all
-}
-
-func writeFile(t *testing.T, url string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(strings.TrimPrefix(url, "sqlite:"), data, 0o640); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func readFile(t *testing.T, url string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(strings.TrimPrefix(url, "sqlite:"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
 }

@@ -3,7 +3,9 @@ package databasetest
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"kvstore/backend/database"
@@ -16,6 +18,24 @@ import (
 func URL(t testing.TB) string {
 	t.Helper()
 	return "sqlite:" + filepath.Join(t.TempDir(), "kv_store.db")
+}
+
+// ReadFile returns the bytes of the database file.
+func ReadFile(t testing.TB, url string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// WriteFile makes the bytes the database file.
+func WriteFile(t testing.TB, url string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(strings.TrimPrefix(url, "sqlite:"), data, 0o640); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Open opens the database and closes it when the test ends.

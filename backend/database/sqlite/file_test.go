@@ -144,7 +144,7 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		"not SQLite": {func(t *testing.T, url string) {
-			writeFile(t, url, []byte("this is a text file and not a database"))
+			databasetest.WriteFile(t, url, []byte("this is a text file and not a database"))
 		}, "is not an SQLite database"},
 		"another program's": {func(t *testing.T, url string) {
 			rawDB(t, url, "CREATE TABLE keys (key TEXT PRIMARY KEY, created_at REAL)")
@@ -182,7 +182,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			url := databasetest.URL(t)
 			test.make(t, url)
-			before := readFile(t, url)
+			before := databasetest.ReadFile(t, url)
 			db, err := sqlite.Open(t.Context(), sqlite.Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
 			if err == nil {
 				db.Close()
@@ -191,7 +191,7 @@ func TestRefusals(t *testing.T) {
 			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), strings.TrimPrefix(url, "sqlite:")) {
 				t.Errorf("Open = %v, want it to name the file and to say %q", err, test.want)
 			}
-			if string(before) != string(readFile(t, url)) {
+			if string(before) != string(databasetest.ReadFile(t, url)) {
 				t.Error("the refused file was changed")
 			}
 		})
@@ -207,22 +207,6 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("Open says %q, want that the file cannot be written", got)
 		}
 	})
-}
-
-func writeFile(t *testing.T, url string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(strings.TrimPrefix(url, "sqlite:"), data, 0o640); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func readFile(t *testing.T, url string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(strings.TrimPrefix(url, "sqlite:"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
 }
 
 func TestParseURL(t *testing.T) {

@@ -82,13 +82,13 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			url, backup := backedUp(t)
 			path, _ := sqlite.ParseURL(url)
-			before := readFile(t, url)
+			before := databasetest.ReadFile(t, url)
 			c.spoil(t, backup)
 			_, kept, err := sqlite.Restore(t.Context(), backup, url, time.Now())
 			if err == nil || !strings.Contains(err.Error(), c.want) || kept != "" {
 				t.Errorf("Restore = %q, %v, want %q", kept, err, c.want)
 			}
-			if string(readFile(t, url)) != string(before) {
+			if string(databasetest.ReadFile(t, url)) != string(before) {
 				t.Error("the database was changed")
 			}
 			expectBeside(t, path, path, path+".lock")
