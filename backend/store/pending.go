@@ -23,7 +23,9 @@ type pending struct {
 func (s *Store) pending(tx *database.Tx, batch []*request) (*pending, error) {
 	var keys []string
 	for _, r := range batch {
-		keys = r.keys(keys)
+		for key := range r.keys {
+			keys = append(keys, key)
+		}
 	}
 	tx.MaxVersions = s.maxVersions
 	return &pending{tx: tx, now: s.clock.now(), maxRead: max(maxBatchRead, s.maxValueBytes)}, tx.Load(keys...)
@@ -58,7 +60,7 @@ func (p *pending) apply(r *request) error {
 
 // damage returns the error of a key of r that is damaged. Nothing can be done with it.
 func (p *pending) damage(r *request) error {
-	for _, key := range r.keys(nil) {
+	for key := range r.keys {
 		if _, err := p.tx.Head(key); err != nil {
 			return err
 		}

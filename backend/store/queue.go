@@ -40,15 +40,18 @@ type request struct {
 	err      error
 }
 
-// keys appends the keys whose heads the request needs.
-func (r *request) keys(keys []string) []string {
+// keys yields the keys whose heads the request needs.
+func (r *request) keys(yield func(string) bool) {
 	for _, q := range r.requirements {
-		keys = append(keys, q.Key)
+		if !yield(q.Key) {
+			return
+		}
 	}
 	for _, c := range r.changes {
-		keys = append(keys, c.Key)
+		if !yield(c.Key) {
+			return
+		}
 	}
-	return keys
 }
 
 func (r *request) bytes() (n int) {
