@@ -53,10 +53,10 @@ func Receive(ctx context.Context, target Target, fill func(partial string) error
 	if _, err := os.Lstat(target.Name); err == nil && !target.Replace {
 		return database.Summary{}, fmt.Errorf("backup: %s exists already; name a new file, or allow with --force that it is replaced", target.Name)
 	}
-	if err := target.makeDirectory(filepath.Dir(target.Name)); err != nil {
+	dir := filepath.Dir(target.Name)
+	if err := target.makeDirectory(dir); err != nil {
 		return database.Summary{}, fmt.Errorf("backup: %w", err)
 	}
-	dir := filepath.Dir(target.Name)
 	removeKilled(dir)
 	space, partial := roomIn(dir), target.Name+backupSuffix
 	lock, err := createLocked(partial)

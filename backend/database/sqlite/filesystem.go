@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"kvstore/backend/kv"
-
 	"github.com/gofrs/flock"
+
+	"kvstore/backend/kv"
 )
 
 // publish syncs the file at partial and renames it, so that after a crash the name belongs to a
