@@ -26,8 +26,14 @@ var allowed = map[string][]string{
 		"kvstore/backend/database", "kvstore/backend/kv", "gorm.io/", "github.com/mattn/go-sqlite3",
 		"github.com/gofrs/flock", "go.opentelemetry.io/otel/",
 	},
+	"kvstore/backend/database/postgres": {
+		"kvstore/backend/database", "kvstore/backend/kv", "gorm.io/", "github.com/jackc/pgx/v5", "github.com/jackc/pgx/v5/",
+		"github.com/google/uuid", "go.opentelemetry.io/otel/",
+	},
+	"kvstore/backend/database/postgres/postgrestest": {"kvstore/internal/postgresql", "github.com/jackc/pgx/v5"},
 	"kvstore/backend/database/databasetest": {
-		"kvstore/backend/kv", "kvstore/backend/database", "kvstore/backend/database/sqlite", "github.com/mattn/go-sqlite3",
+		"kvstore/backend/kv", "kvstore/backend/database", "kvstore/backend/database/", "github.com/mattn/go-sqlite3",
+		"github.com/jackc/pgx/v5/stdlib",
 	},
 	"kvstore/backend/importer": {
 		"kvstore/backend/kv", "kvstore/backend/database", "kvstore/backend/database/sqlite", "github.com/mattn/go-sqlite3",
@@ -54,6 +60,7 @@ var allowed = map[string][]string{
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
 		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",
 	},
+	"kvstore/internal/postgresql":              {"github.com/jackc/pgx/v5"},
 	"kvstore/internal/telemetry/telemetrytest": {"go.opentelemetry.io/proto/otlp/", "google.golang.org/protobuf/proto"},
 	"kvstore/internal/telemetry": {
 		"kvstore/internal/", "github.com/google/uuid", "github.com/prometheus/client_golang/",
@@ -63,7 +70,8 @@ var allowed = map[string][]string{
 
 // notHTTP are the packages that must not import HTTP packages.
 var notHTTP = []string{
-	"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database", "kvstore/backend/database/sqlite", "kvstore/backend/store",
+	"kvstore/backend/kv", "kvstore/backend/cache", "kvstore/backend/database", "kvstore/backend/database/sqlite",
+	"kvstore/backend/database/postgres", "kvstore/backend/store",
 }
 
 func TestImports(t *testing.T) {

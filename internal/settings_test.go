@@ -177,10 +177,11 @@ func passedOn(t *testing.T, program string, listed map[string]string) map[string
 	return passed
 }
 
-// others are variables of docker-compose.yml and of the launcher.
+// others are variables of docker-compose.yml, of the launcher and of tests.
 var others = []string{
 	"KV_UID", "KV_GID", "KV_VERSION", "KV_COMMIT", "KV_BUILD_NETWORK", "KV_TRAEFIK_CONFIG",
 	"KV_BACKEND_BIN", "KV_GATEWAY_BIN", "KV_TRAEFIK_BIN",
+	"KV_TEST_ENGINE", "KV_TEST_POSTGRES",
 }
 
 func testNames(t *testing.T, all map[string]map[string]string) {

@@ -1,0 +1,8 @@
+package postgresql
+
+import "syscall"
+
+// processAttributes lets the server die with this process.
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

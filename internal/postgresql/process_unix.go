@@ -1,0 +1,9 @@
+//go:build unix && !linux
+
+package postgresql
+
+import "syscall"
+
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true}
+}
