@@ -57,10 +57,10 @@ func keyChecksum(key string, h Head) int64 {
 		truth(h.Deleted), int64(h.Expires), h.CompleteFrom, h.Pruned))
 }
 
-// checksum is that of the row of the store.
-func (s identity) checksum(t kv.Totals) int64 {
-	b := appendText([]byte{'s'}, s.storeID)
-	return sum(appendNumbers(b, s.created, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored))
+// Checksum is that of the row of the store.
+func (s Identity) Checksum(t kv.Totals) int64 {
+	b := appendText([]byte{'s'}, s.StoreID)
+	return sum(appendNumbers(b, s.Created, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored))
 }
 
 // erasedChecksum is that of the row of an erased key.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
 	"gorm.io/gorm"
 
@@ -18,10 +19,16 @@ import (
 type Engine interface {
 	// Ready returns an error if nothing may be written now, although the connections work.
 	Ready() error
-	// UndoCommit makes sure that a commit which failed with that cause has left nothing, or
-	// returns an error. With a nil cause it does so for all earlier commits, and shows that
-	// writes work.
-	UndoCommit(ctx context.Context, cause error) error
+	// Lock keeps other processes from writing until tx, which Update has just begun, ends. It
+	// returns the mark of the last commit.
+	Lock(tx *gorm.DB) (Mark, error)
+	// Record writes the counters, as the last statement of tx. It returns the mark of the commit
+	// that follows.
+	Record(tx *gorm.DB, c Commit) (Mark, error)
+	// Resolve finds out whether a commit that failed with that cause was made all the same. If
+	// not, it makes sure that the commit has left nothing. The error says why that is not known.
+	// With a nil cause it does so for all earlier commits, and shows that writes work.
+	Resolve(ctx context.Context, cause error) (committed bool, err error)
 	// Scrub removes what was erased before from the disk, as far as the engine can.
 	Scrub(ctx context.Context) error
 	// Compact gives some free space back to the disk, in one bounded step.
@@ -41,6 +48,27 @@ type Engine interface {
 	Close() error
 }
 
+// A Mark names a commit by its number and by an id that no other commit has: after an engine has
+// lost a commit, another gets its number. An engine with one writer has the zero Mark alone.
+type Mark struct {
+	Seq   int64
+	Batch uuid.UUID
+}
+
+// A Commit is what an engine stores of a transaction of Update besides rows of keys and versions.
+type Commit struct {
+	// Before is the revision of the store before the transaction.
+	Before int64
+	// Totals are the counters after it. Checksum is that of their row; see Identity.
+	Totals   kv.Totals
+	Checksum int64
+	// Clock is the latest time of the versions that were appended, or 0.
+	Clock kv.Timestamp
+	// Touched are the keys that have lost something which a cache may hold, perhaps without a
+	// new version: they were destroyed or erased.
+	Touched []string
+}
+
 // Pools are the connections to a database. Their dialector is also a gorm.ErrorTranslator, which
 // returns the sentinel of package kv for an error of the driver.
 type Pools struct {
@@ -56,7 +84,7 @@ type DB struct {
 	writer   *gorm.DB
 	readers  *gorm.DB
 	pinger   *gorm.DB
-	identity identity
+	identity Identity
 	damage   atomic.Uint64 // see Damage
 	memory   *memory
 	tracer   trace.Tracer
@@ -100,7 +128,7 @@ func (p Pools) Close() error {
 }
 
 // StoreID identifies the store for as long as the database exists.
-func (db *DB) StoreID() string { return db.identity.storeID }
+func (db *DB) StoreID() string { return db.identity.StoreID }
 
 // Ping returns nil if the database answers a read and may be written.
 func (db *DB) Ping(ctx context.Context) error {
@@ -120,28 +148,34 @@ func (db *DB) Failing() bool { return db.failing.Load() }
 func (db *DB) Settle(ctx context.Context) error {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
-	err := db.undoLocked(ctx, nil)
+	_, err := db.resolveLocked(ctx, nil)
 	db.noteLocked(err, true)
 	return err
 }
 
-func (db *DB) undoLocked(ctx context.Context, cause error) error {
+func (db *DB) resolveLocked(ctx context.Context, cause error) (committed bool, err error) {
 	if err := db.Ready(); err != nil {
-		return err
+		return false, err
 	}
-	return Translate(db.writer.WithContext(ctx), "settle a commit that failed", db.UndoCommit(ctx, cause))
+	committed, err = db.Resolve(ctx, cause)
+	return committed, Translate(db.writer.WithContext(ctx), "settle a commit that failed", err)
 }
 
-// commitFailedLocked returns the error for a failed commit: kv.ErrOutcomeUnknown unless it is now
-// certain that nothing was written.
+// commitFailedLocked returns the error for a failed commit, or nil if it was made all the same. The
+// error is kv.ErrOutcomeUnknown unless it is now certain that nothing was written.
 func (db *DB) commitFailedLocked(ctx context.Context, cause error) error {
 	db.memory.forgetLocked()
 	// Without ctx, which did not end the commit either.
-	if err := db.undoLocked(context.WithoutCancel(ctx), cause); err != nil {
+	committed, err := db.resolveLocked(context.WithoutCancel(ctx), cause)
+	switch {
+	case err != nil:
 		//nolint:errorlint // the kind of err is not that of the answer
 		return fmt.Errorf("%w: %w; and then: %v", kv.ErrOutcomeUnknown, cause, err)
+	case committed:
+		return nil
+	default:
+		return Translate(db.writer.WithContext(ctx), "commit", cause)
 	}
-	return Translate(db.writer.WithContext(ctx), "commit", cause)
 }
 
 // noteLocked notes the result of an attempt to write for Failing.

@@ -1,13 +1,14 @@
 // Package database keeps every version of every key: the GORM models and the schema that they
 // make, the queries, and the transaction, which numbers versions. Rows go in and come out as kv
-// types. It runs on an Engine; package sqlite has the one for a file. What is written, and in which
+// types. It runs on an Engine: package sqlite has the one for a file, package postgres the one for a
+// server that several processes share. Both run the same SQL. What is written, and in which
 // order caches learn of it, is decided in package store.
 //
 // # Tables
 //
 //	store     one row: the id of the store, its counters (revision, keys, versions), so
 //	          that statistics take the same time however large the store is, and up to
-//	          which revision some may be missing
+//	          which revision some may be missing; on PostgreSQL a view of the last commit
 //	keys      one row per key: its latest version and where that stands, whether it is
 //	          deleted, when it ends, the highest revision that retention removed of it
 //	versions  one row per version, append only but for what retention and destruction
@@ -24,10 +25,11 @@
 //
 //   - Update is one transaction. When it returns nil, all that was done in it is durable. When
 //     it returns an error, nothing of it is, unless that is kv.ErrOutcomeUnknown.
+//   - Of processes that share an engine one is in Update at a time, from its lock to its commit.
 //   - A read sees everything whose Update returned before the read began.
 //   - What is read is what was written, or the error is kv.ErrCorrupt.
 //   - What Update remembers of the rows (see memory) is what the database has: nothing but
-//     Update changes it, and a commit that failed is forgotten whole.
+//     Update changes it, and it is forgotten whole after a commit that failed, or one of another process.
 //   - Errors are those of package kv, or wrap an error of the context. The text of
 //     a driver's error is for the log, never for a client.
 //

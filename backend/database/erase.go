@@ -30,7 +30,7 @@ func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t.wrote = true
+	t.wrote, k.touched = true, true
 	left = versions
 	destroyed := int64(0)
 	for bytes := int64(0); len(left) > 0 && bytes < erasedBytes && destroyed < erasedValues; left = left[1:] {
@@ -68,7 +68,7 @@ func (t *Tx) Erase(key string, through int64) (done bool, err error) {
 	if err != nil || k.head.ID == 0 {
 		return err == nil, err
 	}
-	t.wrote = true
+	t.wrote, k.touched = true, true
 	head := &k.head
 	last, readable, err := t.oldest(key, head, through)
 	if err == nil && last > 0 {

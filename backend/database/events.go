@@ -24,7 +24,7 @@ const (
 func eventsSQL(values bool) string {
 	value := "NULL"
 	if values {
-		value = "CASE WHEN substr(keys.key, 1, length(?)) = ? THEN versions.value END"
+		value = "CASE WHEN keys.key >= ? AND keys.key < ? THEN versions.value END"
 	}
 	return "SELECT keys.key, " + versionColumns + ", " + value + ` FROM versions LEFT JOIN keys ON keys.id = versions.key_id
 		WHERE versions.revision > ? AND versions.revision <= ? ORDER BY versions.revision LIMIT ?`
@@ -79,8 +79,8 @@ func (p *Page) read(tx *gorm.DB, r EventsRequest) error {
 	}
 	args := []any{r.After, r.Last, eventsWindow}
 	if r.Values {
-		common := r.Keys.Common()
-		args = append([]any{common, common}, args...)
+		from, end := rangeOf(r.Keys.Common())
+		args = append([]any{from, end}, args...)
 	}
 	rows, err := tx.Raw(eventsSQL(r.Values), args...).Rows()
 	if err != nil {
@@ -148,11 +148,12 @@ const (
 	// goneBoundSQL finds the last of the goneKeys keys that lack the highest revisions.
 	goneBoundSQL = `SELECT pruned FROM keys WHERE pruned > 0 AND pruned > ?
 		ORDER BY pruned DESC LIMIT 1 OFFSET ?`
-	// goneSQL finds keys with a prefix that lack revisions after one.
+	// goneSQL finds keys with a prefix that lack revisions after one. With IS TRUE it does not use the
+	// index of all keys.
 	goneSQL = "SELECT " + keyRowColumns + ` FROM keys
-		WHERE pruned > 0 AND pruned > ? AND substr(key, 1, length(?)) = ? ORDER BY pruned DESC`
+		WHERE pruned > 0 AND pruned > ? AND (key >= ? AND key < ?) IS TRUE ORDER BY pruned DESC`
 	// withPrefixSQL finds keys with a prefix.
-	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?"
+	withPrefixSQL = "SELECT " + keyRowColumns + " FROM keys WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 )
 
 // gone returns Page.Gone. It is exact if the set has up to goneKeys keys, or if no more than
@@ -181,12 +182,12 @@ func highestPruned(tx *gorm.DB, keys kv.Prefixes, after int64) (highest int64, e
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, err
 	}
-	common := keys.Common()
-	highest, _, err = prunedOf(tx, keys, 1, goneSQL, max(after, bound-1), common, common)
+	from, end := rangeOf(keys.Common())
+	highest, _, err = prunedOf(tx, keys, 1, goneSQL, max(after, bound-1), from, end)
 	if err != nil || highest > 0 || bound == 0 {
 		return highest, err
 	}
-	highest, looked, err := prunedOf(tx, keys, goneKeys, withPrefixSQL, common, common+beyond, goneKeys)
+	highest, looked, err := prunedOf(tx, keys, goneKeys, withPrefixSQL, from, end, goneKeys)
 	if looked == goneKeys {
 		highest = bound
 	}

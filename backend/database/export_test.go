@@ -18,7 +18,11 @@ func (db *DB) SchemaDrift(t *testing.T) []string {
 	t.Helper()
 	var log statements
 	session := db.writer.Session(&gorm.Session{Logger: &log})
-	if err := session.AutoMigrate(&storeRow{}, &keyRow{}, &versionRow{}, &erasedRow{}); err != nil {
+	models := []any{&keyRow{}, &versionRow{}, &erasedRow{}}
+	if session.Name() == "sqlite" { // else it is a view
+		models = append(models, &storeRow{})
+	}
+	if err := session.AutoMigrate(models...); err != nil {
 		t.Fatal(err)
 	}
 	return log
@@ -40,7 +44,7 @@ func (s *statements) Trace(_ context.Context, _ time.Time, fc func() (string, in
 	}
 }
 
-// A Statement is one that was run, and how SQLite runs it.
+// A Statement is one that was run, and how SQLite runs it; of another engine there is no plan.
 type Statement struct {
 	SQL  string
 	Plan []string
@@ -56,11 +60,15 @@ func (db *DB) Statements(t *testing.T, fn func()) []Statement {
 	db.readers = quiet
 	found := make([]Statement, 0, len(log.all))
 	for _, sql := range log.all {
+		statement := Statement{SQL: sql}
+		if db.readers.Name() != "sqlite" { // plans of other engines depend on the size of tables
+			found = append(found, statement)
+			continue
+		}
 		var steps []struct{ Detail string }
 		if err := db.readers.WithContext(t.Context()).Raw("EXPLAIN QUERY PLAN " + sql).Scan(&steps).Error; err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
-		statement := Statement{SQL: sql}
 		for _, step := range steps {
 			statement.Plan = append(statement.Plan, step.Detail)
 		}

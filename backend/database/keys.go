@@ -24,6 +24,15 @@ const (
 // beyond is greater than every key.
 var beyond = strings.Repeat("\U0010FFFF", kv.MaxKeyBytes/4+1)
 
+// rangeOf returns the first key that may have a prefix, and the least text behind all such keys.
+func rangeOf(prefix string) (from, end string) {
+	end, bounded := kv.PrefixEnd(prefix)
+	if !bounded {
+		end = beyond
+	}
+	return prefix, end
+}
+
 // Keys returns a page of the keys as they are at that time, in the order of their bytes. A folded
 // prefix costs at most one search in an index, however many keys it stands for.
 func (db *DB) Keys(ctx context.Context, r kv.KeysRequest, now kv.Timestamp) (page kv.KeysPage, err error) {
@@ -55,10 +64,7 @@ type keyList struct {
 func (l *keyList) run() error {
 	from, more := l.start()
 	for _, prefix := range l.request.Ranges() {
-		end, bounded := kv.PrefixEnd(prefix)
-		if !bounded {
-			end = beyond
-		}
+		_, end := rangeOf(prefix)
 		from = max(from, prefix) // a prefix that was folded may reach into the next range
 		for more && from < end && l.page.NextAfter == "" {
 			folded, ended, err := l.scan(from, end)

@@ -53,7 +53,7 @@ func (r Retention) ended(head Head) bool { return head.Deleted && head.Time < r.
 func (db *DB) Prunables(ctx context.Context, r Retention, after int64) (found []string, last int64, err error) {
 	readers := db.readers.WithContext(ctx)
 	var looked int
-	err = readers.Raw("SELECT count(*), coalesce(max(id), 0) FROM (SELECT id FROM keys WHERE id > ? ORDER BY id LIMIT ?)", after, searchedKeys).
+	err = readers.Raw("SELECT count(*), coalesce(max(id), 0) FROM (SELECT id FROM keys WHERE id > ? ORDER BY id LIMIT ?) AS few", after, searchedKeys).
 		Row().Scan(&looked, &last)
 	if err == nil && looked > 0 {
 		err = readers.Raw(candidatesSQL, after, last, int64(r.Before), r.maxVersions(), int64(r.Before)).Scan(&found).Error

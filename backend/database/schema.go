@@ -1,9 +1,8 @@
 package database
 
 import (
-	"time"
+	"errors"
 
-	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
@@ -15,12 +14,18 @@ const SchemaVersion = 1
 
 // CreateSchema creates the tables of a new database, and the row of the store.
 func CreateSchema(tx *gorm.DB) error {
-	if err := tx.Migrator().CreateTable(&storeRow{}, &keyRow{}, &versionRow{}, &erasedRow{}); err != nil {
+	if err := errors.Join(tx.Migrator().CreateTable(&storeRow{}), CreateTables(tx)); err != nil {
 		return err
 	}
-	store := identity{storeID: uuid.NewString(), created: time.Now().UnixMicro()}
-	row := storeRow{ID: storeRowID, UUID: store.storeID, CreatedAt: store.created, Checksum: store.checksum(kv.Totals{})}
+	store := NewIdentity()
+	row := storeRow{ID: storeRowID, UUID: store.StoreID, CreatedAt: store.Created, Checksum: store.Checksum(kv.Totals{})}
 	return tx.Create(&row).Error
+}
+
+// CreateTables is CreateSchema without the table store, in place of which the engine has a view with
+// its columns.
+func CreateTables(tx *gorm.DB) error {
+	return tx.Migrator().CreateTable(&keyRow{}, &versionRow{}, &erasedRow{})
 }
 
 // storeRow is the only row of its table.
@@ -34,7 +39,7 @@ type storeRow struct {
 	Compacted     int64  `gorm:"not null;default:0"` // up to it revisions may be missing: removed, or skipped by a restore
 	Forgotten     int64  `gorm:"not null;default:0"` // the highest revision that was removed together with the name of its key
 	Restored      int64  `gorm:"not null;default:0"` // the revision from which the store continued after its last restore, or 0
-	Checksum      int64  `gorm:"not null;default:0"` // see identity.checksum
+	Checksum      int64  `gorm:"not null;default:0"` // see Identity.Checksum
 }
 
 // keyRow is one key and where its latest version stands.

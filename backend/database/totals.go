@@ -4,15 +4,21 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
 
-// identity is the part of the row of the store that never changes.
-type identity struct {
-	storeID string
-	created int64
+// An Identity is the part of the row of the store that never changes.
+type Identity struct {
+	StoreID string
+	Created int64 // Unix microseconds
+}
+
+// NewIdentity returns the identity of a new store.
+func NewIdentity() Identity {
+	return Identity{StoreID: uuid.NewString(), Created: time.Now().UnixMicro()}
 }
 
 const storeColumns = `store.uuid, store.created_at, store.revision, store.total_keys, store.total_versions,
@@ -25,27 +31,27 @@ func readTotals(tx *gorm.DB) (kv.Totals, error) {
 }
 
 // readStore reads the row of the store and one more column.
-func readStore(tx *gorm.DB, column string) (s identity, t kv.Totals, more int64, err error) {
+func readStore(tx *gorm.DB, column string) (s Identity, t kv.Totals, more int64, err error) {
 	var row storedTotals
 	if err = tx.Raw("SELECT " + storeColumns + ", " + column + " FROM store").Row().Scan(append(row.fields(), &more)...); err == nil {
 		err = row.check()
 	}
-	return row.identity, row.Totals, more, err
+	return row.Identity, row.Totals, more, err
 }
 
 // storedTotals is the row of the store. check must be called before it is used.
 type storedTotals struct {
-	identity
+	Identity
 	kv.Totals
 	sum int64
 }
 
 func (s *storedTotals) fields() []any {
-	return []any{&s.storeID, &s.created, &s.Revision, &s.Keys, &s.Versions, &s.Compacted, &s.Forgotten, &s.Restored, &s.sum}
+	return []any{&s.StoreID, &s.Created, &s.Revision, &s.Keys, &s.Versions, &s.Compacted, &s.Forgotten, &s.Restored, &s.sum}
 }
 
 func (s *storedTotals) check() error {
-	got := s.checksum(s.Totals)
+	got := s.Checksum(s.Totals)
 	if got == s.sum {
 		return nil
 	}
@@ -57,9 +63,9 @@ func (s *storedTotals) check() error {
 const saveTotalsSQL = `UPDATE store SET revision = ?, total_keys = ?, total_versions = ?, compacted = ?, forgotten = ?,
 	restored = ?, checksum = ?`
 
-// save writes the counters.
-func (s identity) save(tx *gorm.DB, t kv.Totals) error {
-	return tx.Exec(saveTotalsSQL, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored, s.checksum(t)).Error
+// SaveTotals writes the counters to the table store.
+func SaveTotals(tx *gorm.DB, t kv.Totals, checksum int64) error {
+	return tx.Exec(saveTotalsSQL, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored, checksum).Error
 }
 
 const (
@@ -88,7 +94,7 @@ func Advance(tx *gorm.DB, replaced int64, now time.Time) (revision int64, err er
 	}
 	revision = unusedRevision(max(totals.Revision, replaced), kv.NewTimestamp(now)-last)
 	totals.Revision, totals.Compacted, totals.Restored = revision, revision, revision
-	return revision, s.save(tx, totals)
+	return revision, SaveTotals(tx, totals, s.Checksum(totals))
 }
 
 // unusedRevision returns a revision that was not given out, when known was and that many

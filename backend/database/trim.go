@@ -25,8 +25,9 @@ type removed struct {
 var removeSQL = func() map[int]string {
 	statements := map[int]string{}
 	for _, n := range statementRows {
-		statements[n] = fmt.Sprintf(`DELETE FROM versions WHERE (key_id, version) IN (VALUES %s(?, ?))
-			RETURNING key_id, version, revision, destroyed`, strings.Repeat("(?, ?), ", n-1))
+		statements[n] = fmt.Sprintf(`DELETE FROM versions
+			WHERE (key_id, version) IN (VALUES (CAST(? AS bigint), CAST(? AS bigint))%s)
+			RETURNING key_id, version, revision, destroyed`, strings.Repeat(", (?, ?)", n-1))
 	}
 	return statements
 }()

@@ -19,11 +19,12 @@ import (
 type Tx struct {
 	tx       *gorm.DB
 	memory   *memory // its lock is held; nil in a View
-	identity identity
+	identity Identity
 	count    func(*error)
 	keys     map[string]*loadedKey
 	latest   map[string]kv.Entry // see Latest
 	wrote    bool                // there is something to commit
+	clock    kv.Timestamp        // the latest time of what was appended
 	appended []kv.Entry          // for Save to write
 	before   []Head              // the head of the key of each of them before it was appended
 	// Totals are the counters of the store, which Append advances. They are saved with the
@@ -38,9 +39,9 @@ type Tx struct {
 
 // Update runs fn in one transaction, saves what fn has appended, and commits. When it returns
 // nil, all of it is on disk. When it returns an error, nothing is stored, except perhaps with
-// kv.ErrOutcomeUnknown: the disk failed at the commit, so no read sees what fn did, but
-// the next process that opens the file may, unless another commit succeeds before. The error
-// of fn is returned as it is. With damaged counters the error is kv.ErrCorrupt.
+// kv.ErrOutcomeUnknown. With SQLite that says that the disk failed at the commit: no read sees what
+// fn did, but the next process that opens the file may, unless another commit succeeds before.
+// With an engine that is shared it may be there already. The error of fn is returned as it is. With damaged counters the error is kv.ErrCorrupt.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	db.memory.mu.Lock()
 	defer db.memory.mu.Unlock()
@@ -68,7 +69,7 @@ func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed b
 	update := &Tx{
 		tx: tx, memory: db.memory, identity: db.identity, count: db.count, keys: map[string]*loadedKey{},
 	}
-	if err := update.loadTotals(); err != nil {
+	if err := update.lock(db); err != nil {
 		return false, err
 	}
 	before := update.Totals
@@ -81,18 +82,32 @@ func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed b
 	if !update.wrote && update.Totals == before {
 		return false, nil
 	}
-	if err := update.identity.save(tx, update.Totals); err != nil {
+	mark, err := db.Record(tx, Commit{
+		Before: before.Revision, Totals: update.Totals, Checksum: db.identity.Checksum(update.Totals),
+		Clock: update.clock, Touched: update.touched(),
+	})
+	if err != nil {
 		return false, Translate(tx, "save the counters", err)
 	}
 	if err := db.commit(ctx, tx); err != nil {
-		return false, db.commitFailedLocked(ctx, err)
+		err = db.commitFailedLocked(ctx, err)
+		return err == nil, err
 	}
-	db.memory.learnLocked(update)
+	db.memory.learnLocked(update, mark)
 	return true, nil
 }
 
-func (t *Tx) loadTotals() (err error) {
+// lock locks the database, forgets what other processes may have changed, and loads the counters.
+func (t *Tx) lock(db *DB) (err error) {
 	defer t.count(&err)
+	mark, err := db.Lock(t.tx)
+	if err != nil {
+		return Translate(t.tx, "lock the store", err)
+	}
+	if mark != t.memory.mark {
+		t.memory.forgetLocked()
+		t.memory.mark = mark
+	}
 	if t.memory.totals != nil {
 		t.Totals = *t.memory.totals
 		return nil
@@ -100,6 +115,16 @@ func (t *Tx) loadTotals() (err error) {
 	t.Totals, err = readTotals(t.tx)
 	err = Translate(t.tx, "read the counters", err)
 	return err
+}
+
+// touched returns the keys of which something was destroyed or erased.
+func (t *Tx) touched() (keys []string) {
+	for key, k := range t.keys {
+		if k.touched {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // Append makes e the next version of its key, which must be loaded and not damaged. It sets
@@ -137,6 +162,7 @@ func (t *Tx) Append(e kv.Entry) kv.Written {
 		totals.Keys++
 	}
 	e.Revision, e.Time = head.Revision, head.Time
+	t.clock = max(t.clock, e.Time)
 	t.appended = append(t.appended, e)
 	return kv.Written{Entry: e, Previous: previous, TotalVersions: head.TotalVersions}
 }

@@ -9,7 +9,7 @@
 //     written any more.
 //   - A commit is in the write-ahead log and synced (synchronous = FULL) when Update returns.
 //   - A commit that failed has left nothing, or the error is kv.ErrOutcomeUnknown: see
-//     UndoCommit.
+//     Resolve.
 //   - After Scrub nothing of what was destroyed before is in the file or its log, and no
 //     write has waited for more than a bounded number of pages.
 //   - A copy and a backup are the state at one moment. A backup has been read and compared whole

@@ -205,15 +205,23 @@ var settleSQL = []string{
 	"UPDATE store SET compacted = compacted - 1",
 }
 
-// UndoCommit writes over what a failed commit has left. SQLite writes the last frame of a
+// Lock does nothing: the transaction holds SQLite's lock, and no other process writes.
+func (f *file) Lock(*gorm.DB) (database.Mark, error) { return database.Mark{}, nil }
+
+// Record writes the row of the store.
+func (f *file) Record(tx *gorm.DB, c database.Commit) (database.Mark, error) {
+	return database.Mark{}, database.SaveTotals(tx, c.Totals, c.Checksum)
+}
+
+// Resolve writes over what a failed commit has left. SQLite writes the last frame of a
 // transaction to the log and then syncs the log. If the sync fails, it rolls the transaction back
 // for this process but leaves the frames: the next process would take them for committed, and
 // a refused write would appear. The next commit overwrites them.
-func (f *file) UndoCommit(ctx context.Context, cause error) error {
+func (f *file) Resolve(ctx context.Context, cause error) (committed bool, err error) {
 	if leavesNothing(cause) {
-		return nil
+		return false, nil
 	}
-	return f.Writer.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+	return false, f.Writer.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		for _, statement := range settleSQL {
 			if err := tx.Exec(statement).Error; err != nil {
 				return err
@@ -254,7 +262,7 @@ const scheme = "sqlite:"
 func ParseURL(url string) (path string, err error) {
 	path, ok := strings.CutPrefix(url, scheme)
 	if !ok {
-		return "", fmt.Errorf("must be %sPATH, such as sqlite:data/kv_store.db; no other database is supported", scheme)
+		return "", fmt.Errorf("must be %sPATH, such as sqlite:data/kv_store.db, or postgres://USER:PASSWORD@HOST/DATABASE", scheme)
 	}
 	path = strings.TrimPrefix(path, "//")
 	switch {
