@@ -41,6 +41,13 @@ func start(t *testing.T) *server {
 	return startWith(t, store.Config{MaxValueBytes: maxValueBytes}, api.Config{})
 }
 
+// startOnFile starts a server whose database is on SQLite in every run, for what PostgreSQL refuses.
+func startOnFile(t *testing.T) *server {
+	t.Helper()
+	db := databasetest.Open(t, databasetest.FileURL(t))
+	return startWith(t, store.Config{Database: db, MaxValueBytes: maxValueBytes}, api.Config{})
+}
+
 // startWith starts a server. By default values may have a mebibyte, and the clock stands
 // still.
 func startWith(t *testing.T, cfg store.Config, apiCfg api.Config) *server {

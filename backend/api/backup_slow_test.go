@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kvstore/backend/api"
+	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -21,7 +22,7 @@ import (
 // startLarge starts a server whose database is larger than what a connection buffers.
 func startLarge(t *testing.T, cfg api.Config) *server {
 	t.Helper()
-	s := startWith(t, store.Config{}, cfg)
+	s := startWith(t, store.Config{Database: databasetest.Open(t, databasetest.FileURL(t))}, cfg)
 	for i := range 24 {
 		text := make([]byte, 1<<19)
 		for j := range text {

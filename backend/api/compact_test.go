@@ -6,12 +6,16 @@ import (
 	"strings"
 	"testing"
 
+	"kvstore/backend/api"
 	"kvstore/backend/database"
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/postgres/postgrestest"
+	"kvstore/backend/store"
 )
 
 // TestCompact tests that each step frees at most a mebibyte, until nothing is free.
 func TestCompact(t *testing.T) {
-	s := start(t)
+	s := startOnFile(t)
 	for range 2_000 {
 		s.do(t, "PUT", "/put/k", `{"value":"`+strings.Repeat("x", 900)+`"}`)
 	}
@@ -42,5 +46,17 @@ func TestCompact(t *testing.T) {
 	}
 	if steps < 2 || freed < 1<<20 {
 		t.Errorf("%d bytes were given back in %d steps", freed, steps)
+	}
+}
+
+// TestUnsupported: what PostgreSQL does by itself, or has tools for, is refused there.
+func TestUnsupported(t *testing.T) {
+	s := startWith(t, store.Config{Database: databasetest.Open(t, postgrestest.Database(t))}, api.Config{})
+	for _, request := range []string{"POST /db/compact", "GET /db/backup"} {
+		method, target, _ := strings.Cut(request, " ")
+		got := s.do(t, method, target, "")
+		if fields := got.problem(t); got.status != 501 || fields["code"] != "unsupported" || !strings.Contains(got.body, "PostgreSQL") {
+			t.Errorf("%s: %d %s", request, got.status, got.body)
+		}
 	}
 }

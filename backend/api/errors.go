@@ -32,9 +32,10 @@ var statuses = []struct {
 	{kv.ErrBatchTooLarge, http.StatusRequestEntityTooLarge, "batch_too_large", ""},
 	{kv.ErrStorageFull, http.StatusInsufficientStorage, "storage_full", "The disk is full; nothing was written"},
 	{kv.ErrDiskFailed, http.StatusServiceUnavailable, "disk_failed", "The disk reports an error; nothing was written, and what it does not give back is not served"},
-	{kv.ErrOutcomeUnknown, http.StatusInternalServerError, "outcome_unknown", "The disk failed when the write was to be made safe. " +
-		"No read sees it now, but it may be there after a restart of the service: read before you repeat it"},
+	{kv.ErrOutcomeUnknown, http.StatusInternalServerError, "outcome_unknown", "The disk or the database failed when the write was to be made " +
+		"safe. It may be there now, or after a restart of the service: read before you repeat it"},
 	{kv.ErrFutureRevision, http.StatusUnprocessableEntity, "", ""},
+	{kv.ErrUnsupported, http.StatusNotImplemented, "unsupported", ""},
 	{kv.ErrTooManyWatchers, http.StatusServiceUnavailable, "too_many_watchers", ""},
 	{kv.ErrOverloaded, http.StatusServiceUnavailable, "overloaded", ""},
 	{kv.ErrCopying, http.StatusServiceUnavailable, "backup_running", ""},

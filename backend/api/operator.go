@@ -39,6 +39,7 @@ const backupPiece = 256 << 10
 //	@Header			200	{integer}	X-KV-Revision		"The revision of the last write in it"
 //	@Header			200	{integer}	X-KV-Keys			"How many keys exist in it, as total_keys of /db/stats"
 //	@Header			200	{integer}	X-KV-Versions		"How many versions it has, as total_versions of /db/stats"
+//	@Failure		501	{object}	problem.Problem		"The store is on PostgreSQL, which has backups of its own (code unsupported)"
 //	@Failure		503	{object}	problem.Problem		"Another backup is being made or sent (code backup_running)"
 //	@Failure		507	{object}	problem.Problem		"The disk has no room for a copy; the detail has the numbers (code storage_full)"
 //	@Router			/db/backup [get]
@@ -124,6 +125,7 @@ type compactAnswer struct {
 //	@Tags			operation
 //	@Produce		json
 //	@Success		200	{object}	compactAnswer
+//	@Failure		501	{object}	problem.Problem	"The store is on PostgreSQL, which reuses free space by itself (code unsupported)"
 //	@Router			/db/compact [post]
 func (a *API) compact(c *gin.Context, _ query) error {
 	done, err := a.Store.Compact(c.Request.Context())

@@ -63,7 +63,8 @@ func TestParametersOfEveryRoute(t *testing.T) {
 			}
 		}
 		if method == "GET" && label != "GET /watch" && label != "GET /diff/{key}" {
-			if got := s.do(t, method, target+"?_=1&_=2&_x", ""); got.status >= 400 {
+			got := s.do(t, method, target+"?_=1&_=2&_x", "")
+			if got.status >= 400 && got.status != http.StatusNotImplemented { // by an engine other than SQLite
 				t.Errorf("%s?_=1: %d %s", target, got.status, got.body)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 	"kvstore/backend/kv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(databasetest.Tests{M: m}) }
 
 func TestRoundTrip(t *testing.T) {
 	url := databasetest.URL(t)
@@ -68,7 +68,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestSpace(t *testing.T) {
-	db := databasetest.Open(t, databasetest.URL(t))
+	db := databasetest.Open(t, databasetest.FileURL(t))
 	databasetest.Put(t, db, "k", "1")
 	if bytes, err := db.LogBytes(); err != nil || bytes == 0 {
 		t.Errorf("the log has %d bytes, %v", bytes, err)

@@ -219,7 +219,7 @@ func TestSmallFoldersAreRead(t *testing.T) {
 // TestExpiredAreSkippedInTheIndex: a key that has expired, and has no tombstone yet, costs a
 // list one step in an index and no look into a table.
 func TestExpiredAreSkippedInTheIndex(t *testing.T) {
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	db := databasetest.Open(t, url)
 	entries := make([]kv.Entry, 50_000)
 	for i := range entries {
@@ -264,7 +264,7 @@ func TestExpiredAreSkippedInTheIndex(t *testing.T) {
 // log, for a store that has many keys: a further version of a key that stays alive
 // must not touch the index of the living.
 func TestPutOfAnExistingKeyWritesFewPages(t *testing.T) {
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	db := databasetest.Open(t, url)
 	entries := make([]kv.Entry, 20_000)
 	for i := range entries {

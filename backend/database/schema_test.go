@@ -48,7 +48,7 @@ func schema1Entries() []kv.Entry {
 // fillSchema1 writes every kind of row.
 func fillSchema1(t *testing.T) {
 	t.Helper()
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	db := databasetest.Open(t, url)
 	for _, e := range schema1Entries() {
 		if e.Key != "imported" { // which lacks what is before it
@@ -105,7 +105,7 @@ func TestSchema1(t *testing.T) {
 			t.Errorf("Check = %+v, %v, want the store %s", sum, err, id)
 		}
 	}
-	fresh := databasetest.URL(t)
+	fresh := databasetest.FileURL(t)
 	if err := databasetest.Open(t, fresh).Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 func TestTrace(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test")
-	db, err := sqlite.Open(t.Context(), sqlite.Config{URL: databasetest.URL(t), Logger: slog.New(slog.DiscardHandler), Tracer: tracer})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{URL: databasetest.FileURL(t), Logger: slog.New(slog.DiscardHandler), Tracer: tracer})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ func TestEveryVersion(t *testing.T) {
 		})
 	}
 	f.close()
-	db := databasetest.Open(t, databasetest.URL(t))
+	db := databasetest.Open(t, databasetest.FileURL(t))
 	dry, _ := run(t, f.path, db, func(cfg *importer.Config) { cfg.DryRun = true })
 	if stats, err := db.Stats(t.Context()); err != nil || stats.Totals != (kv.Totals{}) {
 		t.Errorf("after a dry run: %+v, %v", stats, err)
@@ -186,7 +186,7 @@ func TestSkipped(t *testing.T) {
 	f.add("backwards", 4, `4`, 3e9)
 	f.exec("INSERT INTO keys VALUES ('empty', 1, 1)")
 	f.close()
-	db := databasetest.Open(t, databasetest.URL(t))
+	db := databasetest.Open(t, databasetest.FileURL(t))
 	sum, log := run(t, f.path, db, func(cfg *importer.Config) { cfg.MaxValueBytes = 1_000 })
 	want := importer.Summary{Keys: 5, Versions: 11, SkippedKeys: 9, SkippedVersions: 5, Clamped: 3}
 	if diff := cmp.Diff(want, sum); diff != "" {
@@ -245,7 +245,7 @@ func TestExistingKeys(t *testing.T) {
 	f.add("same", 1, `1`, 10.0)
 	f.add("other", 1, `1`, 10.0)
 	f.close()
-	db := databasetest.Open(t, databasetest.URL(t))
+	db := databasetest.Open(t, databasetest.FileURL(t))
 	run(t, f.path, db, nil)
 	f.open()
 	f.exec(`UPDATE "values" SET value = '2' WHERE key = 'other'`)
@@ -287,7 +287,7 @@ func TestSourceIsOnlyRead(t *testing.T) {
 				f.close()
 			}
 			before := snapshot(t, filepath.Dir(f.path))
-			db := databasetest.Open(t, databasetest.URL(t))
+			db := databasetest.Open(t, databasetest.FileURL(t))
 			if sum, _ := run(t, f.path, db, nil); sum.Versions != 1 {
 				t.Errorf("imported %+v", sum)
 			}
@@ -320,7 +320,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 // developmentFile returns a database of ours from before schema version 1.
 func developmentFile(t *testing.T) (path string) {
 	t.Helper()
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	if err := databasetest.Open(t, url).Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestBadSources(t *testing.T) {
 	}
 	raw.Close()
 	early := developmentFile(t)
-	db := databasetest.Open(t, databasetest.URL(t))
+	db := databasetest.Open(t, databasetest.FileURL(t))
 	for path, want := range map[string]string{
 		filepath.Join(dir, "none"): "no such file",
 		text:                       "not a database of the predecessor",
@@ -378,7 +378,7 @@ func TestManyVersions(t *testing.T) {
 	}
 	f.exec("COMMIT")
 	f.close()
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	db := databasetest.Open(t, url)
 	sum, log := run(t, f.path, db, nil)
 	if sum.Versions != keys*versions || log != "10000 of 12500 versions\n" {

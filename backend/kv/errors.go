@@ -54,6 +54,8 @@ var (
 	ErrBatchTooLarge = newSentinel("batch too large", ClassRefused)
 	// ErrFutureRevision: the request names a revision that the store has not reached.
 	ErrFutureRevision = newSentinel("revision is in the future", ClassRefused)
+	// ErrUnsupported: the engine of the database does not do that.
+	ErrUnsupported = newSentinel("not supported", ClassRefused)
 	// ErrSlowWatcher: a change feed was not read in time.
 	ErrSlowWatcher = newSentinel("watcher is too slow", ClassRefused)
 
@@ -73,8 +75,8 @@ var (
 	// ErrDiskFailed: the disk reports an error, so what was asked for cannot be read, or a
 	// write was not made.
 	ErrDiskFailed = newSentinel("the disk failed", ClassDisk)
-	// ErrOutcomeUnknown: the disk failed while the write was made safe. No read sees the
-	// write, but it may be there after a restart.
+	// ErrOutcomeUnknown: the disk or the connection failed while the write was made safe. It may be
+	// there now, or after a restart.
 	ErrOutcomeUnknown = newSentinel("the outcome of the write is not known", ClassDisk)
 
 	// ErrCorrupt: something in the database is damaged; what was read is not served.

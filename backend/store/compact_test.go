@@ -48,7 +48,7 @@ func TestPrunedSpaceIsReused(t *testing.T) {
 // TestCompactUnderLoad: the space that retention freed goes back to the disk while others read
 // and write, and no read sees a difference.
 func TestCompactUnderLoad(t *testing.T) {
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	db := databasetest.Open(t, url)
 	all := over(t, db, options{maxKeys: 1, maxBytes: 100})
 	for i := 1; i <= 300; i++ {

@@ -47,7 +47,7 @@ func TestCrashAtCommit(t *testing.T) {
 }
 
 func crash(t *testing.T, point string, commit, clients int) {
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	answered := runCrasher(t, fmt.Sprintf("%s %d %d %s", point, commit, clients, url), clients)
 	if _, err := sqlite.Check(t.Context(), url); err != nil {
 		t.Error(err)

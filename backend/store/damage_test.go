@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3"
-
 	"kvstore/backend/database/databasetest"
-	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -21,22 +17,13 @@ import (
 // damage changes rows without their checksums, as a flipped bit on the disk does.
 func damage(t *testing.T, url, statement string) {
 	t.Helper()
-	path, err := sqlite.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("sqlite3", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec(statement); err != nil {
+	if _, err := databasetest.Raw(t, url).ExecContext(t.Context(), statement); err != nil {
 		t.Fatal(err)
 	}
 }
 
 const (
-	spoilValue = "UPDATE versions SET value = CAST('{\"a\":3}' AS BLOB) WHERE key_id = 1 AND version = 2"
+	spoilValue = "UPDATE versions SET value = (SELECT value FROM versions WHERE key_id = 1 AND version = 1) WHERE key_id = 1 AND version = 2"
 	spoilTime  = "UPDATE versions SET timestamp = timestamp + 1 WHERE key_id = 1 AND version = 2"
 	spoilKey   = "UPDATE keys SET version = 3 WHERE id = 1"
 )

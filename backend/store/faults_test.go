@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -120,13 +119,13 @@ func TestBigWriteOnFullDiskFailsAlone(t *testing.T) {
 
 // TestBeginFailsOnce: when a transaction cannot begin, its writes are not tried one by one.
 func TestBeginFailsOnce(t *testing.T) {
-	const writes, patience = 64, 300 * time.Millisecond
+	const writes = 64
 	hold, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	url := databasetest.URL(t)
 	db, faults := databasetest.OpenFaulty(t, url)
 	s := over(t, db, options{hooks: store.Hooks{AfterCommit: func() { once.Do(func() { close(hold); <-release }) }}})
-	faults.Exec(t, fmt.Sprintf("PRAGMA busy_timeout = %d", patience.Milliseconds()))
+	patience := faults.LimitWait(t, 300*time.Millisecond)
 	var waiting sync.WaitGroup
 	waiting.Go(func() { put(t, s, "k", "1") })
 	<-hold
@@ -135,15 +134,7 @@ func TestBeginFailsOnce(t *testing.T) {
 		waiting.Go(func() { _, failures[i] = tryPut(context.Background(), s, fmt.Sprint(i), "1") })
 	}
 	waitFor(t, func() bool { return s.QueueLength() == writes })
-	other, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_txlock=immediate")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	foreign, err := other.Begin() // locks the file for writing
-	if err != nil {
-		t.Fatal(err)
-	}
+	unlock := databasetest.LockWrites(t, url)
 	began := time.Now()
 	close(release)
 	waiting.Wait()
@@ -155,9 +146,7 @@ func TestBeginFailsOnce(t *testing.T) {
 			t.Fatalf("write %d: %v, want ErrUnavailable", i, err)
 		}
 	}
-	if err := foreign.Rollback(); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	put(t, s, "k", "2")
 }
 
@@ -201,15 +190,7 @@ func TestGetsBesideTheWriter(t *testing.T) {
 	if _, err := s.Write(t.Context(), store.Change{Operation: kv.OpDelete, Key: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	other, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_txlock=immediate")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	foreign, err := other.Begin() // the writer waits for it
-	if err != nil {
-		t.Fatal(err)
-	}
+	unlock := databasetest.LockWrites(t, url)
 	var waiting sync.WaitGroup
 	waiting.Go(func() { put(t, s, "a", "2") })
 	waitFor(t, func() bool { return s.Disk().Committing > 0 })
@@ -224,9 +205,7 @@ func TestGetsBesideTheWriter(t *testing.T) {
 	if _, err := s.Batch(t.Context(), []store.Requirement{{Key: "a", If: atVersion(2)}}, []store.Change{getOf("a")}); !errors.Is(err, kv.ErrPreconditionFailed) {
 		t.Errorf("a condition that does not hold: %v", err)
 	}
-	if err := foreign.Rollback(); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	waiting.Wait()
 	if done, err := s.Batch(t.Context(), nil, []store.Change{getOf("a")}); err != nil || done.Revision != 4 || string(done.Results[0].Entry.Value) != "2" {
 		t.Errorf("after the write: %+v, %v", done, err)

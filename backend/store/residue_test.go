@@ -174,7 +174,7 @@ func TestDestroyedBytesAreNowhere(t *testing.T) {
 }
 
 func shred(t *testing.T, seed uint64) {
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	s := open(t, options{url: url, maxKeys: 10, keep: 4})
 	h := newShredder(s, seed)
 	d := diskOf(t, url)
@@ -223,7 +223,7 @@ func (h *shredder) compare(t *testing.T) {
 // says so, does not delay writes meanwhile, and can be repeated when the read has ended.
 func TestDestroyBehindLongRead(t *testing.T) {
 	t.Parallel()
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	s := open(t, options{url: url})
 	h := newShredder(s, 1)
 	d := diskOf(t, url)
@@ -288,7 +288,7 @@ func TestDestroyBehindLongRead(t *testing.T) {
 // TestDestroyUnderLoad destroys while others read and write. Whenever Destroy returns, the bytes
 // are gone.
 func TestDestroyUnderLoad(t *testing.T) {
-	url := databasetest.URL(t)
+	url := databasetest.FileURL(t)
 	s := open(t, options{url: url, maxKeys: 3, keep: 4})
 	h := newShredder(s, 7)
 	d := diskOf(t, url)

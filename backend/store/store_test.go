@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, crashChild(spec)) // returns only when it has failed
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(databasetest.Tests{M: m})
 }
 
 // options change the store that open makes.

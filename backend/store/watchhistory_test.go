@@ -17,7 +17,7 @@ import (
 // TestWatchAfterRestore: a feed that resumes from before a restore is told that the history is
 // another one, wherever it was, and then gets this history. A new feed is told nothing.
 func TestWatchAfterRestore(t *testing.T) {
-	url, backup := databasetest.URL(t), filepath.Join(t.TempDir(), "backup.db")
+	url, backup := databasetest.FileURL(t), filepath.Join(t.TempDir(), "backup.db")
 	db := databasetest.Open(t, url)
 	s := over(t, db, options{maxKeys: 10, maxBytes: 1000})
 	put(t, s, "k", "1")

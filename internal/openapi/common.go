@@ -60,7 +60,7 @@ var failures = []failure{
 	{415, "EncodedBody", endpoint.writes, "The body is encoded: Content-Encoding is not identity (code unsupported_media_type)"},
 	{422, "UnknownParameter", func(endpoint) bool { return true }, "The operation does not know a parameter of the query, or a parameter is given more than once (code unknown_parameter, repeated_parameter)"},
 	{429, "TooManyRequests", endpoint.outside, "The address of the client sends too many requests per second, or has too many under way; nothing was done (code too_many_requests)"},
-	{500, "OutcomeUnknown", endpoint.writes, "The disk failed when the write was to be made safe: no read sees it now, but it may be there after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or cannot be read from it (code store_damaged)"},
+	{500, "OutcomeUnknown", endpoint.writes, "The disk or the database failed when the write was to be made safe: it may be there now, or after a restart (code outcome_unknown); or what the request reads is damaged on the disk, or cannot be read from it (code store_damaged)"},
 	{500, "Damaged", endpoint.readsDisk, "What the request reads is damaged on the disk, or cannot be read from it; it is not served (code store_damaged)"},
 	{503, "Unavailable", func(endpoint) bool { return true }, "The backend or the database cannot be reached, the disk reports errors, or there is too much work already (code backend_unavailable, store_unavailable, disk_failed, overloaded)"},
 	{504, "WriteTimeout", func(e endpoint) bool { return e.outside() && e.writes() }, "The backend did not answer in time; whether the write was made is not known (code backend_timeout)"},

@@ -1,0 +1,224 @@
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"kvstore/backend/database/postgres/postgrestest"
+	"kvstore/backend/kv"
+)
+
+// TestCutBeforeCommit: the connection ends before the commit, and when the server is about to make it. In
+// both cases nothing was written, the error says so, and the next write works.
+func TestCutBeforeCommit(t *testing.T) {
+	url := postgrestest.Database(t)
+	db, conn := open(t, url), connect(t, url)
+	writers := "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+	_, err := put(t.Context(), db, "k", func() { exec(t, conn, "SELECT pg_terminate_backend(("+writers+"))") })
+	if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrOutcomeUnknown) {
+		t.Errorf("before the commit: %v, want ErrUnavailable", err)
+	}
+	exec(t, conn, `CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$`,
+		"CREATE CONSTRAINT TRIGGER die AFTER INSERT ON commits DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()")
+	_, err = put(t.Context(), db, "k")
+	if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrOutcomeUnknown) || db.Failing() {
+		t.Errorf("at the commit: %v, want ErrUnavailable", err)
+	}
+	exec(t, conn, "DROP TRIGGER die ON commits")
+	if e, err := put(t.Context(), db, "k"); err != nil || e.Version != 1 || e.Revision != 1 {
+		t.Errorf("afterwards: %+v, %v", e, err)
+	}
+	wantChain(t, conn)
+}
+
+// TestAnswerLost: the server has committed, and its answer does not arrive. The commit is found, and answered
+// as the success it is.
+func TestAnswerLost(t *testing.T) {
+	url := postgrestest.Database(t)
+	conn := connect(t, url)
+	p := startProxy(t, conn.Config().Host, conn.Config().Port)
+	db := open(t, strings.Replace(url, p.target, p.listener.Addr().String(), 1))
+	if _, err := put(t.Context(), db, "k"); err != nil {
+		t.Fatal(err)
+	}
+	for n := int64(2); n < 5; n++ {
+		p.cut.Store(true)
+		if e, err := put(t.Context(), db, "k"); err != nil || e.Version != n {
+			t.Errorf("%+v, %v, want version %d", e, err, n)
+		}
+		if p.cut.Load() {
+			t.Fatal("no answer was lost")
+		}
+	}
+	wantChain(t, conn)
+	if n := number(t, conn, "SELECT count(*) FROM versions"); n != 4 {
+		t.Errorf("%d versions, want 4", n)
+	}
+}
+
+// A proxy forwards connections. Once cut is set it forwards the next COMMIT, waits for the answer, and
+// closes the connection without it.
+type proxy struct {
+	listener net.Listener
+	target   string
+	cut      atomic.Bool
+}
+
+func startProxy(t *testing.T, host string, port uint16) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, target: net.JoinHostPort(host, strconv.Itoa(int(port)))}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { p.forward(client) })
+		}
+	})
+	t.Cleanup(func() { listener.Close(); running.Wait() })
+	return p
+}
+
+func (p *proxy) forward(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var lost atomic.Bool
+	answers := make(chan struct{})
+	go func() {
+		defer close(answers)
+		defer client.Close()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := server.Read(buffer)
+			if err != nil || lost.Load() {
+				return
+			}
+			if _, err := client.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := client.Read(buffer)
+		if err != nil {
+			break
+		}
+		if bytes.Contains(buffer[:n], []byte("commit\x00")) && p.cut.CompareAndSwap(true, false) {
+			lost.Store(true)
+		}
+		if _, err := io.Copy(server, bytes.NewReader(buffer[:n])); err != nil {
+			break
+		}
+		if lost.Load() {
+			<-answers
+			break
+		}
+	}
+	server.Close()
+	<-answers
+}
+
+// TestUnreplicated: while a standby is missing a write is not answered. When its wait is ended by the
+// operator that is no success; it is one when a later commit has the standby's word.
+func TestUnreplicated(t *testing.T) {
+	server := postgrestest.Server(t, nil)
+	url := server.URL("postgres")
+	db, conn := open(t, url), connect(t, url)
+	missing := func(name string) {
+		exec(t, conn, "ALTER SYSTEM SET synchronous_standby_names = '"+name+"'", "SELECT pg_reload_conf()")
+		waitFor(t, func() bool {
+			return number(t, connect(t, url), "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = '"+name+"'") == 1
+		})
+	}
+	const waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+	version := int64(0)
+	for _, end := range []string{"pg_cancel_backend", "pg_terminate_backend"} {
+		version++
+		missing("nobody")
+		result := make(chan error)
+		go func() {
+			_, err := put(context.WithoutCancel(t.Context()), db, "k")
+			result <- err
+		}()
+		blocked := func() bool { return number(t, conn, "SELECT count(*) "+waiting) == 1 }
+		waitFor(t, blocked)
+		exec(t, conn, "SELECT "+end+"(pid) "+waiting)
+		waitFor(t, blocked) // it waits again, for the word of the standby
+		select {
+		case err := <-result:
+			t.Fatalf("%s: %v, though no standby has it", end, err)
+		default:
+		}
+		missing("")
+		if err := <-result; err != nil {
+			t.Errorf("%s, and then no standby is needed: %v", end, err)
+		}
+		if e, err := db.Latest(t.Context(), "k"); err != nil || e.Version != version {
+			t.Errorf("%s: %+v, %v", end, e, err)
+		}
+	}
+	missing("nobody")
+	if _, err := put(t.Context(), db, "k"); !errors.Is(err, kv.ErrOutcomeUnknown) || !db.Failing() {
+		t.Errorf("without a standby: %v, want ErrOutcomeUnknown", err)
+	}
+	missing("")
+	if err := db.Settle(t.Context()); err != nil || db.Failing() {
+		t.Error(err)
+	}
+	if e, err := put(t.Context(), db, "k"); err != nil || e.Version != version+2 {
+		t.Errorf("afterwards: %+v, %v", e, err)
+	}
+	wantChain(t, conn)
+}
+
+// TestServerStartsAgain: writes fail while the server is down, and work when it is there again.
+func TestServerStartsAgain(t *testing.T) {
+	server := postgrestest.Server(t, nil)
+	db := open(t, server.URL("postgres"))
+	if _, err := put(t.Context(), db, "k"); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	for range 3 {
+		if _, err := put(t.Context(), db, "k"); !errors.Is(err, kv.ErrUnavailable) {
+			t.Errorf("a write without a server: %v, want ErrUnavailable", err)
+		}
+		if _, err := db.Latest(t.Context(), "k"); !errors.Is(err, kv.ErrUnavailable) {
+			t.Errorf("a read without a server: %v, want ErrUnavailable", err)
+		}
+	}
+	if err := db.Ping(t.Context()); err == nil {
+		t.Error("Ping answers without a server")
+	} else {
+		wantNoPassword(t, err)
+	}
+	again, err := server.Restart(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Kill)
+	waitFor(t, func() bool { return db.Ping(t.Context()) == nil })
+	if e, err := put(t.Context(), db, "k"); err != nil || e.Version != 2 {
+		t.Errorf("afterwards: %+v, %v", e, err)
+	}
+}
