@@ -50,6 +50,10 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	if len(args) > most || len(args) < most-strings.Count(known.args, "[") {
 		return mistake("the command is: backend %s", strings.TrimSpace(name+" "+known.args))
 	}
+	ofDatabase := name != "healthcheck" && (name != "check" || len(args) == 0)
+	if ofDatabase && c.config.onPostgres() {
+		return mistake("the command %s is for a database of SQLite, and KV_DATABASE_URL names %s", name, c.config.databaseName())
+	}
 	c.out = &lockedWriter{Writer: c.out}
 	err := known.do(ctx, args)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

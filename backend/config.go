@@ -5,7 +5,6 @@ import (
 	"math"
 	"time"
 
-	"kvstore/backend/database/sqlite"
 	"kvstore/internal/settings"
 )
 
@@ -37,7 +36,7 @@ const (
 	maxQueueBytes = 1 << 40
 )
 
-const usage = `backend stores every version of every key in SQLite and answers HTTP.
+const usage = `backend stores every version of every key in SQLite or on PostgreSQL and answers HTTP.
 
 Usage:
   backend [flags]                 serve until SIGINT or SIGTERM
@@ -47,14 +46,15 @@ Usage:
   backend compact [flags]         return the free space of the database file to the disk; the service may run
   backend import FILE [flags]     import the database of the Python predecessor; the service must be stopped
   backend healthcheck [flags]     exit with 0 if the server at --backend-addr is ready
-  backend prepare --owner UID:GID create the directory of the database and change its owner (needs root)`
+  backend prepare --owner UID:GID create the directory of the database and change its owner (needs root)
+
+The commands are for SQLite, but for healthcheck and the check of a backup.`
 
 func (c *config) define(set *settings.Set) {
 	set.Address(&c.addr, "backend-addr", "127.0.0.1:8080")
-	set.String(&c.databaseURL, "database-url", "url", "sqlite:data/kv_store.db", "the database, as sqlite:PATH", func(text string) error {
-		_, err := sqlite.ParseURL(text)
-		return err
-	})
+	set.Secret(&c.databaseURL, "database-url", "url", "sqlite:data/kv_store.db",
+		"the database: a file of SQLite, as sqlite:PATH, or a PostgreSQL server (14 or later), as "+
+			"postgres://USER:PASSWORD@HOST/DATABASE", checkDatabaseURL)
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "maximum keys in the cache")
 	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes,
 		"maximum bytes of keys and values in the cache")

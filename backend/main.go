@@ -1,5 +1,5 @@
 // Command backend is the server behind the gateway. It stores every version of every key
-// in SQLite, serves reads from a cache if it can, and answers HTTP. It also works without
+// in SQLite or on PostgreSQL, serves reads from a cache if it can, and answers HTTP. It also works without
 // a gateway.
 package main
 
@@ -14,7 +14,6 @@ import (
 
 	"kvstore/backend/api"
 	"kvstore/backend/cache"
-	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 	"kvstore/internal/settings"
@@ -64,7 +63,7 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	if err != nil {
 		return err
 	}
-	db, err := sqlite.Open(ctx, sqlite.Config{URL: c.databaseURL, Logger: logger, Tracer: observed.tracing.Tracer()})
+	db, err := c.openDatabase(ctx, logger, observed.tracing.Tracer())
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		logger.Info("stopped before the database was opened")
@@ -94,7 +93,7 @@ func serve(ctx context.Context, c config, getenv func(string) string, logger *sl
 	}
 	defer st.Close()
 	defer context.AfterFunc(ctx, st.EndWatches)() // otherwise the drain would wait for them
-	logger.Info("store opened", "store", st.ID(), "database", c.databaseURL)
+	logger.Info("store opened", "store", st.ID(), "database", c.databaseName())
 
 	handler := api.New(api.Config{
 		Store: st, Logger: logger, Metrics: observed.register(st, db, logger), Tracer: observed.tracing.Tracer(),

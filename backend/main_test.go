@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	main "kvstore/backend"
+	"kvstore/backend/database/postgres/postgrestest"
 	"kvstore/internal/settings"
 	"kvstore/internal/telemetry/telemetrytest"
 )
@@ -159,7 +161,7 @@ func TestRetention(t *testing.T) {
 
 func TestMistakesAreReportedTogether(t *testing.T) {
 	env := map[string]string{
-		"KV_BACKEND_ADDR": "nowhere", "KV_DATABASE_URL": "postgres://h/db", "KV_CACHE_MAX_KEYS": "0",
+		"KV_BACKEND_ADDR": "nowhere", "KV_DATABASE_URL": "mysql://h/db", "KV_CACHE_MAX_KEYS": "0",
 		"KV_CACHE_MAX_BYTES": "much", "KV_MAX_VALUE_BYTES": "2GiB", "KV_LOG_LEVEL": "loud", "KV_LOG_FORMAT": "xml",
 		"KV_MAX_VERSIONS": "-1", "KV_MAX_VERSION_AGE": "-1s", "KV_METRICS_ADDR": "9091",
 	}
@@ -246,6 +248,36 @@ func TestCommands(t *testing.T) {
 		var mistakes *settings.Error
 		if _, err := do(args...); !errors.As(err, &mistakes) {
 			t.Errorf("%q: %v, want a *settings.Error", args, err)
+		}
+	}
+}
+
+// TestPostgres serves a store on PostgreSQL. The password is in no line of the log and in no mistake.
+func TestPostgres(t *testing.T) {
+	server := postgrestest.Server(t, nil)
+	url := server.URL("postgres")
+	env := map[string]string{"KV_DATABASE_URL": url}
+	for version := range 2 { // the second finds what the first wrote
+		p := boot(t, env)
+		if status, body := p.request(t, "PUT", "/put/k", `{"value":1}`); status != 200 || !strings.Contains(body, fmt.Sprintf(`"version":%d`, version+1)) {
+			t.Errorf("%d %s", status, body)
+		}
+		if status, body := p.request(t, "GET", "/get/k", ""); status != 200 || !strings.Contains(body, `"value":1`) {
+			t.Errorf("%d %s", status, body)
+		}
+		p.stop()
+		if err := <-p.result; err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(p.log.String(), "postgres://postgres@"+server.Address()+"/postgres") || strings.Contains(p.log.String(), "for%20tests") {
+			t.Errorf("the log:\n%s", p.log.String())
+		}
+	}
+	for _, args := range [][]string{{"backup", "x"}, {"check"}, {"compact"}, {"prepare", "--owner=1:1"}, {"--database-url=" + url + "?sslmode=wrong"}} {
+		err := main.Run(t.Context(), args, func(name string) string { return env[name] }, io.Discard)
+		var mistakes *settings.Error
+		if !errors.As(err, &mistakes) || strings.Contains(err.Error(), "for%20tests") || strings.Contains(err.Error(), postgrestest.Password) {
+			t.Errorf("%v: %v", args, err)
 		}
 	}
 }

@@ -35,12 +35,13 @@ type Set struct {
 
 // variable is a setting. It implements pflag.Value.
 type variable struct {
-	name  string // of the flag
-	unit  string // shown in the help
-	def   string
-	text  string // of the flag, if given
-	given bool
-	parse func(text string) error
+	name   string // of the flag
+	unit   string // shown in the help
+	def    string
+	text   string // of the flag, if given
+	given  bool
+	secret bool // the text is not shown
+	parse  func(text string) error
 }
 
 func (v *variable) String() string { return v.def }
@@ -92,6 +93,12 @@ func (s *Set) String(to *string, name, unit, def, usage string, check func(strin
 		}
 		return check(text)
 	})
+}
+
+// Secret is String for a text that no mistake shows, since it may have a password.
+func (s *Set) Secret(to *string, name, unit, def, usage string, check func(string) error) {
+	s.String(to, name, unit, def, usage, check)
+	s.vars[len(s.vars)-1].secret = true
 }
 
 // Choice adds a setting that must be one of words.
@@ -186,6 +193,9 @@ func (v *variable) read(getenv func(string) string) error {
 
 func (v *variable) parseFrom(source, text string) error {
 	if err := v.parse(text); err != nil {
+		if v.secret {
+			return fmt.Errorf("%s: %w", source, err)
+		}
 		return fmt.Errorf("%s=%q: %w", source, text, err)
 	}
 	return nil

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"kvstore/backend/database"
+	"kvstore/backend/database/postgres"
+	"kvstore/backend/database/sqlite"
+)
+
+// onPostgres reports whether the database is on a PostgreSQL server.
+func (c config) onPostgres() bool { return isPostgres(c.databaseURL) }
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+}
+
+func checkDatabaseURL(url string) (err error) {
+	if isPostgres(url) {
+		_, err = postgres.ParseURL(url)
+	} else {
+		_, err = sqlite.ParseURL(url)
+	}
+	return err
+}
+
+// databaseName is the URL of the database without its password.
+func (c config) databaseName() string {
+	if c.onPostgres() {
+		return postgres.Address(c.databaseURL)
+	}
+	return c.databaseURL
+}
+
+// openDatabase opens the database with the engine that its URL names.
+func (c config) openDatabase(ctx context.Context, logger *slog.Logger, tracer trace.Tracer) (*database.DB, error) {
+	if !c.onPostgres() {
+		return sqlite.Open(ctx, sqlite.Config{URL: c.databaseURL, Logger: logger, Tracer: tracer})
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("name this backend: %w", err)
+	}
+	return postgres.Open(ctx, postgres.Config{URL: c.databaseURL, Backend: host + " " + c.addr, Tracer: tracer})
+}
