@@ -13,6 +13,7 @@ const (
 	uniqueViolation     = "23505"
 	readOnlyTransaction = "25006"
 	duplicateTable      = "42P07"
+	duplicateObject     = "42710" // the type of a table
 )
 
 // kinds are those of the errors that are not kv.ErrUnavailable. Unavailable are a server that cannot be

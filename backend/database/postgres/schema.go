@@ -85,8 +85,8 @@ func prepare(ctx context.Context, db *gorm.DB) error {
 				version, database.SchemaVersion)
 		}
 		// Of two that make a table at once the server refuses one, even with IF NOT EXISTS.
-		code := codeOf(err)
-		if err == nil || attempt == 20 || code != uniqueViolation && code != duplicateTable {
+		made := slices.Contains([]string{uniqueViolation, duplicateTable, duplicateObject}, codeOf(err))
+		if err == nil || attempt == 20 || !made {
 			return err
 		}
 		select {
