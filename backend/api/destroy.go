@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"kvstore/backend/kv"
+	"kvstore/backend/store"
 )
 
 // maxDestroyed is how many versions one request may destroy. One transaction erases them,
@@ -24,6 +25,9 @@ type destroyAnswer struct {
 	All bool `json:"all" example:"false"`
 	// versions of the key that are still readable in history
 	TotalVersions int64 `json:"total_versions" example:"1"`
+	// "logical" on PostgreSQL: unreadable at once, and gone from the disk when the server says. Absent on SQLite,
+	// where the bytes are gone from the disk too
+	Erased string `json:"erased,omitempty" enums:"logical" example:"logical"`
 } //	@name	DestroyAnswer
 
 // destroyEntry erases values for good.
@@ -31,6 +35,8 @@ type destroyAnswer struct {
 //	@Summary		Erase versions, or a key with its history
 //	@Description	Erases the values of those versions for good, from the database file, its free pages and its write-ahead log too. The
 //	@Description	numbers stay in the history, and reading them is 410. It makes no version. To destroy a version again is no error.
+//	@Description	On PostgreSQL the answer has `"erased":"logical"`: nothing reads the values any more, but the server keeps the bytes
+//	@Description	until VACUUM, and in its write-ahead log, standbys and backups for longer.
 //	@Description	A key whose latest version is destroyed still exists, without a value that can be read.
 //	@Description
 //	@Description	With `all=true` the key and its whole history are erased; reading it is 404 afterwards. A key that is written under
@@ -61,14 +67,18 @@ func (a *API) destroyEntry(c *gin.Context, q query) error {
 		return invalid("versions", "either versions=1,2 or all=true must be given")
 	}
 	answer := destroyAnswer{Operation: string(kv.OpDestroy), Key: change.Key, All: all}
+	var destroyed store.Destroyed
 	if all {
-		_, err = a.Store.DestroyAll(c.Request.Context(), change.Key, change.Author, change.If)
+		destroyed, err = a.Store.DestroyAll(c.Request.Context(), change.Key, change.Author, change.If)
 	} else if answer.Versions, err = q.versions(); err == nil {
-		destroyed, failure := a.Store.Destroy(c.Request.Context(), change.Key, answer.Versions, change.If)
-		answer.TotalVersions, err = destroyed.TotalVersions, failure
+		destroyed, err = a.Store.Destroy(c.Request.Context(), change.Key, answer.Versions, change.If)
 	}
 	if err != nil {
 		return err
+	}
+	answer.TotalVersions = destroyed.TotalVersions
+	if !destroyed.Gone {
+		answer.Erased = "logical"
 	}
 	return writeJSON(c, answer)
 }

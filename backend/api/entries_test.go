@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"kvstore/backend/api"
+	"kvstore/backend/database/databasetest"
+	"kvstore/backend/database/postgres/postgrestest"
 	"kvstore/backend/store"
 )
 
@@ -83,6 +85,14 @@ func TestDeleteAndRevert(t *testing.T) {
 	})
 }
 
+// erased is how the answer to a destroy ends on the engine of the run.
+func erased() string {
+	if databasetest.Postgres() {
+		return `,"erased":"logical"`
+	}
+	return ""
+}
+
 func TestDestroy(t *testing.T) {
 	s := start(t)
 	const many = "versions: must be 1 to 1000 positive integers, separated by commas"
@@ -106,23 +116,44 @@ func TestDestroy(t *testing.T) {
 		{"POST /destroy/k?versions=1,9", "", 404, "version_not_found: Key 'k' version 9 not found", "", nil},
 		{"POST /destroy/k?versions=1,4", "", 404, "key_deleted: Key 'k' was deleted at version 4", "", nil},
 		{"GET /get/k?version=1", "", 200, `{"key":"k","value":"secret","version":1,"timestamp":1764000000.123456,"revision":1,"source":"database"}`, `"1"`, nil},
-		{"POST /destroy/k?versions=2,1%2C2", "", 200, `{"operation":"destroy","key":"k","versions":[2,1],"all":false,"total_versions":3}`, "", nil},
+		{"POST /destroy/k?versions=2,1%2C2", "", 200, `{"operation":"destroy","key":"k","versions":[2,1],"all":false,"total_versions":3` + erased() + `}`, "", nil},
 		{"GET /get/k?version=1", "", 410, "version_gone: Key 'k' version 1 was destroyed", "", nil},
 		{"GET /get/k?version=2&raw=true", "", 410, "version_gone: Key 'k' version 2 was destroyed", "", nil},
 		{"GET /get/k?version=2", "", 410, "version_gone: Key 'k' version 2 was destroyed", "", []string{"If-None-Match", `"2"`}},
 		{"POST /revert/k?version=2", "", 410, "version_gone: Key 'k' version 2 was destroyed", "", nil},
-		{"POST /destroy/k?versions=2" + strings.Repeat(",2", 999), "", 200, `{"operation":"destroy","key":"k","versions":[2],"all":false,"total_versions":3}`, "", nil},
+		{"POST /destroy/k?versions=2" + strings.Repeat(",2", 999), "", 200, `{"operation":"destroy","key":"k","versions":[2],"all":false,"total_versions":3` + erased() + `}`, "", nil},
 		{"GET /get/k", "", 200, `{"key":"k","value":"last","version":5,"timestamp":1764000000.123456,"revision":5,"source":"database"}`, `"5"`, nil},
-		{"POST /destroy/k?versions=5", "", 200, `{"operation":"destroy","key":"k","versions":[5],"all":false,"total_versions":2}`, "", nil},
+		{"POST /destroy/k?versions=5", "", 200, `{"operation":"destroy","key":"k","versions":[5],"all":false,"total_versions":2` + erased() + `}`, "", nil},
 		{"GET /get/k", "", 410, "version_gone: Key 'k' version 5 was destroyed", "", nil},
 		{"PUT /put/k", `{"value":6}`, 200, `{"operation":"update","key":"k","version":6,"new_version":6,"previous_version":5,"total_versions":3,"timestamp":1764000000.123456,"revision":6}`, `"6"`, nil},
 		{"POST /destroy/k?all=true", "", 412, "precondition_failed: Precondition failed: Key 'k' is at version 6", "", []string{"If-Match", `"5"`}},
 		{"POST /destroy/k?versions=6", "", 412, "precondition_failed: Precondition failed: Key 'k' is at version 6", "", []string{"If-None-Match", `*`}},
-		{"POST /destroy/k?all=true", "", 200, `{"operation":"destroy","key":"k","versions":null,"all":true,"total_versions":0}`, "", []string{"If-Match", `"6"`}},
+		{"POST /destroy/k?all=true", "", 200, `{"operation":"destroy","key":"k","versions":null,"all":true,"total_versions":0` + erased() + `}`, "", []string{"If-Match", `"6"`}},
 		{"GET /get/k", "", 404, "key_not_found: Key 'k' not found", "", nil},
 		{"POST /destroy/k?all=true", "", 404, "key_not_found: Key 'k' not found", "", nil},
 		{"PUT /put/k", `{"value":8}`, 200, `{"operation":"create","key":"k","version":8,"new_version":null,"previous_version":null,"total_versions":1,"timestamp":1764000000.123456,"revision":8}`, `"8"`, nil},
 	})
+}
+
+// TestErased: the answer to a destroy says where the bytes are not off the disk.
+func TestErased(t *testing.T) {
+	for name, engine := range map[string]struct {
+		url  func(testing.TB) string
+		ends string
+	}{
+		"sqlite": {databasetest.FileURL, `"total_versions":0}`}, "postgres": {postgrestest.Database, `"total_versions":0,"erased":"logical"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startWith(t, store.Config{Database: databasetest.Open(t, engine.url(t))}, api.Config{})
+			s.do(t, "PUT", "/put/k", `{"value":1}`)
+			for _, query := range []string{"?versions=1", "?all=true"} {
+				got := s.do(t, "POST", "/destroy/k"+query, "")
+				if body := strings.TrimSpace(got.body); got.status != 200 || !strings.HasSuffix(body, engine.ends) {
+					t.Errorf("%s: %d %s", query, got.status, got.body)
+				}
+			}
+		})
+	}
 }
 
 func TestTimeToLive(t *testing.T) {

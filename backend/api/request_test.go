@@ -130,7 +130,7 @@ func TestUnknownParameters(t *testing.T) {
 		t.Errorf("refused requests changed the store: %s to %s", before, after)
 	}
 	s.run(t, []step{
-		{"POST /destroy/k?versions=4&versions=3,2&version%73=3", "", 200, `{"operation":"destroy","key":"k","versions":[4,3,2],"all":false,"total_versions":2}`, "", nil},
+		{"POST /destroy/k?versions=4&versions=3,2&version%73=3", "", 200, `{"operation":"destroy","key":"k","versions":[4,3,2],"all":false,"total_versions":2` + erased() + `}`, "", nil},
 		{"POST /destroy/k?versions=1&versions=", "", 422, "invalid_versions: versions: must be 1 to 1000 positive integers, separated by commas", "", nil},
 		{"POST /destroy/k?versions=1" + strings.Repeat("&versions=1", 1000), "", 422, "invalid_versions: versions: must be 1 to 1000 positive integers, separated by commas", "", nil},
 	})

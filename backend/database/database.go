@@ -29,8 +29,9 @@ type Engine interface {
 	// not, it makes sure that the commit has left nothing. The error says why that is not known.
 	// With a nil cause it does so for all earlier commits, and shows that writes work.
 	Resolve(ctx context.Context, cause error) (committed bool, err error)
-	// Scrub removes what was erased before from the disk, as far as the engine can.
-	Scrub(ctx context.Context) error
+	// Scrub removes what was erased before from the disk. It reports false if the engine keeps the
+	// bytes until it reuses their space by itself.
+	Scrub(ctx context.Context) (gone bool, err error)
 	// Compact gives some free space back to the disk, in one bounded step.
 	Compact(ctx context.Context) (kv.Compaction, error)
 	// Copy copies the whole database while it is in use. The copy has every transaction that was

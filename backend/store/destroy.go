@@ -15,10 +15,13 @@ type Destroyed struct {
 	Versions []int64
 	// TotalVersions counts the versions in the key's history that are not destroyed.
 	TotalVersions int64
+	// Gone reports that the bytes are off the disk too. Otherwise the engine keeps them until it
+	// reuses their space.
+	Gone bool
 }
 
 // Destroy erases the values of those versions of key for good. When it returns nil
-// the bytes are neither in the database file nor in its log nor in the cache. The
+// nothing can read them any more, and if Gone the bytes are neither in the database file nor in its log. The
 // numbers stay, and reading them is kv.ErrVersionGone. Destroy makes no version. Destroying
 // a version again is no error and changes nothing. Many or large versions take several
 // transactions, so that other writes wait only briefly.
@@ -62,13 +65,14 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 	for err == nil && len(rest) > 0 {
 		err = s.writer.queue.await(aloneRequest(ctx, destroy, key))
 	}
+	gone := false
 	if err == nil {
-		err = s.db.Scrub(ctx)
+		gone, err = s.db.Scrub(ctx)
 	}
 	if err != nil {
 		return Destroyed{}, err
 	}
-	return Destroyed{Key: key, Versions: versions, TotalVersions: total}, nil
+	return Destroyed{Key: key, Versions: versions, TotalVersions: total, Gone: gone}, nil
 }
 
 // DestroyAll erases key and its whole history. A key that exists ends with a version
@@ -119,13 +123,16 @@ func (s *Store) DestroyAll(ctx context.Context, key, author string, condition kv
 		err = s.writer.queue.await(aloneRequest(ctx, erase, key))
 	}
 	// With any other error the writer may still be using the variables above.
+	gone := false
 	if err == nil || errors.Is(err, kv.ErrKeyNotFound) && erasedBefore {
-		err = errors.Join(s.db.Scrub(ctx), err)
+		var failed error
+		gone, failed = s.db.Scrub(ctx)
+		err = errors.Join(failed, err)
 	}
 	if err != nil {
 		return Destroyed{}, err
 	}
-	return Destroyed{Key: key, Versions: []int64{}}, nil
+	return Destroyed{Key: key, Versions: []int64{}, Gone: gone}, nil
 }
 
 // aloneRequest returns a request to call fn in a transaction of its own, with the heads of

@@ -160,9 +160,9 @@ func (s *server) look(ctx context.Context) (committed bool, err error) {
 	return committed && err == nil, err
 }
 
-// Scrub has nothing to do: what was erased cannot be read any more, and the server gives the bytes
-// to others when it vacuums.
-func (*server) Scrub(context.Context) error { return nil }
+// Scrub reports false. What was erased cannot be read any more, but the server keeps the bytes until it
+// vacuums, and in its log, its standbys and its backups for longer.
+func (*server) Scrub(context.Context) (gone bool, err error) { return false, nil }
 
 // Compact is refused.
 func (*server) Compact(context.Context) (kv.Compaction, error) {

@@ -48,7 +48,10 @@ const (
 // and so noted. SQLite's lock and the empty log keep other processes from writing a page while its
 // gap is overwritten, so they lose nothing. They could only bring back what they have in their own
 // caches, but one process owns the file.
-func (f *file) Scrub(ctx context.Context) error { return f.scrub(ctx, func(int) {}) }
+func (f *file) Scrub(ctx context.Context) (gone bool, err error) {
+	err = f.scrub(ctx, func(int) {})
+	return err == nil, err
+}
 
 // scrub calls between, for tests, whenever a pass has released the writer, with the number of
 // pages since the last call.
