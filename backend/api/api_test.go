@@ -373,8 +373,9 @@ func TestDatabaseDown(t *testing.T) {
 			t.Errorf("the cause must be in the log alone: %s", got.body)
 		}
 	}
-	if got := s.do(t, "GET", "/readyz", ""); got.status != 503 {
-		t.Errorf("/readyz = %d", got.status)
+	// A gateway that starts now must know whose store this is.
+	if got := s.do(t, "GET", "/readyz", ""); got.status != 503 || got.problem(t)["store"] != s.store.ID() {
+		t.Errorf("/readyz = %d %s", got.status, got.body)
 	}
 	got := s.do(t, "GET", "/health", "")
 	if fields := got.problem(t); got.status != 503 || fields["code"] != "unhealthy" ||

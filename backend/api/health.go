@@ -15,8 +15,9 @@ import (
 	"kvstore/internal/telemetry"
 )
 
-// pingTimeout bounds how long a health check waits for the database.
-const pingTimeout = 2 * time.Second
+// pingTimeout bounds how long a health check waits for the database. It is shorter than the 2 s that
+// a gateway waits for the answer: a backend whose database hangs is not one that is gone.
+const pingTimeout = 1500 * time.Millisecond
 
 // part is the health of one part of the service.
 type part struct {
@@ -75,7 +76,7 @@ func (a *API) alive(c *gin.Context, _ query) error {
 // ready says that the process can serve, and which store it serves.
 //
 //	@Summary		Can the backend serve
-//	@Description	For supervisors and gateways; not reachable through Traefik. `store` identifies the store.
+//	@Description	For supervisors and gateways; not reachable through Traefik. `store` identifies the store, in an answer of 503 too.
 //	@ID				getReadiness
 //	@Tags			operation
 //	@Produce		json
@@ -83,7 +84,7 @@ func (a *API) alive(c *gin.Context, _ query) error {
 //	@Router			/readyz [get]
 func (a *API) ready(c *gin.Context, _ query) error {
 	if err := a.ping(c.Request.Context()); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", problemOf(err).With("store", a.Store.ID()), err)
 	}
 	return writeJSON(c, part{Status: "ok", Version: telemetry.Version, Store: a.Store.ID()})
 }
