@@ -11,29 +11,31 @@ import (
 // config is the configuration of the backend. API answers contain the names of these
 // settings, so renaming one changes the API.
 type config struct {
-	addr          string
-	databaseURL   string
-	cacheMaxKeys  int
-	cacheMaxBytes int64
-	maxValueBytes int64
-	maxVersions   int
-	maxVersionAge time.Duration
-	maxWatchers   int
-	metricsAddr   string
-	maxRequests   int
-	maxWrites     int
-	maxBytes      int64
-	logLevel      string
-	logFormat     string
-	version       bool
+	addr                string
+	databaseURL         string
+	databaseConnections int
+	cacheMaxKeys        int
+	cacheMaxBytes       int64
+	maxValueBytes       int64
+	maxVersions         int
+	maxVersionAge       time.Duration
+	maxWatchers         int
+	metricsAddr         string
+	maxRequests         int
+	maxWrites           int
+	maxBytes            int64
+	logLevel            string
+	logFormat           string
+	version             bool
 }
 
 const (
-	maxCacheKeys  = 100_000_000
-	maxCacheBytes = 1 << 40
-	maxWatchers   = 1_000_000
-	maxQueue      = 1_000_000 // of requests, and of writes
-	maxQueueBytes = 1 << 40
+	maxConnections = 1000
+	maxCacheKeys   = 100_000_000
+	maxCacheBytes  = 1 << 40
+	maxWatchers    = 1_000_000
+	maxQueue       = 1_000_000 // of requests, and of writes
+	maxQueueBytes  = 1 << 40
 )
 
 const usage = `backend stores every version of every key in SQLite or on PostgreSQL and answers HTTP.
@@ -55,6 +57,8 @@ func (c *config) define(set *settings.Set) {
 	set.Secret(&c.databaseURL, "database-url", "url", "sqlite:data/kv_store.db",
 		"the database: a file of SQLite, as sqlite:PATH, or a PostgreSQL server (14 or later), as "+
 			"postgres://USER:PASSWORD@HOST/DATABASE", checkDatabaseURL)
+	set.Int(&c.databaseConnections, "database-connections", "connections", 8, 1, maxConnections,
+		"connections to a PostgreSQL server that read, beside four others; not used with SQLite")
 	set.Int(&c.cacheMaxKeys, "cache-max-keys", "keys", 100, 1, maxCacheKeys, "maximum keys in the cache")
 	set.Size(&c.cacheMaxBytes, "cache-max-bytes", "64MiB", 1, maxCacheBytes,
 		"maximum bytes of keys and values in the cache")

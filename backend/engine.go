@@ -47,5 +47,7 @@ func (c config) openDatabase(ctx context.Context, logger *slog.Logger, tracer tr
 	if err != nil {
 		return nil, fmt.Errorf("name this backend: %w", err)
 	}
-	return postgres.Open(ctx, postgres.Config{URL: c.databaseURL, Backend: host + " " + c.addr, Tracer: tracer})
+	return postgres.Open(ctx, postgres.Config{
+		URL: c.databaseURL, Readers: c.databaseConnections, Backend: host + " " + c.addr, Tracer: tracer,
+	})
 }

@@ -164,6 +164,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		"KV_BACKEND_ADDR": "nowhere", "KV_DATABASE_URL": "mysql://h/db", "KV_CACHE_MAX_KEYS": "0",
 		"KV_CACHE_MAX_BYTES": "much", "KV_MAX_VALUE_BYTES": "2GiB", "KV_LOG_LEVEL": "loud", "KV_LOG_FORMAT": "xml",
 		"KV_MAX_VERSIONS": "-1", "KV_MAX_VERSION_AGE": "-1s", "KV_METRICS_ADDR": "9091",
+		"KV_DATABASE_CONNECTIONS": "1001",
 	}
 	err := main.Run(t.Context(), []string{"--cache-max-keys", "-1"}, func(name string) string { return env[name] }, io.Discard)
 	var mistakes *settings.Error
@@ -171,13 +172,13 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		t.Fatalf("Run = %v, want a *settings.Error", err)
 	}
 	delete(env, "KV_CACHE_MAX_KEYS") // the flag takes precedence
-	for _, name := range []string{"KV_BACKEND_ADDR", "KV_DATABASE_URL", "KV_CACHE_MAX_BYTES", "KV_MAX_VALUE_BYTES", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT", `--cache-max-keys="-1"`} {
+	for _, name := range []string{"KV_BACKEND_ADDR", "KV_DATABASE_URL", "KV_DATABASE_CONNECTIONS", "KV_CACHE_MAX_BYTES", "KV_MAX_VALUE_BYTES", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT", `--cache-max-keys="-1"`} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)
 		}
 	}
-	if len(mistakes.Mistakes) != 10 {
-		t.Errorf("%d mistakes, want 10:\n%v", len(mistakes.Mistakes), err)
+	if len(mistakes.Mistakes) != 11 {
+		t.Errorf("%d mistakes, want 11:\n%v", len(mistakes.Mistakes), err)
 	}
 }
 
@@ -194,7 +195,7 @@ func TestHelpAndVersion(t *testing.T) {
 	if err := main.Run(t.Context(), []string{"--help"}, func(string) string { return "" }, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"KV_BACKEND_ADDR", "127.0.0.1:8080", "KV_DATABASE_URL", "sqlite:data/kv_store.db", "KV_CACHE_MAX_KEYS", "100", "KV_CACHE_MAX_BYTES", "64MiB", "KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_MAX_WATCHERS", "KV_MAX_REQUESTS", "KV_MAX_QUEUED_WRITES", "KV_MAX_QUEUED_BYTES", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT"} {
+	for _, want := range []string{"KV_BACKEND_ADDR", "127.0.0.1:8080", "KV_DATABASE_URL", "sqlite:data/kv_store.db", "KV_DATABASE_CONNECTIONS", "KV_CACHE_MAX_KEYS", "100", "KV_CACHE_MAX_BYTES", "64MiB", "KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_VERSIONS", "KV_MAX_VERSION_AGE", "KV_MAX_WATCHERS", "KV_MAX_REQUESTS", "KV_MAX_QUEUED_WRITES", "KV_MAX_QUEUED_BYTES", "KV_METRICS_ADDR", "KV_LOG_LEVEL", "KV_LOG_FORMAT"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the help lacks %s:\n%s", want, &out)
 		}

@@ -245,6 +245,40 @@ func TestStandstill(t *testing.T) {
 	wantChain(t, connect(t, url))
 }
 
+// TestReaders: as many reads run at once as was said, and the others wait.
+func TestReaders(t *testing.T) {
+	const readers = 3
+	url := postgrestest.Database(t)
+	db, err := postgres.Open(t.Context(), postgres.Config{URL: url, Readers: readers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := put(t.Context(), db, "k"); err != nil {
+		t.Fatal(err)
+	}
+	conn := connect(t, url)
+	exec(t, conn, "BEGIN", "LOCK TABLE keys")
+	var reading sync.WaitGroup
+	for range 10 * readers {
+		reading.Go(func() {
+			if _, err := db.Latest(t.Context(), "k"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	other := connect(t, url)
+	waitFor(t, func() bool {
+		return number(t, other, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`) == readers
+	})
+	exec(t, conn, "ROLLBACK")
+	reading.Wait()
+	if n := number(t, other, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"); n > readers+6 {
+		t.Errorf("there are %d connections", n) // the test's two, and those that do not read
+	}
+}
+
 // TestDurability: what the role or the database says does not make success of what is not durable.
 func TestDurability(t *testing.T) {
 	url := postgrestest.Database(t)
