@@ -20,7 +20,7 @@ import (
 type Config struct {
 	// URL is that of ParseURL.
 	URL string
-	// Readers is how many reads may run at once; 0 means 8.
+	// Readers is how many connections read; 0 means 8.
 	Readers int
 	// Backend names this process in the table of commits.
 	Backend string
@@ -62,6 +62,9 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 		s.Pinger, err = openReaders(parsed, 1)
 	}
 	var db *database.DB
+	if err == nil {
+		err = refusePooler(ctx, parsed)
+	}
 	if err == nil {
 		err = prepare(ctx, s.Writer)
 	}

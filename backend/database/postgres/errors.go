@@ -12,6 +12,7 @@ import (
 const (
 	uniqueViolation     = "23505"
 	readOnlyTransaction = "25006"
+	featureNotSupported = "0A000"
 	duplicateTable      = "42P07"
 	duplicateObject     = "42710" // the type of a table
 )

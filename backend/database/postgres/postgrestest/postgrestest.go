@@ -55,8 +55,8 @@ func Database(t testing.TB) string {
 		t.Fatal(shared.err)
 	}
 	name := "test_" + strconv.FormatInt(shared.number.Add(1), 10)
-	exec(t, shared.server.URL("postgres"), "CREATE DATABASE "+name)
-	t.Cleanup(func() { exec(t, shared.server.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
+	execute(t, shared.server.URL("postgres"), "CREATE DATABASE "+name)
+	t.Cleanup(func() { execute(t, shared.server.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
 	return shared.server.URL(name)
 }
 
@@ -139,7 +139,7 @@ func FreePort() (int, error) {
 	return 0, errors.Join(errors.New("no free port below 32768"), err)
 }
 
-func exec(t testing.TB, url, statement string) {
+func execute(t testing.TB, url, statement string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	conn, err := pgx.Connect(ctx, url)
