@@ -1,14 +1,16 @@
 // Package supervise runs several programs as one: they start together, and all of them are
-// stopped as soon as one ends or the caller asks for it.
+// stopped as soon as the caller asks for it, or one ends that is not to be started again.
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,7 +31,14 @@ type Program struct {
 	Dir string
 	// Env is its whole environment, by default the caller's.
 	Env []string
-	// StopTimeout is the time from SIGTERM to SIGKILL.
+	// User is the user that runs it, by default the caller's.
+	User *syscall.Credential
+	// Ready, if not nil, is called after the program has started. The next one starts when it
+	// returns nil; an error stops all. Its context ends when the programs have to stop.
+	Ready func(context.Context) error
+	// StopSignal asks the program to stop, by default SIGTERM.
+	StopSignal syscall.Signal
+	// StopTimeout is the time from StopSignal to SIGKILL.
 	StopTimeout time.Duration
 }
 
@@ -40,10 +49,13 @@ type Group struct {
 	// Output receives the output of the programs, line by line and prefixed with their
 	// names, and a line about each program that ends unexpectedly.
 	Output io.Writer
-	// Ready, if not nil, is called once after all programs have started. The line that it
+	// Ready, if not nil, is called once after all programs have started. The text that it
 	// returns is written to Output, and an error stops the programs. Its context ends when
 	// the programs have to stop.
 	Ready func(context.Context) (string, error)
+	// RestartDelay, if not 0, is the time after which a program is started again that ends by
+	// itself once all are ready. Otherwise, and before that, such a program stops all.
+	RestartDelay time.Duration
 }
 
 // ErrNotStopped reports a program that was killed because it did not end within its
@@ -60,7 +72,7 @@ func (e *ExitError) Error() string { return fmt.Sprintf("%s exited (%s)", e.Name
 
 // Run starts the programs and returns when all of them have ended. It returns nil if ctx
 // ended and all of them stopped in time. Otherwise the error is what happened first: an
-// *ExitError, the error of Ready, a program that could not be started, or ErrNotStopped.
+// *ExitError, the error of a Ready, a program that could not be started, or ErrNotStopped.
 //
 // Each program has its own process group, so that Ctrl-C in the terminal reaches only the
 // caller. On Linux, no program outlives the caller, however it ends.
@@ -69,62 +81,109 @@ func (g *Group) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	output := newLines(g.Output)
-	exited := make(chan *child, len(g.Programs))
-	var children []*child
-	for _, program := range g.Programs {
-		c, err := start(program, output.prefixed(program.Name, g.nameWidth()), exited)
-		if err != nil {
-			return errors.Join(err, stop(children, output))
-		}
-		children = append(children, c)
+	r := &running{
+		group: g, output: newLines(g.Output), exited: make(chan *child, len(g.Programs)),
+		children: make([]*child, 0, len(g.Programs)),
 	}
-	cause := g.watch(ctx, children, exited, output)
-	return errors.Join(cause, stop(children, output))
+	err := r.startAll(ctx)
+	if err == nil {
+		err = r.keep(ctx)
+	}
+	return errors.Join(err, r.stop())
 }
 
-// watch returns when the children have to stop, with the reason, or nil if ctx ended.
-func (g *Group) watch(ctx context.Context, children []*child, exited <-chan *child, output *lines) error {
-	readyContext, cancel := context.WithCancel(ctx)
-	ready := make(chan error, 1)
+// running are the children of a group.
+type running struct {
+	group    *Group
+	output   *lines
+	exited   chan *child // has room for all
+	children []*child    // in the order of the programs
+}
+
+// startAll returns when all programs are ready. It returns nil, too, if ctx has ended.
+func (r *running) startAll(ctx context.Context) error {
+	for _, program := range r.group.Programs {
+		c, err := r.start(program)
+		if err != nil {
+			return err
+		}
+		r.children = append(r.children, c)
+		if program.Ready != nil {
+			err = r.await(ctx, program.Ready)
+		}
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	if r.group.Ready == nil {
+		return nil
+	}
+	var text string
+	err := r.await(ctx, func(ctx context.Context) (err error) {
+		text, err = r.group.Ready(ctx)
+		return err
+	})
+	if text != "" {
+		r.output.printf("%s", text)
+	}
+	return err
+}
+
+// await returns what ready returns, or an *ExitError if a child ends before, or nil if ctx
+// ends before.
+func (r *running) await(ctx context.Context, ready func(context.Context) error) error {
+	waiting, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
 	go func() {
-		defer close(ready)
-		ready <- g.ready(readyContext, output)
+		defer close(done)
+		done <- ready(waiting)
 	}()
 	defer func() {
 		cancel()
-		for range ready { // wait until it is closed
+		for range done { // wait until it is closed
 		}
 	}()
+	var err error
+	select {
+	case <-ctx.Done():
+		return nil
+	case c := <-r.exited:
+		err = c.exitError()
+	case err = <-done:
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+	}
+	r.output.printf("%s%s", err, stopping(r.children))
+	return err
+}
 
-	pending := ready // nil after it has sent its value
+// keep returns nil when ctx ends, or why the children have to stop.
+func (r *running) keep(ctx context.Context) error {
+	delay := r.group.RestartDelay
+	again := make(chan int, len(r.children)) // has room for all
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case c := <-exited:
-			err = &ExitError{Name: c.name, State: c.cmd.ProcessState.String()}
-		case err = <-pending:
-			pending = nil
-			if err == nil || ctx.Err() != nil {
-				continue
+		case c := <-r.exited:
+			err := c.exitError()
+			if delay == 0 {
+				r.output.printf("%s%s", err, stopping(r.children))
+				return err
 			}
+			r.output.printf("%s; starting it again in %s", err, delay)
+			i := slices.Index(r.children, c)
+			time.AfterFunc(delay, func() { again <- i })
+		case i := <-again:
+			c, err := r.start(r.group.Programs[i])
+			if err != nil {
+				r.output.printf("%s%s", err, stopping(r.children))
+				return err
+			}
+			r.children[i] = c
 		}
-		output.printf("%s%s", err, stopping(children))
-		return err
 	}
-}
-
-func (g *Group) ready(ctx context.Context, output *lines) error {
-	if g.Ready == nil {
-		return nil
-	}
-	line, err := g.Ready(ctx)
-	if err == nil {
-		output.printf("%s", line)
-	}
-	return err
 }
 
 func (g *Group) nameWidth() int {
@@ -137,40 +196,45 @@ func (g *Group) nameWidth() int {
 
 // A child is a started Program.
 type child struct {
-	name        string
-	stopTimeout time.Duration
-	cmd         *exec.Cmd
-	done        chan struct{} // closed after it has ended and its output was copied
+	Program
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed after it has ended and its output was copied
 }
 
-// start starts a child, and sends it to exited when it has ended. The channel must have
-// room.
-func start(program Program, output *prefixWriter, exited chan<- *child) (*child, error) {
+// start starts a child, and sends it to r.exited when it has ended.
+func (r *running) start(program Program) (*child, error) {
 	cmd := exec.Command(program.Path, program.Args...) //nolint:gosec,noctx // the caller chooses the program; a context would kill it
 	cmd.Dir, cmd.Env = program.Dir, program.Env
+	output := r.output.prefixed(program.Name, r.group.nameWidth())
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = processAttributes()
+	cmd.SysProcAttr.Credential = program.User
 	cmd.WaitDelay = outputDelay
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program.Name, err)
 	}
-	c := &child{name: program.Name, stopTimeout: program.StopTimeout, cmd: cmd, done: make(chan struct{})}
+	c := &child{Program: program, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // ProcessState has the result
 		output.flush()
 		close(c.done)
-		exited <- c
+		r.exited <- c
 	}()
 	return c, nil
 }
 
+func (c *child) exitError() error {
+	return &ExitError{Name: c.Name, State: c.cmd.ProcessState.String()}
+}
+
 // stop stops the children one after the other, in reverse order, and returns when all have
 // ended.
-func stop(children []*child, output *lines) error {
+func (r *running) stop() error {
 	var errs []error
-	for i := len(children) - 1; i >= 0; i-- {
-		if err := children[i].stop(); err != nil {
-			output.printf("%s", err)
+	for _, c := range slices.Backward(r.children) {
+		if err := c.stop(); err != nil {
+			r.output.printf("%s", err)
 			errs = append(errs, err)
 		}
 	}
@@ -181,8 +245,8 @@ func (c *child) stop() error {
 	if c.ended() {
 		return nil
 	}
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process has ended
-	timeout := time.NewTimer(c.stopTimeout)
+	_ = c.cmd.Process.Signal(cmp.Or(c.StopSignal, syscall.SIGTERM)) // fails only if the process has ended
+	timeout := time.NewTimer(c.StopTimeout)
 	defer timeout.Stop()
 	select {
 	case <-c.done:
@@ -191,7 +255,7 @@ func (c *child) stop() error {
 	}
 	_ = c.cmd.Process.Kill()
 	<-c.done
-	return fmt.Errorf("%s %w: killed after %s", c.name, ErrNotStopped, c.stopTimeout)
+	return fmt.Errorf("%s %w: killed after %s", c.Name, ErrNotStopped, c.StopTimeout)
 }
 
 func (c *child) ended() bool {
@@ -208,7 +272,7 @@ func stopping(children []*child) string {
 	var names []string
 	for _, c := range children {
 		if !c.ended() {
-			names = append(names, c.name)
+			names = append(names, c.Name)
 		}
 	}
 	switch len(names) {

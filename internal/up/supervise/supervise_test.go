@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,9 @@ import (
 
 // The test binary is also the child. This variable selects its behaviour.
 const behaviour = "SUPERVISE_TEST_CHILD"
+
+// endFile names the file that ends a mortal child.
+const endFile = "SUPERVISE_TEST_END"
 
 func TestMain(m *testing.M) {
 	switch how := os.Getenv(behaviour); how {
@@ -37,6 +41,14 @@ func TestMain(m *testing.M) {
 		signal.Notify(terms, syscall.SIGTERM)
 		fmt.Println("started")
 		for range terms {
+		}
+	case "mortal": // ends when there is a file
+		fmt.Println("started")
+		for {
+			if _, err := os.Stat(os.Getenv(endFile)); err == nil {
+				os.Exit(4)
+			}
+			time.Sleep(10 * time.Millisecond)
 		}
 	case "dies":
 		fmt.Println("out of luck")
@@ -80,15 +92,19 @@ func (o *output) lines() []string {
 	return strings.Split(strings.TrimSuffix(o.buffer.String(), "\n"), "\n")
 }
 
-// wait returns when all texts are in the output.
+// wait returns when all texts are in the output; one that is given twice must be there twice.
 func (o *output) wait(ctx context.Context, texts ...string) error {
+	wanted := map[string]int{}
+	for _, text := range texts {
+		wanted[text]++
+	}
 	for {
 		o.mu.Lock()
 		all, changed := o.buffer.String(), o.changed
 		o.mu.Unlock()
 		missing := ""
-		for _, text := range texts {
-			if !strings.Contains(all, text) {
+		for text, count := range wanted {
+			if strings.Count(all, text) < count {
 				missing = text
 			}
 		}
@@ -212,6 +228,66 @@ func TestStartFails(t *testing.T) {
 	err := group.Run(ctx)
 	if err == nil || !strings.Contains(err.Error(), "start b: ") || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Run: %v, want that b cannot be started", err)
+	}
+}
+
+// A program that ends while the others start stops all, even if later it would be started again.
+func TestProgramsWaitForTheOneBefore(t *testing.T) {
+	ctx, _ := testContext(t)
+	out := newOutput()
+	first := program(t, "a", "polite")
+	first.Ready = func(ctx context.Context) error {
+		if err := out.wait(ctx, "a | started"); err != nil {
+			return err
+		}
+		_, err := out.Write([]byte("a is ready\n"))
+		return err
+	}
+	second := program(t, "b", "dies")
+	second.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	group := supervise.Group{
+		Programs: []supervise.Program{first, second, program(t, "c", "polite")}, Output: out, RestartDelay: time.Millisecond,
+	}
+	var exit *supervise.ExitError
+	if err := group.Run(ctx); !errors.As(err, &exit) || exit.Name != "b" {
+		t.Fatalf("Run: %v, want that b exited", err)
+	}
+	want := []string{"a is ready", "b | out of luck", "b exited (exit status 3); stopping a", "a | bye"}
+	if diff := cmp.Diff(want, out.lines()[1:]); diff != "" {
+		t.Errorf("output (-want +got):\n%s", diff)
+	}
+}
+
+func TestStartsAgain(t *testing.T) {
+	ctx, cancel := testContext(t)
+	out := newOutput()
+	mortal := program(t, "b", "mortal")
+	end := filepath.Join(t.TempDir(), "end")
+	mortal.Env = append(mortal.Env, endFile+"="+end)
+	group := supervise.Group{
+		Programs:     []supervise.Program{program(t, "a", "polite"), mortal},
+		Output:       out,
+		Ready:        func(context.Context) (string, error) { return "all are up", nil },
+		RestartDelay: time.Millisecond,
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- group.Run(ctx) }()
+	if err := out.wait(ctx, "a | started", "b | started", "all are up\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const line = "b exited (exit status 4); starting it again in 1ms\n"
+	if err := out.wait(ctx, line, line); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if last := out.lines()[len(out.lines())-1]; last != "a | bye" {
+		t.Errorf("the last line is %q", last)
 	}
 }
 
