@@ -4,5 +4,5 @@ import "syscall"
 
 // processAttributes lets the server die with this process.
 func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return &syscall.SysProcAttr{Credential: User(), Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -5,5 +5,5 @@ package postgresql
 import "syscall"
 
 func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true}
+	return &syscall.SysProcAttr{Credential: User(), Setpgid: true}
 }
