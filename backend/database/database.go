@@ -65,9 +65,51 @@ type Commit struct {
 	Checksum int64
 	// Clock is the latest time of the versions that were appended, or 0.
 	Clock kv.Timestamp
-	// Touched are the keys that have lost something which a cache may hold, perhaps without a
-	// new version: they were destroyed or erased.
-	Touched []string
+	// Losses are what the transaction has destroyed and erased.
+	Losses []Loss
+}
+
+// A Loss is what a transaction has taken from a key that a cache or a feed may still hold.
+type Loss struct {
+	Key string `json:"key"`
+	// Versions were destroyed. Without any, all were erased that came before the transaction.
+	Versions []int64 `json:"versions,omitempty"`
+	// End is the version of kv.OpDestroy that the transaction has appended and may have erased too.
+	End *End `json:"end,omitempty"`
+}
+
+// An End is the last version of a key that is erased.
+type End struct {
+	Version  int64  `json:"version"`
+	Revision int64  `json:"revision"`
+	Time     int64  `json:"time"` // Unix microseconds
+	Author   string `json:"author,omitempty"`
+}
+
+// A Shared engine is one on which other processes may write the same store. Its methods may be called
+// concurrently with all others.
+type Shared interface {
+	Engine
+	// Last returns the mark of the last commit, and the time of the engine.
+	Last(tx *gorm.DB) (Mark, kv.Timestamp, error)
+	// Now returns the time of the engine within tx.
+	Now(tx *gorm.DB) (kv.Timestamp, error)
+	// Commits returns the commits after that mark, in their order, limit at most. The error is
+	// ErrRewritten when the engine has another commit of that number, or none of it or a later one,
+	// and ErrForgotten when it keeps only later ones.
+	Commits(tx *gorm.DB, after Mark, limit int) ([]Committed, error)
+}
+
+// ErrRewritten means that the engine has lost commits that it had made durable.
+var ErrRewritten = errors.New("the history was rewritten: the engine has lost commits")
+
+// ErrForgotten means that the engine does not keep a commit any more.
+var ErrForgotten = errors.New("the commit is not kept any more")
+
+// A Committed is a commit that was made.
+type Committed struct {
+	Mark
+	Commit
 }
 
 // Pools are the connections to a database. Their dialector is also a gorm.ErrorTranslator, which
@@ -76,6 +118,7 @@ type Pools struct {
 	Writer  *gorm.DB // one connection
 	Readers *gorm.DB
 	Pinger  *gorm.DB // for Ping, which so waits for no other read
+	Index   *gorm.DB // for Follow, one connection; nil unless the engine is shared
 }
 
 // A DB is an open database. Its methods may be called concurrently; those that write run one after
@@ -85,6 +128,7 @@ type DB struct {
 	writer   *gorm.DB
 	readers  *gorm.DB
 	pinger   *gorm.DB
+	index    *gorm.DB
 	identity Identity
 	damage   atomic.Uint64 // see Damage
 	memory   *memory
@@ -96,7 +140,7 @@ type DB struct {
 // closes connections and engine. With a tracer, each statement and commit within a recorded span
 // has a span.
 func New(ctx context.Context, engine Engine, pools Pools, tracer trace.Tracer) (*DB, error) {
-	db := &DB{Engine: engine, writer: pools.Writer, readers: pools.Readers, pinger: pools.Pinger}
+	db := &DB{Engine: engine, writer: pools.Writer, readers: pools.Readers, pinger: pools.Pinger, index: pools.Index}
 	var err error
 	if db.identity, _, _, err = readStore(pools.Writer.WithContext(ctx), "0"); err != nil {
 		return nil, fmt.Errorf("the database is damaged: its row of the store: %w", err)
@@ -109,13 +153,13 @@ func New(ctx context.Context, engine Engine, pools Pools, tracer trace.Tracer) (
 
 // Close closes all connections and the engine.
 func (db *DB) Close() error {
-	return errors.Join(Pools{db.writer, db.readers, db.pinger}.Close(), db.Engine.Close())
+	return errors.Join(Pools{db.writer, db.readers, db.pinger, db.index}.Close(), db.Engine.Close())
 }
 
 // Close closes the connections that are not nil.
 func (p Pools) Close() error {
 	var failures []error
-	for _, pool := range []*gorm.DB{p.Pinger, p.Readers, p.Writer} {
+	for _, pool := range []*gorm.DB{p.Index, p.Pinger, p.Readers, p.Writer} {
 		if pool == nil {
 			continue
 		}

@@ -30,7 +30,7 @@ func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t.wrote, k.touched = true, true
+	t.wrote = true
 	left = versions
 	destroyed := int64(0)
 	for bytes := int64(0); len(left) > 0 && bytes < erasedBytes && destroyed < erasedValues; left = left[1:] {
@@ -50,6 +50,9 @@ func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
 		}
 		destroyed++
 	}
+	if done := versions[:len(versions)-len(left)]; len(done) > 0 {
+		k.loss = &Loss{Key: key, Versions: done}
+	}
 	t.Totals.Versions -= destroyed
 	k.head.TotalVersions -= destroyed
 	return left, t.saveHeads([]*loadedKey{k})
@@ -68,7 +71,7 @@ func (t *Tx) Erase(key string, through int64) (done bool, err error) {
 	if err != nil || k.head.ID == 0 {
 		return err == nil, err
 	}
-	t.wrote, k.touched = true, true
+	t.wrote, k.loss = true, &Loss{Key: key, End: k.end}
 	head := &k.head
 	last, readable, err := t.oldest(key, head, through)
 	if err == nil && last > 0 {

@@ -73,7 +73,8 @@ type loadedKey struct {
 	stored  bool  // it has a row
 	saved   state // of its row
 	changed bool  // its row was written in this transaction
-	touched bool  // something of it was destroyed or erased in this transaction
+	loss    *Loss // what was destroyed or erased of it in this transaction
+	end     *End  // the version of kv.OpDestroy that was appended
 	err     error // it is damaged and has no head
 }
 

@@ -26,7 +26,7 @@ type Tx struct {
 	wrote    bool                // there is something to commit
 	clock    kv.Timestamp        // the latest time of what was appended
 	appended []kv.Entry          // for Save to write
-	before   []Head              // the head of the key of each of them before it was appended
+	replaced []Head              // the head of the key of each of them before it was appended
 	// Totals are the counters of the store, which Append advances. They are saved with the
 	// transaction.
 	Totals kv.Totals
@@ -35,6 +35,11 @@ type Tx struct {
 	// Save has removed.
 	MaxVersions int64
 	Trimmed     int
+	// Now is the time of a shared engine, 0 with any other.
+	Now kv.Timestamp
+	// Before is the mark of the last commit before the transaction, and Mark that of its own, once
+	// Update has returned nil.
+	Before, Mark Mark
 }
 
 // Update runs fn in one transaction, saves what fn has appended, and commits. When it returns
@@ -84,11 +89,12 @@ func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed b
 	}
 	mark, err := db.Record(tx, Commit{
 		Before: before.Revision, Totals: update.Totals, Checksum: db.identity.Checksum(update.Totals),
-		Clock: update.clock, Touched: update.touched(),
+		Clock: update.clock, Losses: update.losses(),
 	})
 	if err != nil {
 		return false, Translate(tx, "save the counters", err)
 	}
+	update.Mark = mark
 	if err := db.commit(ctx, tx); err != nil {
 		err = db.commitFailedLocked(ctx, err)
 		return err == nil, err
@@ -104,6 +110,12 @@ func (t *Tx) lock(db *DB) (err error) {
 	if err != nil {
 		return Translate(t.tx, "lock the store", err)
 	}
+	if shared, ok := db.Shared(); ok {
+		if t.Now, err = shared.Now(t.tx); err != nil {
+			return Translate(t.tx, "read the time", err)
+		}
+	}
+	t.Before = mark
 	if mark != t.memory.mark {
 		t.memory.forgetLocked()
 		t.memory.mark = mark
@@ -112,19 +124,23 @@ func (t *Tx) lock(db *DB) (err error) {
 		t.Totals = *t.memory.totals
 		return nil
 	}
-	t.Totals, err = readTotals(t.tx)
-	err = Translate(t.tx, "read the counters", err)
-	return err
+	identity, totals, _, err := readStore(t.tx, "0")
+	if err == nil && identity != t.identity {
+		err = fmt.Errorf("%w: the database now has the store %s in place of %s; start this program again",
+			kv.ErrUnavailable, identity.StoreID, t.identity.StoreID)
+	}
+	t.Totals = totals
+	return Translate(t.tx, "read the counters", err)
 }
 
-// touched returns the keys of which something was destroyed or erased.
-func (t *Tx) touched() (keys []string) {
-	for key, k := range t.keys {
-		if k.touched {
-			keys = append(keys, key)
+// losses returns what was destroyed and erased.
+func (t *Tx) losses() (all []Loss) {
+	for _, k := range t.keys {
+		if k.loss != nil {
+			all = append(all, *k.loss)
 		}
 	}
-	return keys
+	return all
 }
 
 // Append makes e the next version of its key, which must be loaded and not damaged. It sets
@@ -133,7 +149,7 @@ func (t *Tx) touched() (keys []string) {
 // then lacks the numbers in between. Save writes the row.
 func (t *Tx) Append(e kv.Entry) kv.Written {
 	k := t.keys[e.Key]
-	t.before = append(t.before, k.head)
+	t.replaced = append(t.replaced, k.head)
 	totals, head := &t.Totals, &k.head
 	previous, existed := head.Version, head.ID != 0 && !head.Deleted
 	if !existed {
@@ -173,9 +189,9 @@ func (t *Tx) Try(fn func() error) error {
 	err := fn()
 	if err != nil {
 		for i := len(t.appended) - 1; i >= n; i-- {
-			t.keys[t.appended[i].Key].head = t.before[i]
+			t.keys[t.appended[i].Key].head = t.replaced[i]
 		}
-		t.Totals, t.appended, t.before = totals, t.appended[:n], t.before[:n]
+		t.Totals, t.appended, t.replaced = totals, t.appended[:n], t.replaced[:n]
 	}
 	return err
 }
@@ -184,7 +200,7 @@ func (t *Tx) Try(fn func() error) error {
 // MaxVersions it also removes older versions, and does not store versions that would go at
 // once.
 func (t *Tx) Save() (appended []kv.Entry, err error) {
-	appended, t.appended, t.before = t.appended, nil, nil
+	appended, t.appended, t.replaced = t.appended, nil, nil
 	if len(appended) == 0 {
 		return nil, nil
 	}
@@ -192,9 +208,13 @@ func (t *Tx) Save() (appended []kv.Entry, err error) {
 	added := make(map[*loadedKey]int64, len(appended))
 	changed := make([]*loadedKey, 0, len(appended))
 	for i := range appended {
-		k := t.keys[appended[i].Key]
+		e := &appended[i]
+		k := t.keys[e.Key]
 		if added[k]++; added[k] == 1 {
 			changed = append(changed, k)
+		}
+		if e.Operation == kv.OpDestroy {
+			k.end = &End{Version: e.Version, Revision: e.Revision, Time: int64(e.Time), Author: e.Author}
 		}
 	}
 	stored := appended

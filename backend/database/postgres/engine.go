@@ -3,12 +3,14 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"go.opentelemetry.io/otel/trace"
 	"gorm.io/gorm"
 
@@ -34,6 +36,7 @@ type Config struct {
 type server struct {
 	database.Pools
 	backend string
+	arrays  *pgtype.Map   // for Commits
 	last    last          // commit, as of Lock
 	next    database.Mark // of the commit that Record has begun
 }
@@ -51,7 +54,7 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	s := &server{backend: cfg.Backend}
+	s := &server{backend: cfg.Backend, arrays: pgtype.NewMap()}
 	if s.Writer, err = openWriter(parsed); err != nil {
 		return nil, err
 	}
@@ -60,6 +63,9 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 	}
 	if s.Readers, err = openReaders(parsed, cfg.Readers); err == nil {
 		s.Pinger, err = openReaders(parsed, 1)
+	}
+	if err == nil {
+		s.Index, err = openReaders(parsed, 1)
 	}
 	var db *database.DB
 	if err == nil {
@@ -113,9 +119,13 @@ const commitSQL = `INSERT INTO commits (seq, batch, backend, revision_before, re
 // Record writes the row of the commit.
 func (s *server) Record(tx *gorm.DB, c database.Commit) (database.Mark, error) {
 	s.next = database.Mark{Seq: s.last.Seq + 1, Batch: uuid.New()}
-	touched := make(byteArrays, 0, len(c.Touched))
-	for _, key := range c.Touched {
-		touched = append(touched, []byte(key))
+	touched := make(byteArrays, 0, len(c.Losses))
+	for _, loss := range c.Losses {
+		text, err := json.Marshal(loss)
+		if err != nil {
+			return s.next, err
+		}
+		touched = append(touched, text)
 	}
 	t, clock := c.Totals, max(s.last.clock, int64(c.Clock))
 	return s.next, tx.Exec(commitSQL, s.next.Seq, s.next.Batch[:], s.backend, c.Before, t.Revision, clock,
@@ -161,6 +171,63 @@ func (s *server) look(ctx context.Context) (committed bool, err error) {
 		return err
 	})
 	return committed && err == nil, err
+}
+
+// nowSQL is the time of the server, but never before that of the last commit, in microseconds.
+const nowSQL = "greatest(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint), clock)"
+
+// Last asks the primary.
+func (*server) Last(tx *gorm.DB) (mark database.Mark, now kv.Timestamp, err error) {
+	err = tx.Raw("SELECT seq, batch, "+nowSQL+" FROM commits ORDER BY seq DESC LIMIT 1").Row().Scan(&mark.Seq, &mark.Batch, &now)
+	return mark, now, err
+}
+
+// Now is called with the lock held.
+func (s *server) Now(tx *gorm.DB) (now kv.Timestamp, err error) {
+	err = tx.Raw("SELECT " + nowSQL + " FROM commits ORDER BY seq DESC LIMIT 1").Row().Scan(&now)
+	return now, err
+}
+
+const commitsSQL = `SELECT seq, batch, revision_before, revision_after, clock, total_keys, total_versions,
+	compacted, forgotten, restored, touched, checksum FROM commits WHERE seq >= ? ORDER BY seq LIMIT ?`
+
+// Commits reads rows of the table of commits.
+func (s *server) Commits(tx *gorm.DB, after database.Mark, limit int) (found []database.Committed, err error) {
+	rows, err := tx.Raw(commitsSQL, after.Seq, limit+1).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for rows.Next() {
+		c, err := s.scanCommit(rows)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, c)
+	}
+	switch err := rows.Err(); {
+	case err != nil:
+		return nil, err
+	case len(found) > 0 && found[0].Mark == after:
+		return found[1:], nil
+	case len(found) > 0 && found[0].Seq > after.Seq:
+		return nil, database.ErrForgotten
+	default:
+		return nil, database.ErrRewritten
+	}
+}
+
+func (s *server) scanCommit(rows *sql.Rows) (c database.Committed, err error) {
+	var touched [][]byte
+	t := &c.Totals
+	err = rows.Scan(&c.Seq, &c.Batch, &c.Before, &t.Revision, &c.Clock, &t.Keys, &t.Versions,
+		&t.Compacted, &t.Forgotten, &t.Restored, s.arrays.SQLScanner(&touched), &c.Checksum)
+	for _, text := range touched {
+		var loss database.Loss
+		err = errors.Join(err, json.Unmarshal(text, &loss))
+		c.Losses = append(c.Losses, loss)
+	}
+	return c, err
 }
 
 // Scrub reports false. What was erased cannot be read any more, but the server keeps the bytes until it

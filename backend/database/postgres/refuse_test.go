@@ -2,13 +2,11 @@ package postgres_test
 
 import (
 	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"kvstore/backend/database/postgres"
 	"kvstore/backend/database/postgres/postgrestest"
-	"kvstore/internal/postgresql"
 )
 
 func wantRefused(t *testing.T, url string, words ...string) {
@@ -101,15 +99,7 @@ func TestRefusedLeavesNothing(t *testing.T) {
 // TestStandby: a standby is refused, and of several hosts the primary is found.
 func TestStandby(t *testing.T) {
 	primary := postgrestest.Server(t, nil)
-	port, err := postgrestest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	standby, err := primary.Standby(t.Context(), "one", postgresql.Config{Dir: filepath.Join(postgrestest.Directory(t), "standby"), Port: port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(standby.Kill)
+	standby := postgrestest.Standby(t, primary)
 	wantRefused(t, standby.URL("postgres"), "standby")
 	both := strings.Replace(standby.URL("postgres"), standby.Address(), standby.Address()+","+primary.Address(), 1)
 	if _, err := put(t.Context(), open(t, both), "k"); err != nil {

@@ -45,7 +45,7 @@ type commitRow struct {
 	Compacted      int64      `gorm:"not null"`
 	Forgotten      int64      `gorm:"not null"`
 	Restored       int64      `gorm:"not null"`
-	Touched        byteArrays `gorm:"type:bytea[];not null"` // keys of which something was destroyed or erased
+	Touched        byteArrays `gorm:"type:bytea[];not null"` // what was destroyed or erased: each a database.Loss as JSON
 	Checksum       int64      `gorm:"not null"`              // see database.Identity
 }
 

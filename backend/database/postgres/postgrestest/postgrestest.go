@@ -55,8 +55,8 @@ func Database(t testing.TB) string {
 		t.Fatal(shared.err)
 	}
 	name := "test_" + strconv.FormatInt(shared.number.Add(1), 10)
-	execute(t, shared.server.URL("postgres"), "CREATE DATABASE "+name)
-	t.Cleanup(func() { execute(t, shared.server.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
+	Exec(t, shared.server.URL("postgres"), "CREATE DATABASE "+name)
+	t.Cleanup(func() { Exec(t, shared.server.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
 	return shared.server.URL(name)
 }
 
@@ -139,7 +139,40 @@ func FreePort() (int, error) {
 	return 0, errors.Join(errors.New("no free port below 32768"), err)
 }
 
-func execute(t testing.TB, url, statement string) {
+// Standby starts a streaming standby of a server, which is not synchronous.
+func Standby(t testing.TB, primary *postgresql.Server) *postgresql.Server {
+	t.Helper()
+	port, err := FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := postgresql.Config{Dir: filepath.Join(Directory(t), "standby"), Port: port}
+	standby, err := primary.Standby(t.Context(), "standby", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.Kill)
+	return standby
+}
+
+// AwaitReplay returns when a standby has all that the server has committed.
+func AwaitReplay(t testing.TB, primary *postgresql.Server) {
+	t.Helper()
+	Exec(t, primary.URL("postgres"), `DO $$ BEGIN
+		FOR i IN 1..1000 LOOP
+			EXIT WHEN EXISTS (SELECT FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn());
+			PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+		END LOOP; END $$`)
+}
+
+// Promote makes a primary of a standby.
+func Promote(t testing.TB, standby *postgresql.Server) {
+	t.Helper()
+	Exec(t, standby.URL("postgres"), "SELECT pg_promote()")
+}
+
+// Exec executes statements as the superuser of a server.
+func Exec(t testing.TB, url, statement string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	conn, err := pgx.Connect(ctx, url)
