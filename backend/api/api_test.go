@@ -360,8 +360,12 @@ func TestDatabaseDown(t *testing.T) {
 	if err := s.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.do(t, "GET", "/get/cached", ""); got.status != 200 {
-		t.Errorf("a cached key: %d", got.status)
+	if got := s.do(t, "GET", "/get/cached", "", "Cache-Control", "max-age=60"); got.status != 200 || got.header.Get("Age") != "0" {
+		t.Errorf("a cached key: %d, Age %q", got.status, got.header.Get("Age"))
+	}
+	_, shared := s.db.Shared()
+	if got := s.do(t, "GET", "/get/cached", ""); got.status != 200 && !shared || got.status != 503 && shared {
+		t.Errorf("a cached key, fresh: %d", got.status)
 	}
 	for method, target := range map[string]string{"PUT": "/put/k", "GET": "/get/k"} {
 		got := s.do(t, method, target, `{"value":1}`, "X-Request-Id", "id-"+method)

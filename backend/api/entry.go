@@ -187,6 +187,7 @@ type entryAnswer struct { //nolint:unused // for the annotations
 //	@Failure		412				{object}	problem.Problem	"If-Match does not name the version (code precondition_failed)"
 //	@Failure		416				{object}	problem.Problem	"The range is malformed, or not within the raw value (code invalid_range)"
 //	@Failure		422				{object}	problem.Problem	"version is not a positive integer, at is no time, raw no boolean, or min_revision beyond the store (code invalid_version, invalid_at, invalid_raw, invalid_min_revision)"
+//	@Failure		504				{object}	problem.Problem	"The database did not tell in time whether it has min_revision (code revision_not_reached)"
 //	@Router			/get/{key} [get]
 func (a *API) getEntry(c *gin.Context, q query) error {
 	raw, err := q.boolean("raw", false)

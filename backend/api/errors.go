@@ -35,6 +35,7 @@ var statuses = []struct {
 	{kv.ErrOutcomeUnknown, http.StatusInternalServerError, "outcome_unknown", "The disk or the database failed when the write was to be made " +
 		"safe. It may be there now, or after a restart of the service: read before you repeat it"},
 	{kv.ErrFutureRevision, http.StatusUnprocessableEntity, "", ""},
+	{kv.ErrNotReached, http.StatusGatewayTimeout, "revision_not_reached", ""},
 	{kv.ErrUnsupported, http.StatusNotImplemented, "unsupported", ""},
 	{kv.ErrTooManyWatchers, http.StatusServiceUnavailable, "too_many_watchers", ""},
 	{kv.ErrOverloaded, http.StatusServiceUnavailable, "overloaded", ""},

@@ -62,6 +62,7 @@ type historyVersion struct {
 //	@Header			200				{integer}	Age				"With max-age in Cache-Control: how many seconds old the answer may be"
 //	@Failure		404				{object}	problem.Problem	"There is no such key, or it was destroyed with its history (code key_not_found)"
 //	@Failure		422				{object}	problem.Problem	"A parameter is invalid (code invalid_limit, invalid_before, invalid_after, invalid_values, invalid_min_revision)"
+//	@Failure		504				{object}	problem.Problem	"The database did not tell in time whether it has min_revision (code revision_not_reached)"
 //	@Router			/history/{key} [get]
 func (a *API) getHistory(c *gin.Context, q query) error {
 	key := keyOf(c)

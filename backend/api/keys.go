@@ -60,6 +60,7 @@ type keyAnswer struct {
 //	@Success		200				{object}	keysAnswer
 //	@Header			200				{integer}	Age				"With max-age in Cache-Control: how many seconds old the answer may be"
 //	@Failure		422				{object}	problem.Problem	"A parameter is invalid (code invalid_prefix, invalid_delimiter, invalid_after, invalid_limit, invalid_deleted, invalid_min_revision)"
+//	@Failure		504				{object}	problem.Problem	"The database did not tell in time whether it has min_revision (code revision_not_reached)"
 //	@Router			/keys [get]
 func (a *API) listKeys(c *gin.Context, q query) error {
 	request, err := keysRequest(q)

@@ -169,6 +169,7 @@ type patchOperation struct { //nolint:unused // for the annotations
 //	@Failure		409				{object}	problem.Problem	"One of the values is not JSON (code not_json)"
 //	@Failure		410				{object}	problem.Problem	"One of the versions was removed (code version_gone)"
 //	@Failure		422				{object}	problem.Problem	"from or to is not a positive integer, or from must be given since to is the first version (code invalid_from, invalid_to, invalid_min_revision)"
+//	@Failure		504				{object}	problem.Problem	"The database did not tell in time whether it has min_revision (code revision_not_reached)"
 //	@Router			/diff/{key} [get]
 func (a *API) getDiff(c *gin.Context, q query) error {
 	key := keyOf(c)

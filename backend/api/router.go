@@ -5,10 +5,12 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,7 +179,7 @@ func (a *API) handle(r route) gin.HandlerFunc {
 			err = checkHeader(c, r.conditional)
 		}
 		if err == nil && reads {
-			err = a.checkFreshness(c, q)
+			err = a.allowAge(c, q)
 		}
 		if err == nil {
 			err = r.handler(c, q)
@@ -188,34 +190,55 @@ func (a *API) handle(r route) gin.HandlerFunc {
 	}
 }
 
-// checkFreshness refuses a read that asks for a revision which the store has not reached. No
-// read is older than its request, so with max-age its age is 0.
-func (a *API) checkFreshness(c *gin.Context, q query) error {
+// reachTimeout bounds how long a read waits until it is known whether the store has min_revision.
+const reachTimeout = 5 * time.Second
+
+// allowAge lets a read answer from what the store knows already, if that goes up to min_revision, or is
+// not older than max-age allows. It refuses a revision that the store has not reached.
+func (a *API) allowAge(c *gin.Context, q query) error {
+	ctx, age, known := c.Request.Context(), a.Store.Age(), false
 	if q.Has(minRevision) {
 		revision, ok := parseRevision(q.Text(minRevision))
 		if !ok {
 			return invalid(minRevision, revisionRule)
 		}
-		if err := a.Store.Reach(revision); err != nil {
+		waiting, cancel := context.WithTimeout(ctx, reachTimeout)
+		defer cancel()
+		if err := a.Store.Reach(waiting, revision); err != nil {
 			return err
 		}
+		known = true
 	}
-	if header := c.Request.Header["Cache-Control"]; len(header) > 0 && hasMaxAge(header) {
-		c.Header("Age", "0")
+	if header := c.Request.Header["Cache-Control"]; len(header) > 0 {
+		if allowed, ok := maxAge(header); ok {
+			if known = known || age <= allowed; !known {
+				age = 0
+			}
+			c.Header("Age", strconv.FormatInt(int64(age/time.Second), 10))
+		}
+	}
+	if known {
+		c.Request = c.Request.WithContext(a.Store.Known(ctx, age))
 	}
 	return nil
 }
 
-// hasMaxAge reports whether a Cache-Control header has max-age with a number of seconds (RFC
-// 9111, section 5.2.1.1).
-func hasMaxAge(header []string) bool {
+// maxAge returns max-age of a Cache-Control header, which is a number of seconds (RFC 9111, section
+// 5.2.1.1).
+func maxAge(header []string) (age time.Duration, ok bool) {
+	const most = 1 << 31 // as RFC 9111, section 1.2.2, reads what is more
 	for directive := range strings.SplitSeq(strings.Join(header, ","), ",") {
-		name, seconds, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		if strings.EqualFold(name, "max-age") && digits(strings.Trim(seconds, `"`)) {
-			return true
+		name, text, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		if text = strings.Trim(text, `"`); !strings.EqualFold(name, "max-age") || !digits(text) {
+			continue
 		}
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil { // it is too large
+			seconds = most
+		}
+		return time.Duration(min(seconds, most)) * time.Second, true
 	}
-	return false
+	return 0, false
 }
 
 func noRoute() error {

@@ -136,6 +136,20 @@ func (c *Cache[V]) Remove(key string) {
 	c.dropLocked(key)
 }
 
+// Purge drops all keys, and voids all outstanding leases.
+func (c *Cache[V]) Purge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.leases {
+		c.voidLocked(key)
+	}
+	for len(c.nodes) > 0 {
+		n := c.order.last()
+		c.unlistLocked(n)
+		c.freeLocked(n)
+	}
+}
+
 // Stats returns the state of the cache.
 func (c *Cache[V]) Stats() Stats {
 	c.mu.Lock()

@@ -67,6 +67,9 @@ var (
 	ErrOverloaded = newSentinel("overloaded", ClassUnavailable)
 	// ErrCopying: the database is being copied already.
 	ErrCopying = newSentinel("a copy is being made", ClassUnavailable)
+	// ErrNotReached: whether the store has reached the revision that a read asks for could not be found out in
+	// time.
+	ErrNotReached = newSentinel("revision is not reached", ClassUnavailable)
 	// ErrUnavailable: the database or the store cannot serve now.
 	ErrUnavailable = newSentinel("store is unavailable", ClassUnavailable)
 
@@ -199,6 +202,12 @@ func FutureRevision(asked, current int64) error {
 func MinRevisionNotReached(asked, current int64) error {
 	return &Error{ErrFutureRevision, "min_revision", fmt.Sprintf(
 		"%d is in the future: the store is at revision %d; no write of this store was answered with it", asked, current)}
+}
+
+// MinRevisionUnknown says what is known of the store when a read asks for a later revision.
+func MinRevisionUnknown(asked, known int64) error {
+	return newError(ErrNotReached, "Revision %d, which min_revision asks for, was not reached in time: this backend knows the "+
+		"store up to revision %d, and the database has not answered", asked, known)
 }
 
 // TooManyWatchers says which limit is reached, and the option to change it.

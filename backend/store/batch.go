@@ -98,6 +98,9 @@ func (s *Store) snapshot(r *request) error {
 	case <-r.ctx.Done():
 		return r.ctx.Err()
 	}
+	if err := s.fresh(r.ctx); err != nil {
+		return err
+	}
 	var revision int64
 	err := s.db.View(r.ctx, func(tx *database.Tx) error {
 		revision = tx.Totals.Revision

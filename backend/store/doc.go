@@ -4,7 +4,7 @@
 //
 // # Writes
 //
-// One goroutine, the writer, makes every write. It takes the requests that are waiting (it
+// One goroutine, the writer, makes every write of this process. It takes the requests that are waiting (it
 // never waits for more), applies them in one transaction, and then in this order
 //
 //  1. commits, after which the transaction is on disk;
@@ -35,6 +35,29 @@
 // database and a later reader version 1 from the cache. With it, reads and writes of one key
 // are linearizable: a write takes effect when it is published. Reads of several keys are
 // separate; a batch of gets reads one snapshot, beside the writer.
+//
+// # Several backends
+//
+// On an engine that several processes share, a Store has a follower. It publishes the commits of
+// the other backends, from the engine's chain of commits: whole, in their order, and the commits of
+// this backend among them. So cache, log and watches are the same as with one writer, and the
+// store gives these guarantees:
+//
+//   - A read that begins after a write was answered, by whichever backend, sees it. Each read
+//     first joins a round of the follower, which asks for the last commit after the read began,
+//     and publishes up to that commit. Reads at the same time share a round. Notifications and the
+//     time between rounds decide only how soon watches learn of a write.
+//   - A read with a context of Known skips the round. Its answer is no older than Age.
+//   - A commit is published when the one before it, by number and id, is the last that was
+//     published. If the engine has another commit of that number, it has lost acknowledged commits:
+//     no read is answered until the cache is empty, the watches have ended, told to forget what they
+//     know, and the revision is beyond all that were given out (see Rejoin in package database).
+//   - Time is that of the engine as last measured. It runs backwards at no backend, and a read that
+//     begins later never has an earlier time.
+//   - What is destroyed at one backend goes from the cache and the log of the others with its commit,
+//     so a read that begins after the answer does not have it.
+//   - A version that is removed by retention before a backend has followed its commit reaches the
+//     watches there as the gap that it leaves in the history.
 //
 // # The end of a key
 //

@@ -261,7 +261,7 @@ func TestUnpublishedDeletionIsNotRead(t *testing.T) {
 	committed, publish := make(chan struct{}), make(chan struct{})
 	var hold atomic.Bool
 	readDone := make(chan struct{}, 1)
-	s := open(t, options{hooks: store.Hooks{
+	s := open(t, options{url: databasetest.FileURL(t), hooks: store.Hooks{
 		AfterCommit: func() {
 			if hold.CompareAndSwap(true, false) {
 				close(committed)

@@ -91,6 +91,9 @@ func (j *janitor) report(ctx context.Context, what string, next time.Duration, e
 // endExpired ends every key that has expired. A key that was written meanwhile is left as it
 // is.
 func (j *janitor) endExpired(ctx context.Context) error {
+	if err := j.store.fresh(ctx); err != nil {
+		return err
+	}
 	defer j.backoff.clean()
 	var last database.Expired
 	for {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kvstore/backend/database/databasetest"
 	"kvstore/backend/kv"
 	"kvstore/backend/store"
 )
@@ -184,7 +185,7 @@ func TestListsWaitForPublishing(t *testing.T) {
 			var holding atomic.Bool
 			committed, release, readDone := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 			clock := newClock(10)
-			s := open(t, options{now: clock.now, maxKeys: 1, hooks: store.Hooks{
+			s := open(t, options{url: databasetest.FileURL(t), now: clock.now, maxKeys: 1, hooks: store.Hooks{
 				AfterCommit: func() {
 					if holding.CompareAndSwap(true, false) {
 						close(committed)

@@ -49,12 +49,17 @@ func (l *log) append(written []kv.Entry, revision int64, before func()) {
 	defer l.mu.Unlock()
 	defer func() { // even if before panics: the commit is on disk
 		l.addLocked(written, revision)
-		if l.moved != nil {
-			close(l.moved)
-			l.moved = nil
-		}
+		l.movedLocked()
 	}()
 	before()
+}
+
+// movedLocked wakes those who wait for a revision.
+func (l *log) movedLocked() {
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
 }
 
 func (l *log) addLocked(written []kv.Entry, revision int64) {

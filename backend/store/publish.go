@@ -9,9 +9,6 @@ import (
 // publish makes a committed transaction visible: to those who follow the log, and at the
 // same moment in the cache.
 func (s *Store) publish(p *pending) {
-	if s.hooks.afterCommit != nil {
-		s.hooks.afterCommit()
-	}
 	if p.erased != nil {
 		s.log.erase(p.erased)
 		s.pages.forget()
@@ -81,7 +78,7 @@ func (s *Store) awaitPublished(ctx context.Context, key string, entry kv.Entry, 
 		if s.hooks.afterRead != nil {
 			s.hooks.afterRead(entry)
 		}
-		err = s.log.await(ctx, entry.Revision)
+		err = s.awaitRevision(ctx, entry.Revision)
 	}
 	if err == nil && !entry.Destroyed {
 		return nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -22,6 +23,9 @@ const (
 // when its latest version was destroyed.
 func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 	if err := kv.CheckKey(key); err != nil {
+		return kv.Entry{}, "", err
+	}
+	if err := s.fresh(ctx); err != nil {
 		return kv.Entry{}, "", err
 	}
 	if entry, ok := s.cache.Get(key); ok {
@@ -47,9 +51,19 @@ func (s *Store) Get(ctx context.Context, key string) (kv.Entry, Source, error) {
 	return entry, FromDatabase, nil
 }
 
-// Reach returns nil when reads that begin now see every write up to that revision, or
-// kv.ErrFutureRevision when the store has not come so far.
-func (s *Store) Reach(revision int64) error {
+// Reach returns nil when reads that begin now, with a context of Known too, see every write up to that
+// revision. The error is kv.ErrFutureRevision when the store has not come so far, and
+// kv.ErrNotReached when ctx ends before that is known.
+func (s *Store) Reach(ctx context.Context, revision int64) error {
+	if s.log.reached() >= revision {
+		return nil
+	}
+	switch err := s.fresh(ctx); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return kv.MinRevisionUnknown(revision, s.log.reached())
+	case err != nil:
+		return err
+	}
 	if head := s.log.reached(); revision > head {
 		return kv.MinRevisionNotReached(revision, head)
 	}
@@ -61,6 +75,9 @@ func (s *Store) Reach(revision int64) error {
 // kv.ErrVersionGone when it was removed or destroyed.
 func (s *Store) GetVersion(ctx context.Context, key string, version int64) (kv.Entry, Source, error) {
 	if err := kv.CheckKey(key); err != nil {
+		return kv.Entry{}, "", err
+	}
+	if err := s.fresh(ctx); err != nil {
 		return kv.Entry{}, "", err
 	}
 	isIt := func(e kv.Entry) bool { return e.Version == version }
@@ -90,6 +107,9 @@ func (s *Store) History(ctx context.Context, key string, r kv.HistoryRequest) (k
 	if err := kv.CheckKey(key); err != nil {
 		return kv.History{}, err
 	}
+	if err := s.fresh(ctx); err != nil {
+		return kv.History{}, err
+	}
 	r.MaxBytes = maxPageBytes
 	page, revision, err := s.db.History(ctx, key, r)
 	destroyed := slices.ContainsFunc(page.Versions, func(item kv.HistoryItem) bool { return item.Destroyed })
@@ -104,6 +124,9 @@ func (s *Store) History(ctx context.Context, key string, r kv.HistoryRequest) (k
 // exists from the first page to the last is on exactly one of them, whatever is written
 // meanwhile. A read that begins after the answer sees each listed version or a later one.
 func (s *Store) Keys(ctx context.Context, r kv.KeysRequest) (kv.KeysPage, error) {
+	if err := s.fresh(ctx); err != nil {
+		return kv.KeysPage{}, err
+	}
 	page, err := s.db.Keys(ctx, r, s.clock.now())
 	destroyed := slices.ContainsFunc(page.Keys, func(item kv.KeyItem) bool { return item.Latest.Destroyed })
 	seen := kv.Entry{Revision: page.Revision, Destroyed: destroyed}
@@ -124,6 +147,9 @@ func (s *Store) Keys(ctx context.Context, r kv.KeysRequest) (kv.KeysPage, error)
 // version that was read is found from its timestamp on.
 func (s *Store) GetAt(ctx context.Context, key string, at kv.Timestamp) (kv.Entry, Source, error) {
 	if err := kv.CheckKey(key); err != nil {
+		return kv.Entry{}, "", err
+	}
+	if err := s.fresh(ctx); err != nil {
 		return kv.Entry{}, "", err
 	}
 	then := min(at, s.clock.now())

@@ -60,7 +60,7 @@ func TestUnpublishedIsNotRead(t *testing.T) {
 	committed, publish := make(chan struct{}), make(chan struct{})
 	var hold atomic.Bool
 	readDone := make(chan struct{}, 1)
-	s := open(t, options{hooks: store.Hooks{
+	s := open(t, options{url: databasetest.FileURL(t), hooks: store.Hooks{
 		AfterCommit: func() {
 			if hold.Load() {
 				close(committed)
@@ -96,11 +96,12 @@ func TestUnpublishedIsNotRead(t *testing.T) {
 	}
 }
 
-// TestUnpublishedReadEnds: a read that waits for the writer ends with its context.
+// TestUnpublishedReadEnds: a read that waits for the writer ends with its context. On an engine that is
+// shared reads do not wait for the writer.
 func TestUnpublishedReadEnds(t *testing.T) {
 	committed, publish := make(chan struct{}), make(chan struct{})
 	var hold atomic.Bool
-	s := open(t, options{maxKeys: 1, hooks: store.Hooks{AfterCommit: func() {
+	s := over(t, databasetest.Open(t, databasetest.FileURL(t)), options{maxKeys: 1, maxBytes: 1000, hooks: store.Hooks{AfterCommit: func() {
 		if hold.Load() {
 			close(committed)
 			<-publish

@@ -59,6 +59,7 @@ var operations = [...]kv.Operation{kv.OpPut, kv.OpPatch, kv.OpRevert, kv.OpDelet
 type counters struct {
 	written             [len(operations)]atomic.Uint64
 	pruned, events, cut atomic.Uint64
+	stale, staleAge     atomic.Uint64 // reads of Known; the sum of their ages in microseconds
 }
 
 func (c *counters) wrote(operation kv.Operation) {

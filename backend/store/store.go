@@ -36,7 +36,7 @@ type Config struct {
 	// a bound is refused with kv.ErrOverloaded.
 	MaxQueuedWrites int
 	MaxQueuedBytes  int64
-	// Now is the clock; nil means the system clock.
+	// Now is the clock; nil means the system clock, or that of an engine which other processes share.
 	Now func() time.Time
 	// Logger logs failed transactions.
 	Logger *slog.Logger
@@ -52,13 +52,14 @@ type Store struct {
 	maxVersions   int64
 	writer        *writer
 	janitor       *janitor
+	follower      *follower // nil unless other backends share the database
 	diskProbe     *diskProbe
 	clock         *clock
 	locks         *keyLocks
 	log           *log
 	watchers      *watchers
 	pages         *pages
-	restored      int64 // the revision with which the last restore of a backup went on
+	restored      atomic.Int64 // the revision with which the last restore or rejoin went on; set under the lock of the log
 	counters      counters
 	snapshots     chan struct{} // holds one element for each batch of gets that is running
 	logger        *slog.Logger
@@ -80,10 +81,8 @@ type hooks struct {
 
 // New returns a store over an open database.
 func New(cfg Config) (*Store, error) {
-	if cfg.Now == nil {
-		cfg.Now = systemTime
-	}
-	totals, err := cfg.Database.Stats(context.Background())
+	_, shared := cfg.Database.Shared()
+	totals, mark, err := cfg.Database.Begin(context.Background())
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -93,10 +92,22 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		db: cfg.Database, cache: cfg.Cache, maxValueBytes: cfg.MaxValueBytes, maxVersions: int64(cfg.MaxVersions),
-		clock: newClock(cfg.Now, lastWrite), locks: newKeyLocks(),
+		locks:     newKeyLocks(),
 		snapshots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), // the other processors are for the writer
-		log:       newLog(totals.Revision), pages: newPages(cfg.Database), restored: totals.Restored, logger: cfg.Logger,
+		log:       newLog(totals.Revision), pages: newPages(cfg.Database), logger: cfg.Logger,
 	}
+	s.restored.Store(totals.Restored)
+	if shared {
+		s.follower = startFollower(s, mark, lastWrite)
+	}
+	switch {
+	case cfg.Now != nil:
+	case shared:
+		cfg.Now = s.follower.time
+	default:
+		cfg.Now = systemTime
+	}
+	s.clock = newClock(cfg.Now, lastWrite)
 	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	s.diskProbe = startDiskProbe(cfg.Database, cfg.Logger)
 	s.writer = startWriter(s, cfg)
@@ -111,6 +122,9 @@ func (s *Store) Close() {
 	s.janitor.close()
 	s.writer.close()
 	s.diskProbe.close()
+	if s.follower != nil {
+		s.follower.close()
+	}
 	s.watchers.close()
 	s.pages.close()
 }

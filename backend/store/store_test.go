@@ -352,7 +352,8 @@ func breakKey(t *testing.T, db *database.DB, key string) {
 // TestCloseFinishesWrites: accepted writes are finished, later ones are refused, and no caller
 // waits forever.
 func TestCloseFinishesWrites(t *testing.T) {
-	s := open(t, options{})
+	db := databasetest.Open(t, databasetest.URL(t))
+	s := over(t, db, options{})
 	var wg sync.WaitGroup
 	var accepted atomic.Int64
 	for range 32 {
@@ -373,8 +374,8 @@ func TestCloseFinishesWrites(t *testing.T) {
 	waitFor(t, func() bool { return accepted.Load() > 100 })
 	s.Close()
 	wg.Wait()
-	if entry, _ := get(t, s, "k"); entry.Version != accepted.Load() {
-		t.Errorf("%d writes were answered, the latest version is %d", accepted.Load(), entry.Version)
+	if entry, err := db.Latest(t.Context(), "k"); err != nil || entry.Version != accepted.Load() {
+		t.Errorf("%d writes were answered, the latest version is %d, %v", accepted.Load(), entry.Version, err)
 	}
 }
 

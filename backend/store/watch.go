@@ -20,7 +20,7 @@ type Watch struct {
 	keys   kv.Prefixes
 	values bool
 	gone   int64         // the feed was told that revisions up to it may be missing
-	reset  bool          // the feed is still to be told of a restore since its position
+	reset  bool          // the feed is still to be told of a restore since its position; see admit
 	wake   chan struct{} // holds an element when there is something to read
 	slow   func()        // see OnSlow
 
@@ -34,6 +34,8 @@ type Watch struct {
 	held          holding
 	element       *list.Element // among the holders; nil when it has no delivery
 	cut           bool          // it has held a delivery too long
+	lost          bool          // the engine has lost what it may have delivered; told says that it knows
+	told          bool
 }
 
 // A Delivery is the next part of a feed.
@@ -49,7 +51,8 @@ type Delivery struct {
 	// delivered all the same.
 	Compacted int64
 	// Reset, with Compacted, says that a backup was restored after the position from which
-	// the feed resumed: what it delivered before may not have happened.
+	// the feed resumed, or that the engine has lost commits: what the feed delivered before may
+	// not have happened.
 	Reset bool
 }
 
@@ -76,9 +79,13 @@ func (s *Store) Watch(r WatchRequest) (*Watch, error) {
 			return nil, err
 		}
 	}
+	if err := s.fresh(s.watchers.ctx); s.watchers.ctx.Err() != nil {
+		return nil, errClosed
+	} else if err != nil {
+		return nil, err
+	}
 	w := &Watch{
 		store: s, keys: r.Keys, values: r.Values, wake: make(chan struct{}, 1),
-		reset: 0 < r.Since && r.Since < s.restored,
 	}
 	if err := s.watchers.admit(w, r.Since); err != nil {
 		return nil, err
@@ -130,6 +137,8 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 		switch {
 		case err != nil:
 			return Delivery{}, err
+		case found.lost:
+			return Delivery{Position: w.position, Compacted: w.position, Reset: true}, nil
 		case found.history:
 			if d, of, err = w.history(ctx, found.last); err != nil {
 				return Delivery{}, err
@@ -172,19 +181,26 @@ type step struct {
 	history bool     // the log does not go back so far: ask the database
 	last    int64    // up to this revision
 	idle    bool     // there is nothing up to the end of the log
+	lost    bool     // what the feed has delivered may not have happened
 }
 
 // advance finds what is next and moves the position behind the events that it returns. When
 // the feeds are ended it returns kv.ErrWatchEnded, unless the feed was at the end of the log
-// and has something more.
+// and has something more, and so it does once the feed knows that the engine has lost commits.
 func (w *Watch) advance(ended bool) (step, error) {
 	l := w.store.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	found := step{}
 	w.store.watchers.releaseLocked(w)
-	if w.cut {
+	switch {
+	case w.cut:
 		return found, kv.ErrSlowWatcher
+	case w.told:
+		return found, kv.ErrWatchEnded
+	case w.lost:
+		found.lost, w.told, w.position = true, true, w.store.restored.Load()
+		return found, nil
 	}
 	for _, s := range w.subscriptions {
 		if s.group.marked && s.group.last > w.position {
@@ -269,7 +285,7 @@ func (w *Watch) history(ctx context.Context, last int64) (Delivery, *page, error
 	}
 	d := Delivery{Entries: slices.Clip(page.events), Position: page.Through, Compacted: page.Gone, Reset: w.reset}
 	if w.reset {
-		d.Compacted = max(page.Gone, w.store.restored)
+		d.Compacted = max(page.Gone, w.store.restored.Load())
 	}
 	w.gone, w.reset = max(w.gone, d.Compacted), false
 	w.store.counters.events.Add(uint64(len(d.Entries)))

@@ -98,6 +98,26 @@ func (w *watchers) markLocked(written []kv.Entry) {
 	}
 }
 
+// restartLocked tells the watches that the log begins anew behind a revision, and was at another one.
+// If lost, they end.
+func (w *watchers) restartLocked(before, revision int64, lost bool) {
+	for _, g := range w.byPrefix {
+		for _, s := range g.members {
+			if lost {
+				s.watch.lost = true
+			} else {
+				s.watch.noteLocked(before + 1)
+			}
+			select {
+			case s.watch.wake <- struct{}{}:
+			default: // it knows already
+			}
+		}
+		g.marked, g.last = false, revision
+	}
+	w.groups = w.groups[:0]
+}
+
 // admit counts a watch and subscribes it, unless it begins beyond the log.
 func (w *watchers) admit(watch *Watch, since int64) error {
 	w.log.mu.Lock()
@@ -112,6 +132,7 @@ func (w *watchers) admit(watch *Watch, since int64) error {
 	}
 	w.open++
 	watch.open, watch.opened = true, w.log.head
+	watch.reset = 0 < since && since < watch.store.restored.Load()
 	if watch.position = since; since == Now {
 		watch.position = w.log.head
 	}

@@ -120,14 +120,31 @@ func (w *writer) transact(batch []*request) (got progress, err error) {
 	s.full.Store(errors.Is(err, kv.ErrStorageFull))
 	switch {
 	case err == nil:
-		if !w.guard(func() { s.publish(p) }) {
-			w.guard(func() { s.publishAgain(p) })
-		}
+		w.publish(ctx, p)
 	case errors.Is(err, kv.ErrOutcomeUnknown) && p != nil:
 		w.guard(func() { s.uncache(p) })
 	}
 	w.guard(func() { done(p, err) })
 	return got, err
+}
+
+// publish makes a committed transaction visible.
+func (w *writer) publish(ctx context.Context, p *pending) {
+	s := w.store
+	failed := s.hooks.afterCommit != nil && !w.guard(s.hooks.afterCommit)
+	switch {
+	case s.follower != nil: // which publishes in its next round what is not published here
+		w.guard(func() {
+			if failed || p.tx.Mark == (database.Mark{}) {
+				return // nothing was committed
+			}
+			if err := s.follower.publish(ctx, p); err != nil {
+				w.logger.Warn("a commit is published later", "error", err)
+			}
+		})
+	case failed || !w.guard(func() { s.publish(p) }):
+		w.guard(func() { s.publishAgain(p) })
+	}
 }
 
 // update is the transaction. A panic must not end the only writer: before the commit it
