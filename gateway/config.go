@@ -44,13 +44,16 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	var backends string
 	set.Address(&cfg.addr, "gateway-addr", "127.0.0.1:8001")
 	set.String(&backends, "backends", "urls", "http://127.0.0.1:8080",
-		"base URLs of the backends, comma-separated; several must serve the same store",
+		"base URLs of the backends, comma-separated; several must serve the same store; reads go to all, and writes to the "+
+			"first healthy one, so give every gateway the same order",
 		func(text string) (err error) {
 			cfg.proxy.Backends, err = parseBackends(text)
 			return err
 		})
 	set.Duration(&cfg.proxy.BackendTimeout, "backend-timeout", "30s", 10*time.Millisecond, time.Hour,
 		"how long a backend may take to begin its answer, and for each next part; /watch may take longer")
+	set.Duration(&cfg.proxy.MaxLag, "max-lag", "1s", 10*time.Millisecond, time.Hour,
+		"how long a backend may go without confirming that it has the store's last commit; after that, others are preferred")
 	set.MaxValueBytes(&cfg.proxy.MaxValueBytes)
 	set.TokensFile(&cfg.tokensFile)
 	set.Metrics(&cfg.metricsAddr)

@@ -121,7 +121,7 @@ func TestRun(t *testing.T) {
 func TestRunPrints(t *testing.T) {
 	for flag, want := range map[string][]string{
 		"--version": {"gateway dev (", ")\n"},
-		"--help": {"KV_GATEWAY_ADDR", "127.0.0.1:8001", "KV_BACKENDS", "http://127.0.0.1:8080", "KV_BACKEND_TIMEOUT", "30s",
+		"--help": {"KV_GATEWAY_ADDR", "127.0.0.1:8001", "KV_BACKENDS", "http://127.0.0.1:8080", "KV_BACKEND_TIMEOUT", "30s", "KV_MAX_LAG",
 			"KV_MAX_VALUE_BYTES", "1MiB", "KV_MAX_CONNECTIONS", "KV_RATE_LIMIT", "KV_RATE_BURST", "KV_MAX_REQUESTS_PER_CLIENT", "KV_MAX_WATCHERS_PER_CLIENT", "KV_DRAIN_DELAY", "KV_LOG_LEVEL", "KV_LOG_FORMAT", "healthcheck"},
 	} {
 		var stdout bytes.Buffer
@@ -180,6 +180,10 @@ func TestMistakes(t *testing.T) {
 		"metrics":     {[]string{"--gateway-addr=127.0.0.1:1", "--metrics-addr=:1"}, `KV_METRICS_ADDR=":1": is the address of KV_GATEWAY_ADDR`},
 		"a backend":   {[]string{"--metrics-addr=h:1", "--backends=http://h:1"}, "http://h:1 is the address of the gateway's metrics, it cannot be a backend"},
 		"port":        {[]string{"--gateway-addr=h:65536"}, "must end in a port from 0 to 65535"},
+		"no lag":      {[]string{"--max-lag=0"}, `--max-lag="0": must be a duration, such as 90s or 1h30m, from 10ms to 1h0m0s`},
+		"negative":    {[]string{"--max-lag=-1s"}, `--max-lag="-1s": must be a duration`},
+		"no unit":     {[]string{"--max-lag=5"}, `--max-lag="5": must be a duration`},
+		"no duration": {[]string{"--max-lag="}, `--max-lag="": must be a duration`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := main.Run(t.Context(), test.args, env(nil), io.Discard)

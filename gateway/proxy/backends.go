@@ -1,10 +1,10 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -32,31 +32,37 @@ func (e *differError) Unwrap() error { return ErrBackendsDiffer }
 // errLoop means that the only backend is this gateway itself.
 var errLoop = errors.New("KV_BACKENDS names this gateway itself, or another that leads back to it")
 
-// The states of a backend.
+// The states of a backend, the best one first.
 const (
 	unknown int32 = iota
 	healthy
-	ill    // it answers but is not ready; its store is known
-	gone   // it does not answer, or does not tell its store
-	itself // it is this gateway
+	lagging // it is ready, but lags more than Config.MaxLag
+	ill     // it answers but is not ready; its store is known
+	gone    // it does not answer, or does not tell its store
+	itself  // it is this gateway
 )
 
 type backend struct {
-	url    *url.URL // http://host:port
-	health atomic.Int32
-	pool   h1.Pool
-	store  string // the id that it told last, or ""; guarded by backends.mu
+	url   *url.URL // http://host:port
+	state atomic.Int32
+	pool  h1.Pool
+
+	reads, writes atomic.Uint64 // requests that were sent to it
+
+	said readiness // at the last probe; its store stays known. Guarded by backends.mu
 }
 
 // backends are all backends. They know which ones are healthy, and whether all serve one store.
 type backends struct {
 	list    []*backend
-	single  h1.Order // if there is only one
 	logger  *slog.Logger
 	client  *http.Client  // for questions
 	timeout time.Duration // of a question
+	maxLag  time.Duration // Config.MaxLag
 	via     string        // the gateway's name in Via
-	turn    atomic.Uint64
+
+	orders atomic.Pointer[[]h1.Order] // see arrangeLocked
+	turn   atomic.Uint64              // of reads
 
 	ctx     context.Context    //nolint:containedctx // of questions that requests wait for
 	flights singleflight.Group // questions: reports by healthFlight, probes by address
@@ -69,18 +75,20 @@ type backends struct {
 	// difference is set while two backends are known to serve different stores.
 	difference atomic.Pointer[differError]
 
-	mu sync.Mutex // guards the stores, and the order of log messages
+	mu sync.Mutex // guards what backends said, the order of log messages, and changes of states and orders
 }
 
 func newBackends(ctx context.Context, cfg Config, via string) *backends {
-	all := &backends{ctx: ctx, logger: cfg.Logger, client: newProbeClient(), timeout: cfg.ProbeTimeout, via: via}
+	all := &backends{
+		ctx: ctx, logger: cfg.Logger, client: newProbeClient(), timeout: cfg.ProbeTimeout, maxLag: cfg.MaxLag, via: via,
+	}
 	for _, u := range cfg.Backends {
 		b := &backend{url: u}
 		b.pool.Address = u.Host
 		b.pool.Unreachable = func(cause error) { all.unreachable(b, cause) }
 		all.list = append(all.list, b)
 	}
-	all.single = all.order(all.list, nil)
+	all.arrangeLocked()
 	return all
 }
 
@@ -132,137 +140,78 @@ func (all *backends) differ() error {
 	return nil
 }
 
-// next returns the order of backends for a request: the healthy ones, those that are ill, and then
-// those that are gone, if they recover. Each request begins with another backend. A single backend
-// is always tried, unless it is this gateway.
-func (all *backends) next() h1.Order {
-	if len(all.list) == 1 && all.list[0].health.Load() != itself {
-		return all.single
-	}
-	var live, unready, absent []*backend
-	for _, b := range all.list {
-		switch b.health.Load() {
-		case healthy:
-			live = append(live, b)
-		case ill:
-			unready = append(unready, b)
-		case itself:
-		default:
-			absent = append(absent, b)
-		}
-	}
-	turn := all.turn.Add(1)
-	return all.order(append(rotate(live, turn), rotate(unready, turn)...), rotate(absent, turn))
-}
-
-func rotate(list []*backend, turn uint64) []*backend {
-	if len(list) < 2 {
-		return list
-	}
-	first := int(turn % uint64(len(list)))
-	return append(list[first:len(list):len(list)], list[:first]...)
-}
-
-// order yields the live backends at once, and each of the others when a probe finds that it has
-// recovered.
-func (all *backends) order(live, absent []*backend) (o h1.Order) {
-	if len(live) > 0 {
-		o.First = &live[0].pool
-	}
-	o.All = func(ctx context.Context) iter.Seq[*h1.Pool] {
-		return func(yield func(*h1.Pool) bool) {
-			for _, b := range live {
-				if !yield(&b.pool) {
-					return
-				}
-			}
-			for b := range all.recovered(ctx, absent) {
-				if !yield(&b.pool) {
-					return
-				}
-			}
-		}
-	}
-	return o
-}
-
-// recovered probes the backends at the same time and sends those that have recovered. A probe also
-// asks for the store, so that no stranger is used. The channel is closed when all have answered or
-// ctx ends.
-func (all *backends) recovered(ctx context.Context, absent []*backend) <-chan *backend {
-	back := make(chan *backend, len(absent))
-	var asking sync.WaitGroup
-	for _, b := range absent {
-		asking.Go(func() {
-			if all.probe(ctx, all.ctx, b); b.isLive() && all.differ() == nil {
-				back <- b
-			}
-		})
-	}
-	go func() {
-		asking.Wait()
-		close(back)
-	}()
-	return back
-}
-
 // explain returns why no backend accepted a connection, if the last attempt failed with err.
 func (all *backends) explain(err error) error {
 	if differ := all.differ(); differ != nil {
 		return differ
 	}
-	reachable := func(b *backend) bool { return b.health.Load() != itself }
+	reachable := func(b *backend) bool { return b.state.Load() != itself }
 	if errors.Is(err, h1.ErrNoBackend) && !slices.ContainsFunc(all.list, reachable) {
 		return errLoop
 	}
 	return err
 }
 
-func (b *backend) isLive() bool {
-	health := b.health.Load()
-	return health == healthy || health == ill
-}
-
 // unreachable notes that b accepts no connection.
 func (all *backends) unreachable(b *backend, cause error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	all.setHealthLocked(b, gone, cause)
+	all.setStateLocked(b, gone, cause)
 }
 
 // note notes the result of a probe. It compares the stores before the backend counts as healthy,
 // so that no request goes to a backend of another store.
-func (all *backends) note(b *backend, store string, err error) {
+func (all *backends) note(b *backend, said readiness, err error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if err == nil && b.store != store {
-		if b.store != "" {
-			all.logger.Warn("backend serves another store than before", "backend", b.url.String(), "store", store, "before", b.store)
+	before := b.said.Store
+	said.Store = cmp.Or(said.Store, before)
+	b.said = said
+	if said.Store != before {
+		if before != "" {
+			all.logger.Warn("backend serves another store than before",
+				"backend", b.url.String(), "store", said.Store, "before", before)
 		}
-		b.store = store
 		all.compareLocked()
 	}
-	health := gone
+	state := gone
 	switch {
 	case err == nil:
-		health = healthy
+		state = healthy
+		if err = all.overdue(said.lag()); err != nil {
+			state = lagging
+		}
 	case errors.Is(err, errLoop):
-		health = itself
-	case errors.Is(err, errNotReady) && b.store != "":
-		health = ill
+		state = itself
+	case errors.Is(err, errNotReady) && said.Store != "":
+		state = ill
 	}
-	all.setHealthLocked(b, health, err)
+	all.setStateLocked(b, state, err)
 }
 
-// setHealthLocked sets the state of b, and logs when it becomes healthy or unhealthy.
-func (all *backends) setHealthLocked(b *backend, health int32, cause error) {
-	switch before := b.health.Swap(health); {
-	case health == healthy && before != healthy:
-		all.logger.Info("backend is healthy", "backend", b.url.String(), "store", b.store)
-	case health != healthy && (before == healthy || before == unknown), health == itself && before != itself:
+// overdue returns an error that says so if a lag is over Config.MaxLag, and nil otherwise.
+func (all *backends) overdue(lag time.Duration) error {
+	if lag > all.maxLag {
+		return fmt.Errorf(
+			"it has not confirmed for %s that it has the store's last commit (KV_MAX_LAG is %s)", lag, all.maxLag)
+	}
+	return nil
+}
+
+// setStateLocked sets the state of b, and logs when it becomes healthy or unhealthy.
+func (all *backends) setStateLocked(b *backend, state int32, cause error) {
+	before := b.state.Swap(state)
+	switch {
+	case state == before:
+	case state == healthy:
+		all.logger.Info("backend is healthy", "backend", b.url.String(), "store", b.said.Store)
+	case before < ill, state == lagging, state == itself:
 		all.logger.Warn("backend is unhealthy", "backend", b.url.String(), "cause", cause.Error())
 	}
-	if health == gone {
+	if state != before {
+		all.arrangeLocked()
+	}
+	if state == gone {
 		b.pool.Clear()
 	}
 }
@@ -272,9 +221,9 @@ func (all *backends) compareLocked() {
 	var serves []string
 	stores := map[string]bool{}
 	for _, b := range all.list {
-		if b.store != "" {
-			stores[b.store] = true
-			serves = append(serves, fmt.Sprintf("%s serves store %s", b.url, b.store))
+		if store := b.said.Store; store != "" {
+			stores[store] = true
+			serves = append(serves, fmt.Sprintf("%s serves store %s", b.url, store))
 		}
 	}
 	if len(stores) < 2 {

@@ -21,8 +21,11 @@ import (
 type replica struct {
 	url    string
 	store  atomic.Pointer[string]
-	ill    atomic.Bool // /readyz answers 503
+	ill    atomic.Bool  // /readyz answers 503
+	tells  atomic.Bool  // its store, even then
+	lagMS  atomic.Int64 // at /readyz
 	served atomic.Int32
+	writes atomic.Int32 // of served
 
 	server *httptest.Server
 }
@@ -42,21 +45,33 @@ func (r *replica) listen(t *testing.T, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	backend := asBackend(func() string { return *r.store.Load() }, func(w http.ResponseWriter, _ *http.Request) {
-		r.served.Add(1)
-		fmt.Fprint(w, r.url)
-	})
-	r.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		if request.URL.Path == "/readyz" && r.ill.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		backend(w, request)
-	}))
+	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.answer))
 	r.server.Listener.Close()
 	r.server.Listener = listener
 	r.server.Start()
 	r.url = r.server.URL
+}
+
+func (r *replica) answer(w http.ResponseWriter, request *http.Request) {
+	switch store := *r.store.Load(); {
+	case request.URL.Path != "/readyz":
+		asBackend(func() string { return store }, r.serve)(w, request)
+	case !r.ill.Load():
+		fmt.Fprintf(w, `{"status":"ok","store":%q,"version":"test","revision":7,"commit":3,"lag_ms":%d}`, store, r.lagMS.Load())
+	case r.tells.Load():
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, `{"status":503,"code":"store_unavailable","store":%q}`, store)
+	default:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+func (r *replica) serve(w http.ResponseWriter, request *http.Request) {
+	r.served.Add(1)
+	if request.Method != http.MethodGet && request.Method != http.MethodHead {
+		r.writes.Add(1)
+	}
+	fmt.Fprint(w, r.url)
 }
 
 func (r *replica) stop() { r.server.Close() }

@@ -4,6 +4,8 @@
 //   - Requests go only to backends that serve one and the same store, and to healthy ones first.
 //     While two backends are known to serve different stores, all requests are refused. So is a
 //     request that came through this gateway before.
+//   - Reads are spread over the healthy backends. Writes go to the first of them, in the order in
+//     which they are configured, whichever gateway gets them; no answer depends on that.
 //   - Every answer has exactly one X-Request-Id, the client's if it is sane, which the backend
 //     gets too. Every answer has the same strict headers for browsers. The backend gets Via and
 //     the X-Forwarded headers with this hop.

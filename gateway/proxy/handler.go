@@ -89,7 +89,11 @@ func (h *handler) Decide(x *h1.Exchange) h1.Decision {
 	if h.span != nil {
 		h.span.startClient(h, x)
 	}
-	decision := h1.Decision{Order: h.p.order, MaxBody: h.bodyLimit().Bytes, Late: h.route.Kind == access.Guarded}
+	order := h.p.forWrite
+	if h.reads() {
+		order = h.p.forRead
+	}
+	decision := h1.Decision{Order: order, MaxBody: h.bodyLimit().Bytes, Late: h.route.Kind == access.Guarded}
 	if h.stream {
 		decision.Stream = h.mayGoOn
 	}
@@ -142,6 +146,9 @@ func (h *handler) answer(x *h1.Exchange) *h1.Answer {
 	}
 	return nil
 }
+
+// reads reports whether the request is a read, which any backend answers as well. A stream is one.
+func (h *handler) reads() bool { return h.method == http.MethodGet || h.method == http.MethodHead }
 
 // refuse refuses a request of a client that sends too many.
 func (h *handler) refuse(message string, refused *problem.Problem) *h1.Answer {
@@ -216,6 +223,9 @@ func (h *handler) observe(x *h1.Exchange) {
 func (h *handler) Done(x *h1.Exchange) {
 	if h.counted {
 		h.p.clients.leave(h.client, h.stream)
+	}
+	if x.Pool != nil {
+		h.p.backends.count(x.Pool, h.reads())
 	}
 	h.logEnd(x)
 	if x.Status != 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"kvstore/gateway/h1"
 	"kvstore/internal/telemetry"
@@ -15,11 +16,17 @@ import (
 // maxReport bounds the answers of backends about themselves, in bytes.
 const maxReport = 64 << 10
 
-// readiness is what a backend that can serve answers at /readyz.
+// readiness is what a backend answers at /readyz.
 type readiness struct {
-	Status string `json:"status"`
-	Store  string `json:"store"`
+	Status   any    `json:"status"` // "ok", or the number of a problem
+	Store    string `json:"store"`
+	Revision int64  `json:"revision"`
+	// LagMS is for how many milliseconds the backend has not confirmed that it has the store's
+	// last commit.
+	LagMS int64 `json:"lag_ms"`
 }
+
+func (r readiness) lag() time.Duration { return time.Duration(r.LagMS) * time.Millisecond }
 
 func newProbeClient() *http.Client {
 	return &http.Client{
@@ -42,9 +49,9 @@ var errNotReady = errors.New("is not ready")
 // nothing is noted.
 func (all *backends) probe(ctx, run context.Context, b *backend) {
 	noted := all.flights.DoChan(b.url.Host, func() (any, error) {
-		store, err := all.askReady(run, b)
+		said, err := all.askReady(run, b)
 		if run.Err() == nil {
-			all.note(b, store, err)
+			all.note(b, said, err)
 		}
 		return nil, nil
 	})
@@ -54,25 +61,25 @@ func (all *backends) probe(ctx, run context.Context, b *backend) {
 	}
 }
 
-// askReady returns the id of the store that b serves, if b is ready.
-func (all *backends) askReady(ctx context.Context, b *backend) (string, error) {
+// askReady asks b whether it is ready. An error that wraps errNotReady comes with what b said.
+func (all *backends) askReady(ctx context.Context, b *backend) (said readiness, err error) {
 	status, body, err := all.ask(ctx, b, "/readyz")
+	if err != nil {
+		return said, err
+	}
+	if status == http.StatusLoopDetected {
+		return said, errLoop
+	}
+	err = json.Unmarshal(body, &said)
 	switch {
-	case err != nil:
-		return "", err
-	case status == http.StatusLoopDetected:
-		return "", errLoop
 	case status != http.StatusOK:
-		return "", fmt.Errorf("%w: /readyz answers %d", errNotReady, status)
+		return said, fmt.Errorf("%w: /readyz answers %d", errNotReady, status)
+	case err != nil:
+		return readiness{}, fmt.Errorf("/readyz: %w", err)
+	case said.Status != "ok" || said.Store == "":
+		return readiness{}, errors.New("/readyz tells no store: this is no backend")
 	}
-	var report readiness
-	if err := json.Unmarshal(body, &report); err != nil {
-		return "", fmt.Errorf("/readyz: %w", err)
-	}
-	if report.Status != "ok" || report.Store == "" {
-		return "", errors.New("/readyz tells no store: this is no backend")
-	}
-	return report.Store, nil
+	return said, nil
 }
 
 // ask gets path from b within Config.ProbeTimeout.

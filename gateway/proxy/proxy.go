@@ -33,7 +33,8 @@ type Config struct {
 	h1.Limits
 
 	// Backends are the base URLs of the backends, http://host:port. There must be at least one.
-	// Several must serve the same store.
+	// Several must serve the same store. Reads, GET and HEAD, are spread over those that are
+	// healthy; every other request goes to the first of these.
 	Backends []*url.URL
 	// MaxValueBytes bounds bodies, by settings.LimitOfBody and LimitOfBatch.
 	MaxValueBytes int64
@@ -41,6 +42,9 @@ type Config struct {
 	// ProbeTimeout bounds the answers to probes and to questions for health, by default two
 	// seconds.
 	ProbeInterval, ProbeTimeout time.Duration
+	// MaxLag is how long a backend may not have confirmed that it has the store's last commit. One
+	// that lags more is tried after those that are healthy. The default is a second.
+	MaxLag time.Duration
 	// DrainDelay bounds how long Serve goes on before it drains, so that load balancers learn
 	// from /healthz that it stops.
 	DrainDelay time.Duration
@@ -65,10 +69,11 @@ type Proxy struct {
 	logger   *slog.Logger
 	server   *h1.Server
 	backends *backends
-	order    func() h1.Order // backends.next
-	name     string          // in Via
+	name     string // in Via
 	clients  *clients
 	checkers *checkers
+
+	forRead, forWrite func() h1.Order // of backends
 
 	base   context.Context //nolint:containedctx // it ends in Close
 	cancel context.CancelFunc
@@ -91,7 +96,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	p.base, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.backends = newBackends(p.base, cfg, p.name)
-	p.order = p.backends.next
+	p.forRead, p.forWrite = p.backends.forRead, p.backends.forWrite
 	p.server = h1.New(p.base, h1.Config{
 		Limits: cfg.Limits, NewHandler: p.newHandler, Replaced: replaced, Leave: p.leave, Patrol: p.patrol, Logger: cfg.Logger,
 	})
@@ -111,6 +116,7 @@ func withDefaults(cfg Config) Config {
 	cfg.MaxHeaderBytes = cmp.Or(cfg.MaxHeaderBytes, telemetry.MaxHeaderBytes)
 	cfg.ProbeInterval = cmp.Or(cfg.ProbeInterval, time.Second)
 	cfg.ProbeTimeout = cmp.Or(cfg.ProbeTimeout, 2*time.Second)
+	cfg.MaxLag = cmp.Or(cfg.MaxLag, time.Second)
 	return cfg
 }
 
@@ -143,6 +149,7 @@ func (p *Proxy) Close() {
 // Stats describe what a proxy does now and has done since New.
 type Stats struct {
 	Backends []BackendStats // in the order of Config.Backends
+	Differ   bool           // the backends serve different stores, so all requests are refused
 	Clients  int            // their connections
 	Streams  int            // that are forwarded
 	Retries  uint64         // how often a request was sent again on another connection
@@ -150,16 +157,27 @@ type Stats struct {
 
 // BackendStats describe one backend.
 type BackendStats struct {
-	Address string // host:port
-	Healthy bool
+	Address        string // host:port
+	Healthy, Ready bool   // a healthy one is ready and does not lag
+	Lag            time.Duration
+	Revision       int64
+	Reads, Writes  uint64 // requests that were sent to it
 	h1.PoolStats
 }
 
 // Stats may be called at any time.
 func (p *Proxy) Stats() Stats {
 	stats := Stats{Clients: p.server.Connections(), Streams: p.clients.watching(), Retries: p.server.Retries()}
+	stats.Differ = p.backends.differ() != nil
+	p.backends.mu.Lock()
+	defer p.backends.mu.Unlock()
 	for _, b := range p.backends.list {
-		stats.Backends = append(stats.Backends, BackendStats{b.pool.Address, b.health.Load() == healthy, b.pool.Stats()})
+		state := b.state.Load()
+		stats.Backends = append(stats.Backends, BackendStats{
+			Address: b.pool.Address, Healthy: state == healthy, Ready: state == healthy || state == lagging,
+			Lag: b.said.lag(), Revision: b.said.Revision,
+			Reads: b.reads.Load(), Writes: b.writes.Load(), PoolStats: b.pool.Stats(),
+		})
 	}
 	return stats
 }

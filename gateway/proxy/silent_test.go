@@ -31,7 +31,8 @@ func newMute(t *testing.T, silent bool) *mute {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !m.silent.Load() {
 			if m.unready.Load() {
-				w.WriteHeader(http.StatusServiceUnavailable)
+				w.WriteHeader(http.StatusServiceUnavailable) // and its store stays unknown
+				return
 			}
 			backend(w, r)
 			return
