@@ -21,8 +21,8 @@ const pingTimeout = 1500 * time.Millisecond
 
 // part is the health of one part of the service.
 type part struct {
-	// unknown from the gateway, when no backend tells
-	Status  string `json:"status" enums:"ok,failed,unknown" example:"ok"`
+	// from the gateway: unknown when no backend tells; lagging for a backend over KV_MAX_LAG
+	Status  string `json:"status" enums:"ok,lagging,failed,unknown" example:"ok"`
 	Version string `json:"version,omitempty" example:"1.0.0"`
 	Store   string `json:"store,omitempty" example:"0b0f7a52-6f0e-4d6e-9c0b-3f1f3c1d2a11"`
 	Detail  string `json:"detail,omitempty"`
@@ -34,9 +34,11 @@ type part struct {
 
 // healthAnswer has a member for each part. The gateway adds itself.
 type healthAnswer struct {
-	Status   string `json:"status" example:"ok"`
-	Gateway  *part  `json:"gateway,omitempty"`
-	Backend  part   `json:"backend"`
+	Status  string `json:"status" example:"ok"`
+	Gateway *part  `json:"gateway,omitempty"`
+	Backend part   `json:"backend"`
+	// from the gateway: each backend, in the order of KV_BACKENDS
+	Backends []part `json:"backends,omitempty"`
 	Database part   `json:"database"`
 } //	@name	Health
 

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +27,18 @@ type gatewayPart struct {
 	Version string `json:"version"`
 }
 
-// backendPart is a backend, or all of them together, in the answer of /health.
+// backendPart is a backend in the answer of /health.
 type backendPart struct {
+	Status   string `json:"status"`
+	Version  string `json:"version,omitempty"`
+	Revision int64  `json:"revision,omitempty"`
+	Commit   int64  `json:"commit,omitempty"`
+	LagMS    int64  `json:"lag_ms,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+}
+
+// bestPart is the best backend in the answer of /health, and how many there are.
+type bestPart struct {
 	Status     string `json:"status"`
 	Version    string `json:"version,omitempty"`
 	Healthy    int    `json:"healthy"`
@@ -39,15 +51,19 @@ type backendPart struct {
 type health struct {
 	Status   string          `json:"status"`
 	Gateway  gatewayPart     `json:"gateway"`
-	Backend  backendPart     `json:"backend"`
+	Backend  bestPart        `json:"backend"`
+	Backends []backendPart   `json:"backends"`
 	Database json.RawMessage `json:"database"`
 }
 
 // A report is what a backend answers at /health.
 type report struct {
-	answered bool
-	well     bool
-	Backend  backendPart     `json:"backend"`
+	state   int32 // healthy, lagging, ill or gone
+	Backend struct {
+		backendPart
+
+		Store string `json:"store"`
+	} `json:"backend"`
 	Database json.RawMessage `json:"database"`
 }
 
@@ -78,38 +94,52 @@ func (h *handler) answerHealth(x *h1.Exchange) *h1.Answer {
 // overall sums the reports up. The service is well if at least one backend is, since then all
 // requests are answered. The answer does not name addresses of backends.
 func (all *backends) overall(reports []report) *h1.Answer {
-	best := bestOf(reports)
-	said := health{"ok", gatewayPart{"ok", telemetry.Version}, best.Backend, best.Database}
-	said.Backend.Healthy, said.Backend.Configured = 0, len(reports)
-	for _, report := range reports {
-		if report.Backend.Status == "ok" {
+	best := slices.MinFunc(reports, func(a, b report) int { return cmp.Compare(a.state, b.state) })
+	said := health{Status: "ok", Gateway: gatewayPart{"ok", telemetry.Version}, Database: best.Database}
+	said.Backend = bestPart{
+		Status: best.Backend.Status, Version: best.Backend.Version, Configured: len(reports),
+		Store: best.Backend.Store, Detail: best.Backend.Detail,
+	}
+	for i := range reports {
+		if reports[i].state == healthy {
 			said.Backend.Healthy++
 		}
+		said.Backends = append(said.Backends, reports[i].part())
 	}
+	well := best.state <= lagging
 	if all.differ() != nil {
-		best.well = false
+		well = false
 		said.Backend.Status, said.Backend.Store = "failed", ""
 		said.Backend.Detail = "the backends serve different stores"
 	}
-	if best.well {
+	if well {
 		if body, err := json.Marshal(said); err == nil { // fails if a backend did not send JSON
 			return jsonAnswer(append(body, '\n'))
 		}
 	}
 	return problemAnswer(problem.New(http.StatusServiceUnavailable, "unhealthy", "Service is unhealthy").
-		With("gateway", said.Gateway).With("backend", said.Backend).With("database", said.Database))
+		With("gateway", said.Gateway).With("backend", said.Backend).With("backends", said.Backends).
+		With("database", said.Database))
 }
 
-// bestOf returns the report that stands for all: the first of a backend that is well, or else of
-// one that answered, or else the first one.
-func bestOf(reports []report) report {
-	best := reports[0]
-	for _, said := range reports[1:] {
-		if said.well && !best.well || said.answered && !best.answered {
-			best = said
-		}
+// part returns the backend of r as one of all. It has failed if its database has.
+func (r *report) part() backendPart {
+	part := r.Backend.backendPart
+	switch {
+	case r.state == lagging:
+		part.Status = "lagging"
+	case r.state == ill && part.Status == "ok":
+		part.Status, part.Detail = "failed", r.database().Detail
 	}
-	return best
+	return part
+}
+
+// database returns what r says of the database. If that is not understood, it has failed.
+func (r *report) database() (said struct{ Status, Detail string }) {
+	if json.Unmarshal(r.Database, &said) != nil {
+		said.Status = "failed"
+	}
+	return said
 }
 
 // askHealth asks all backends for their reports.
@@ -133,26 +163,23 @@ func (all *backends) askReport(b *backend) report {
 	}
 	if err != nil || said.Backend.Status == "" || said.Database == nil {
 		all.logger.Debug("backend tells no health", "backend", b.url.String(), "status", status, "cause", err)
-		said = report{Database: json.RawMessage(`{"status":"unknown","detail":"no backend has told"}`)}
+		said = report{state: gone, Database: json.RawMessage(`{"status":"unknown","detail":"no backend has told"}`)}
 		said.Backend.Status, said.Backend.Detail = "failed", "Backend service is unavailable"
 		if status == http.StatusLoopDetected {
 			said.Backend.Detail = errLoop.Error()
 		}
 		return said
 	}
-	said.answered = true
-	said.well = said.Backend.Status == "ok" && !failed(said.Database)
-	if said.well && status != http.StatusOK {
-		said.well = false
+	said.state = healthy
+	switch late := all.overdue(time.Duration(said.Backend.LagMS) * time.Millisecond); {
+	case said.Backend.Status != "ok", said.database().Status == "failed":
+		said.state = ill
+	case status != http.StatusOK:
+		said.state = ill
 		said.Backend.Status, said.Backend.Detail = "failed", fmt.Sprintf("/health answers %d", status)
+	case late != nil:
+		said.state = lagging
+		said.Backend.Detail = late.Error()
 	}
 	return said
-}
-
-// failed reports whether a part says that it failed.
-func failed(part json.RawMessage) bool {
-	var said struct {
-		Status string `json:"status"`
-	}
-	return json.Unmarshal(part, &said) != nil || said.Status == "failed"
 }

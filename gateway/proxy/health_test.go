@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"kvstore/gateway/proxy"
 )
@@ -117,5 +120,59 @@ func TestHealthCountsForItsClient(t *testing.T) {
 	}
 	if len(arrived) > 0 {
 		t.Error("the second did not share the question of the first")
+	}
+}
+
+// /health tells of each backend, in the order of KV_BACKENDS, and of the database what the best of
+// them says.
+func TestHealthOfEachBackend(t *testing.T) {
+	shared := func(lag int, database string) string {
+		return fmt.Sprintf(`{"backend":{"status":"ok","version":"v","store":"s","revision":9,"commit":4,"lag_ms":%d},"database":%s}`, lag, database)
+	}
+	const (
+		ok, lost = `{"status":"ok","version":"15.4","primary":true}`, `{"status":"failed","detail":"no connection"}`
+		late     = "it has not confirmed for 1.001s that it has the store's last commit (KV_MAX_LAG is 1s)"
+
+		isWell    = `{"status":"ok","version":"v","revision":9,"commit":4}`
+		isAtLimit = `{"status":"ok","version":"v","revision":9,"commit":4,"lag_ms":1000}`
+		isLate    = `{"status":"lagging","version":"v","revision":9,"commit":4,"lag_ms":1001,"detail":"` + late + `"}`
+		isLost    = `{"status":"failed","version":"v","revision":9,"commit":4,"lag_ms":5000,"detail":"no connection"}`
+		isGone    = `{"status":"failed","detail":"Backend service is unavailable"}`
+	)
+	lagging, without := saying(t, 200, shared(1001, ok)), saying(t, 503, shared(5000, lost))
+	for name, test := range map[string]struct {
+		backends                []string
+		status                  int
+		backend, database, each string
+	}{
+		"one": {
+			[]string{saying(t, 200, shared(0, ok))}, http.StatusOK,
+			`{"status":"ok","version":"v","healthy":1,"configured":1,"store":"s"}`, ok, "[" + isWell + "]",
+		},
+		"one of each": {
+			[]string{closedAddress(t), without, lagging, saying(t, 200, shared(1000, ok))}, http.StatusOK,
+			`{"status":"ok","version":"v","healthy":1,"configured":4,"store":"s"}`, ok,
+			"[" + isGone + "," + isLost + "," + isLate + "," + isAtLimit + "]",
+		},
+		"one lags at best": {
+			[]string{without, lagging}, http.StatusOK,
+			`{"status":"ok","version":"v","healthy":0,"configured":2,"store":"s","detail":"` + late + `"}`, ok, "[" + isLost + "," + isLate + "]",
+		},
+		"none": {
+			[]string{closedAddress(t), without}, http.StatusServiceUnavailable,
+			`{"status":"ok","version":"v","healthy":0,"configured":2,"store":"s"}`, lost, "[" + isGone + "," + isLost + "]",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			response, body := get(t, start(t, neverAgain, test.backends...).URL+"/health")
+			var got struct{ Backend, Backends, Database json.RawMessage }
+			if err := json.Unmarshal([]byte(body), &got); err != nil || response.StatusCode != test.status {
+				t.Errorf("%s %v", response.Status, err)
+			}
+			parts := []string{string(got.Backend), string(got.Backends), string(got.Database)}
+			if diff := cmp.Diff([]string{test.backend, test.each, test.database}, parts); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }

@@ -120,7 +120,7 @@ func TestHealth(t *testing.T) {
 		backend, database string
 	}{
 		"well":            {[]string{saying(t, 200, well)}, true, `{"status":"ok","version":"v","healthy":1,"configured":1,"store":"s"}`, `{"status":"ok","extra":1}`},
-		"no database":     {[]string{saying(t, 503, noDatabase)}, false, `{"status":"ok","version":"v","healthy":1,"configured":1,"store":"s"}`, `{"status":"failed","detail":"disk is full"}`},
+		"no database":     {[]string{saying(t, 503, noDatabase)}, false, `{"status":"ok","version":"v","healthy":0,"configured":1,"store":"s"}`, `{"status":"failed","detail":"disk is full"}`},
 		"backend failed":  {[]string{saying(t, 503, broken)}, false, `{"status":"failed","healthy":0,"configured":1,"detail":"writer has stopped"}`, `{"status":"ok"}`},
 		"contradiction":   {[]string{saying(t, 503, well)}, false, `{"status":"failed","version":"v","healthy":0,"configured":1,"store":"s","detail":"/health answers 503"}`, `{"status":"ok","extra":1}`},
 		"no report":       {[]string{saying(t, 200, `{"status":"ok"}`)}, false, gone, unknown},
@@ -128,8 +128,8 @@ func TestHealth(t *testing.T) {
 		"unreachable":     {[]string{closedAddress(t)}, false, gone, unknown},
 		"hangs":           {[]string{rawBackendThatHangs(t)}, false, gone, unknown},
 		"one of two":      {[]string{closedAddress(t), saying(t, 200, well)}, true, `{"status":"ok","version":"v","healthy":1,"configured":2,"store":"s"}`, `{"status":"ok","extra":1}`},
-		"the second well": {[]string{saying(t, 503, noDatabase), saying(t, 200, well)}, true, `{"status":"ok","version":"v","healthy":2,"configured":2,"store":"s"}`, `{"status":"ok","extra":1}`},
-		"none of two":     {[]string{closedAddress(t), saying(t, 503, noDatabase)}, false, `{"status":"ok","version":"v","healthy":1,"configured":2,"store":"s"}`, `{"status":"failed","detail":"disk is full"}`},
+		"the second well": {[]string{saying(t, 503, noDatabase), saying(t, 200, well)}, true, `{"status":"ok","version":"v","healthy":1,"configured":2,"store":"s"}`, `{"status":"ok","extra":1}`},
+		"none of two":     {[]string{closedAddress(t), saying(t, 503, noDatabase)}, false, `{"status":"ok","version":"v","healthy":0,"configured":2,"store":"s"}`, `{"status":"failed","detail":"disk is full"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, neverAgain, test.backends...)
