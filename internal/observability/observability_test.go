@@ -152,7 +152,11 @@ func scrape(t *testing.T) exposed {
 		fmt.Sprintf("kv_writer_batch_versions_sum %d", puts), fmt.Sprintf("kv_cache_hits_total %d", puts),
 		fmt.Sprintf("kv_cache_misses_total %d", gets-puts), fmt.Sprintf("kv_database_revision %d", puts))...)
 	gatewayText := await(t, "http://"+ofGateway+"/metrics", prefixed("kv_gateway",
-		fmt.Sprintf(`kv_gateway_backend_healthy{backend="%s"} 1`, backend))...)
+		fmt.Sprintf(`kv_gateway_backend_healthy{backend="%s"} 1`, backend),
+		fmt.Sprintf(`kv_gateway_backend_requests_total{backend="%s",kind="read"} %d`, backend, gets),
+		fmt.Sprintf(`kv_gateway_backend_requests_total{backend="%s",kind="write"} %d`, backend, puts),
+		fmt.Sprintf(`kv_gateway_backend_lag_seconds{backend="%s"} 0`, backend),
+		"kv_gateway_writes_diverted_total 0", "kv_gateway_backends_differ 0")...)
 	all := exposed{"up": {{"job": "", "instance": ""}}}
 	all.add(t, backendText)
 	all.add(t, gatewayText)
