@@ -31,11 +31,23 @@ func checkDatabaseURL(url string) (err error) {
 }
 
 // databaseName is the URL of the database without its password.
-func (c config) databaseName() string {
-	if c.onPostgres() {
-		return postgres.Address(c.databaseURL)
+func (c config) databaseName() string { return nameOf(c.databaseURL) }
+
+// nameOf is a database URL without its password.
+func nameOf(url string) string {
+	if isPostgres(url) {
+		return postgres.Address(url)
 	}
-	return c.databaseURL
+	return url
+}
+
+// backend names this process in a shared database.
+func (c config) backend() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("name this backend: %w", err)
+	}
+	return host + " " + c.addr, nil
 }
 
 // openDatabase opens the database with the engine that its URL names.
@@ -43,11 +55,11 @@ func (c config) openDatabase(ctx context.Context, logger *slog.Logger, tracer tr
 	if !c.onPostgres() {
 		return sqlite.Open(ctx, sqlite.Config{URL: c.databaseURL, Logger: logger, Tracer: tracer})
 	}
-	host, err := os.Hostname()
+	name, err := c.backend()
 	if err != nil {
-		return nil, fmt.Errorf("name this backend: %w", err)
+		return nil, err
 	}
 	return postgres.Open(ctx, postgres.Config{
-		URL: c.databaseURL, Readers: c.databaseConnections, Backend: host + " " + c.addr, Tracer: tracer,
+		URL: c.databaseURL, Readers: c.databaseConnections, Backend: name, Export: sqlite.Export, Tracer: tracer,
 	})
 }

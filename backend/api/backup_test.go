@@ -16,7 +16,7 @@ import (
 
 // TestBackup tests that a backup is a whole database, as its headers describe it.
 func TestBackup(t *testing.T) {
-	s := startOnFile(t)
+	s := start(t)
 	for _, request := range [][3]string{
 		{"PUT", "/put/a", `{"value":1}`}, {"PUT", "/put/a", `{"value":2}`}, {"PUT", "/put/b", `{"value":3}`}, {"DELETE", "/delete/b", ""},
 	} {
@@ -55,7 +55,7 @@ func TestBackup(t *testing.T) {
 
 // TestBackupOneAtATime tests that a second backup is refused until the first client has gone.
 func TestBackupOneAtATime(t *testing.T) {
-	s := startOnFile(t)
+	s := start(t)
 	held, err := s.db.Copy(t.Context())
 	if err != nil {
 		t.Fatal(err)

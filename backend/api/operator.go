@@ -22,8 +22,9 @@ const backupPiece = 256 << 10
 //
 //	@Summary		A backup of the whole store
 //	@Description	A copy of the database as it was at one moment: every write that was answered before the request is in it, and each later
-//	@Description	one whole or not at all. Writes go on meanwhile. It is made on the disk of the database first, which must have as much
-//	@Description	room again, and then sent; one at a time. `Content-Length` and `Repr-Digest` (RFC 9530) tell whether all of it has
+//	@Description	one whole or not at all. Writes go on meanwhile. It is made on a disk first, and then sent; one at a time. With SQLite that
+//	@Description	is the disk of the database, which must have as much room again, and with PostgreSQL the directory for temporary files of
+//	@Description	the backend (TMPDIR). `Content-Length` and `Repr-Digest` (RFC 9530) tell whether all of it has
 //	@Description	arrived. `HEAD` makes no copy: its headers tell of the store as it is, without a length and a digest.
 //	@Description	A client that takes none of it for 20 seconds, or less than 15 MiB in a minute, is cut off: its place is free for another.
 //	@Description	Destroyed values are not in a backup made after they were destroyed; earlier backups have them still.
@@ -39,7 +40,6 @@ const backupPiece = 256 << 10
 //	@Header			200	{integer}	X-KV-Revision		"The revision of the last write in it"
 //	@Header			200	{integer}	X-KV-Keys			"How many keys exist in it, as total_keys of /db/stats"
 //	@Header			200	{integer}	X-KV-Versions		"How many versions it has, as total_versions of /db/stats"
-//	@Failure		501	{object}	problem.Problem		"The store is on PostgreSQL, which has backups of its own (code unsupported)"
 //	@Failure		503	{object}	problem.Problem		"Another backup is being made or sent (code backup_running)"
 //	@Failure		507	{object}	problem.Problem		"The disk has no room for a copy; the detail has the numbers (code storage_full)"
 //	@Router			/db/backup [get]

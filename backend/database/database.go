@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -35,8 +36,7 @@ type Engine interface {
 	// Compact gives some free space back to the disk, in one bounded step.
 	Compact(ctx context.Context) (kv.Compaction, error)
 	// Copy copies the whole database while it is in use. The copy has every transaction that was
-	// committed before the call, and each later one whole or not at all. The error is
-	// kv.ErrCopying while there is another copy.
+	// committed before the call, and each later one whole or not at all.
 	Copy(ctx context.Context) (*Copy, error)
 	// SizeSQL is an expression for the size of the database in bytes.
 	SizeSQL() string
@@ -134,6 +134,7 @@ type DB struct {
 	memory   *memory
 	tracer   trace.Tracer
 	failing  atomic.Bool // see Failing
+	copying  sync.Mutex  // held while there is a Copy
 }
 
 // New returns the database of those connections, which has its tables (see CreateSchema). Close
@@ -233,17 +234,30 @@ func (db *DB) noteLocked(err error, committed bool) {
 	}
 }
 
+// Copy is that of the engine. The error is kv.ErrCopying until the last Copy is closed.
+func (db *DB) Copy(ctx context.Context) (*Copy, error) {
+	if !db.copying.TryLock() {
+		return nil, &kv.Error{Kind: kv.ErrCopying, Detail: "Another backup is being made or sent; there is one at a time"}
+	}
+	made, err := db.Engine.Copy(ctx)
+	if err != nil {
+		db.copying.Unlock()
+		return nil, err
+	}
+	made.release = db.copying.Unlock
+	return made, nil
+}
+
 // A Copy is a copy of the whole database as it was at one moment.
 type Copy struct {
 	Summary
 	// File reads the copy from its beginning.
-	File io.ReadCloser
-	// Release is called by Close, after which another copy can be made.
-	Release func()
+	File    io.ReadCloser
+	release func()
 }
 
-// Close frees the space of the copy.
+// Close frees the space of the copy. Another one can be made then.
 func (c *Copy) Close() error {
-	defer c.Release()
+	defer c.release()
 	return c.File.Close()
 }

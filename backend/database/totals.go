@@ -68,6 +68,14 @@ func SaveTotals(tx *gorm.DB, t kv.Totals, checksum int64) error {
 	return tx.Exec(saveTotalsSQL, t.Revision, t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored, checksum).Error
 }
 
+// SaveStore makes the row of the table store that of another store.
+func SaveStore(tx *gorm.DB, s Identity, c Commit) error {
+	if err := tx.Exec("UPDATE store SET uuid = ?, created_at = ?", s.StoreID, s.Created).Error; err != nil {
+		return err
+	}
+	return SaveTotals(tx, c.Totals, c.Checksum)
+}
+
 const (
 	// leastStep is by how much a restore advances the revision at least: more than a day of
 	// writes at any rate that one file takes, in case a clock was wrong.
@@ -88,13 +96,18 @@ func Advance(tx *gorm.DB, replaced int64, now time.Time) (revision int64, err er
 	if err != nil {
 		return 0, err
 	}
-	last, err := lastWrite(tx)
-	if err != nil {
+	if totals, err = advanced(tx, totals, replaced, now); err != nil {
 		return 0, err
 	}
-	revision = unusedRevision(max(totals.Revision, replaced), kv.NewTimestamp(now)-last)
+	return totals.Revision, SaveTotals(tx, totals, s.Checksum(totals))
+}
+
+// advanced returns the counters of a database as Advance changes them.
+func advanced(tx *gorm.DB, totals kv.Totals, replaced int64, now time.Time) (kv.Totals, error) {
+	last, err := lastWrite(tx)
+	revision := unusedRevision(max(totals.Revision, replaced), kv.NewTimestamp(now)-last)
 	totals.Revision, totals.Compacted, totals.Restored = revision, revision, revision
-	return revision, SaveTotals(tx, totals, s.Checksum(totals))
+	return totals, err
 }
 
 // unusedRevision returns a revision that was not given out, when known was and that many

@@ -306,13 +306,14 @@ var (
 	pruneKeys = newInsert("keys",
 		"id, key, version, revision, timestamp, total_versions, complete_from, pruned, checksum",
 		moveHead+", pruned = excluded.pruned")
-	appendVersions = newInsert("versions", `revision, key_id, version, timestamp, operation, content_type,
-		author, expires_at, destroyed, checksums, value`, "")
+	appendVersions = newInsert("versions", versionRowColumns, "")
 )
 
 const (
 	keyColumns = `id, key, version, revision, timestamp, total_versions, deleted, expires_at, complete_from,
 		pruned, checksum`
+	versionRowColumns = `revision, key_id, version, timestamp, operation, content_type, author, expires_at,
+		destroyed, checksums, value`
 	moveHead = `ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
 		timestamp = excluded.timestamp, total_versions = excluded.total_versions,
 		complete_from = excluded.complete_from, checksum = excluded.checksum`

@@ -75,7 +75,7 @@ func open(t testing.TB, url string, faults *Faults) *database.DB {
 	var db *database.DB
 	var err error
 	if strings.HasPrefix(url, "postgres:") {
-		db, err = postgres.Open(t.Context(), postgres.Config{URL: url, Backend: t.Name()})
+		db, err = postgres.Open(t.Context(), postgres.Config{URL: url, Backend: t.Name(), Export: sqlite.Export})
 	} else {
 		cfg := sqlite.Config{URL: url, Logger: slog.New(slog.DiscardHandler)}
 		if faults != nil {

@@ -28,6 +28,8 @@ const (
 	transactionTimeout = 10 * time.Second
 	// LockTimeout bounds how long a statement waits for the lock of another backend.
 	LockTimeout = 5 * time.Second
+	// applicationName is the name of connections whose URL and PGAPPNAME give none.
+	applicationName = "kvstore"
 	// idleTimeout bounds how long a backend that stands still keeps others from writing.
 	idleTimeout = 3 * time.Second
 )
@@ -55,6 +57,9 @@ func ParseURL(raw string) (*pgx.ConnConfig, error) {
 			cause = unclear
 		}
 		return nil, errors.New(cause)
+	}
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = applicationName
 	}
 	cfg.ConnectTimeout = min(cfg.ConnectTimeout, connectTimeout)
 	// Reads too must come from the server that writes: a standby lags behind it.
@@ -92,6 +97,11 @@ type pool struct {
 // openWriter opens the connection that writes.
 func openWriter(cfg *pgx.ConnConfig) (*gorm.DB, error) {
 	p := &pool{timeout: transactionTimeout, transactions: sql.TxOptions{Isolation: sql.LevelReadCommitted}}
+	return p.openAlone(cfg, idleTimeout)
+}
+
+// openAlone opens one connection, whose transactions may idle as long; 0 is forever.
+func (p *pool) openAlone(cfg *pgx.ConnConfig, idle time.Duration) (*gorm.DB, error) {
 	cfg = cfg.Copy()
 	cfg.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
 		if notice.Routine == "SyncRepWaitForLSN" { // the text may be in any language
@@ -105,7 +115,7 @@ func openWriter(cfg *pgx.ConnConfig) (*gorm.DB, error) {
 		set_config('synchronous_commit',
 			CASE WHEN setting = 'off' THEN 'on' ELSE setting END, false)
 		FROM current_setting('synchronous_commit') AS setting`
-	limits := [][]byte{milliseconds(LockTimeout), milliseconds(idleTimeout)}
+	limits := [][]byte{milliseconds(LockTimeout), milliseconds(idle)}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		return conn.ExecParams(ctx, settings, limits, nil, nil, nil).Read().Err
 	}

@@ -18,8 +18,9 @@
 //
 //   - The rows of commits are a chain: seq, and the revisions, go on without a gap, in the order of
 //     the commits, however many backends write. For that each transaction of Update holds the lock of
-//     the row of identity from its begin to its end. That row is never changed: a snapshot that
-//     somebody holds open would make every old state of it stay.
+//     the row of identity from its begin to its end. That row is not changed, since a snapshot that
+//     somebody holds open would make every old state of it stay. Only what fills an empty database
+//     changes it, while no backend is connected (see ToEmpty).
 //   - A backend that stops within a transaction holds the lock for a bounded time: the server ends
 //     a transaction that idles for idleTimeout.
 //   - Update returns nil when the commit is durable as the server is set up to make it

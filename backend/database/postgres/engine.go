@@ -26,6 +26,8 @@ type Config struct {
 	Readers int
 	// Backend names this process in the table of commits.
 	Backend string
+	// Export makes a copy of what a source has, for Copy; without it Copy is refused.
+	Export func(context.Context, database.Source) (*database.Copy, error)
 	// Tracer, when set, makes a span of each statement and commit that belongs to a
 	// span that is recorded.
 	Tracer trace.Tracer
@@ -35,7 +37,9 @@ type Config struct {
 // by one goroutine at a time.
 type server struct {
 	database.Pools
+	url     string
 	backend string
+	export  func(context.Context, database.Source) (*database.Copy, error)
 	arrays  *pgtype.Map   // for Commits
 	last    last          // commit, as of Lock
 	next    database.Mark // of the commit that Record has begun
@@ -54,7 +58,7 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	s := &server{backend: cfg.Backend, arrays: pgtype.NewMap()}
+	s := &server{url: cfg.URL, backend: cfg.Backend, export: cfg.Export, arrays: pgtype.NewMap()}
 	if s.Writer, err = openWriter(parsed); err != nil {
 		return nil, err
 	}
@@ -80,11 +84,15 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 	if err == nil {
 		return db, nil
 	}
+	return nil, fmt.Errorf("open database %s: %w", Address(cfg.URL), errors.Join(explained(err), s.Pools.Close()))
+}
+
+// explained says of an error that refuses a standby what to do.
+func explained(err error) error {
 	if errors.Is(err, pgconn.ErrReadOnlyConnection) {
 		err = fmt.Errorf("the server is a standby, or read-only by default_transaction_read_only; name the primary: %w", err)
 	}
-	err = errors.Join(err, s.Pools.Close())
-	return nil, fmt.Errorf("open database %s: %w", Address(cfg.URL), err)
+	return err
 }
 
 // Close has nothing to do: all that is held are connections.
@@ -240,10 +248,12 @@ func (*server) Compact(context.Context) (kv.Compaction, error) {
 		"(autovacuum); to give it back to the disk, whoever runs the server runs VACUUM FULL"}
 }
 
-// Copy is refused.
-func (*server) Copy(context.Context) (*database.Copy, error) {
-	return nil, &kv.Error{Kind: kv.ErrUnsupported, Detail: "A store on PostgreSQL cannot be downloaded yet; " +
-		"use pg_dump or the backups of the server"}
+// Copy reads all rows on a connection of its own, in one transaction, which no write waits for.
+func (s *server) Copy(ctx context.Context) (*database.Copy, error) {
+	if s.export == nil {
+		return nil, &kv.Error{Kind: kv.ErrUnsupported, Detail: "This program makes no copies; use pg_dump or the backups of the server"}
+	}
+	return s.export(ctx, Snapshot(s.url))
 }
 
 // SizeSQL gives the size of the database with its indexes.

@@ -13,6 +13,7 @@ const (
 	uniqueViolation     = "23505"
 	readOnlyTransaction = "25006"
 	featureNotSupported = "0A000"
+	undefinedTable      = "42P01"
 	duplicateTable      = "42P07"
 	duplicateObject     = "42710" // the type of a table
 )

@@ -25,7 +25,8 @@ type schemaRow struct {
 	Version int64 `gorm:"not null"`
 }
 
-// identityRow is the only row of its table. It never changes.
+// identityRow is the only row of its table. It changes only when another store is moved or restored to
+// an empty database.
 type identityRow struct {
 	ID        int64  `gorm:"primaryKey;autoIncrement:false"` // onlyRow
 	UUID      string `gorm:"type:text;not null"`
@@ -80,9 +81,8 @@ func prepare(ctx context.Context, db *gorm.DB) error {
 		version, err := findSchema(db)
 		if err == nil && version == 0 {
 			err = createSchema(db)
-		} else if err == nil && version > database.SchemaVersion {
-			err = fmt.Errorf("it has schema %d, of a newer version of this program; this one knows schema %d",
-				version, database.SchemaVersion)
+		} else if err == nil {
+			err = refuseSchema(version)
 		}
 		// Of two that make a table at once the server refuses one, even with IF NOT EXISTS.
 		made := slices.Contains([]string{uniqueViolation, duplicateTable, duplicateObject}, codeOf(err))
@@ -95,6 +95,14 @@ func prepare(ctx context.Context, db *gorm.DB) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+func refuseSchema(version int64) error {
+	if version <= database.SchemaVersion {
+		return nil
+	}
+	return fmt.Errorf("it has schema %d, of a newer version of this program; this one knows schema %d",
+		version, database.SchemaVersion)
 }
 
 // checkServer says what the server lacks.

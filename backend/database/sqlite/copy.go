@@ -33,20 +33,15 @@ const (
 // too.
 //
 // The copy is a file without a name beside the database, and as large. Errors: kv.ErrStorageFull if
-// there is no room for it, kv.ErrCopying while there is another copy, kv.ErrCorrupt if a page
-// cannot be read, or kv.ErrUnavailable.
+// there is no room for it, kv.ErrCorrupt if a page cannot be read, or kv.ErrUnavailable.
 func (f *file) Copy(ctx context.Context) (*database.Copy, error) { return f.copy(ctx, func() {}) }
 
 // copy calls between, for tests, after each step.
 func (f *file) copy(ctx context.Context, between func()) (made *database.Copy, err error) {
-	if !f.copying.TryLock() {
-		return nil, &kv.Error{Kind: kv.ErrCopying, Detail: "Another backup is being made or sent; there is one at a time"}
-	}
 	name := f.path + copySuffix
 	defer func() {
 		if err != nil {
 			removeDatabase(name)
-			f.copying.Unlock()
 		}
 	}()
 	tx := f.Writer.WithContext(ctx)
@@ -61,7 +56,7 @@ func (f *file) copy(ctx context.Context, between func()) (made *database.Copy, e
 	if err != nil {
 		return nil, database.Translate(tx, "copy the database", err)
 	}
-	if made, err = f.openCopy(ctx, name); err != nil {
+	if made, err = openCopy(ctx, name); err != nil {
 		return nil, database.Translate(tx, "read the copy", err)
 	}
 	return made, nil
@@ -197,7 +192,7 @@ func cleanCopy(name string) error {
 }
 
 // openCopy opens the copy of that name, and removes the name.
-func (f *file) openCopy(ctx context.Context, name string) (*database.Copy, error) {
+func openCopy(ctx context.Context, name string) (*database.Copy, error) {
 	summary, err := summarize(ctx, name)
 	if err != nil {
 		return nil, err
@@ -213,5 +208,5 @@ func (f *file) openCopy(ctx context.Context, name string) (*database.Copy, error
 	if err = errors.Join(err, os.Remove(name)); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &database.Copy{Summary: summary, File: file, Release: f.copying.Unlock}, nil
+	return &database.Copy{Summary: summary, File: file}, nil
 }

@@ -121,7 +121,7 @@ func TestCopyHoldsUpNoScrub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer made.Close()
+	defer made.File.Close()
 	if steps < 4 {
 		t.Fatalf("the copy took %d steps", steps)
 	}

@@ -52,7 +52,7 @@ func Pragmas(t *testing.T, db *database.DB) (writer map[string]string, readers [
 	return read(fileOf(db).Writer, 1)[0], read(fileOf(db).Readers, max(4, 2*runtime.GOMAXPROCS(0)))
 }
 
-// CopyWith is Copy with something to do after each step.
+// CopyWith is the engine's Copy with something to do after each step.
 func CopyWith(db *database.DB, ctx context.Context, between func()) (*database.Copy, error) {
 	return fileOf(db).copy(ctx, between)
 }

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -42,11 +41,10 @@ type Config struct {
 // A file is the engine of an open database: see package database for what its methods promise.
 type file struct {
 	database.Pools
-	path    string
-	lock    *Lock
-	pages   *os.File   // see openPages
-	passes  passes     // of Scrub
-	copying sync.Mutex // held while there is a Copy
+	path   string
+	lock   *Lock
+	pages  *os.File // see openPages
+	passes passes   // of Scrub
 }
 
 // startWait is how long Open waits for other programs that read the log.

@@ -86,7 +86,8 @@ func (r room) explain(err error) error {
 // need returns an error if there is no room for that many bytes.
 func (r room) need(bytes int64) error {
 	if r.known && r.free < bytes {
-		return fmt.Errorf("%d bytes are needed, there are %d bytes free in %s", bytes, r.free, r.dir)
+		return &kv.Error{Kind: kv.ErrStorageFull, Detail: fmt.Sprintf(
+			"%d bytes are needed, there are %d bytes free in %s", bytes, r.free, r.dir)}
 	}
 	return nil
 }
