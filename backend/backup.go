@@ -28,26 +28,40 @@ const (
 
 // backup writes a backup and verifies it. It asks the service at --backend-addr if that has
 // the database open, or if there is no database here. Otherwise it reads the database
-// itself.
+// itself, as always on PostgreSQL.
 func (c command) backup(ctx context.Context, args []string) error {
 	target := args[0]
-	request, err := c.backupRequest(ctx)
-	if err != nil {
-		return err
-	}
 	options := sqlite.Target{Name: target, Replace: c.force}
 	if c.owner != "" {
+		var err error
 		if options.UID, options.GID, err = parseOwner(c.owner); err != nil {
 			return err
 		}
 		options.Give = true
 	}
+	do := c.export
+	if !c.config.onPostgres() {
+		do = c.backupFile
+	}
+	made, err := do(ctx, options)
+	if err != nil {
+		return err
+	}
+	return c.printf("backup written and checked: %s\n%s, %d bytes, sha256 %x",
+		target, contents(made), made.Bytes, made.SHA256)
+}
+
+// backupFile makes a backup of a database of SQLite.
+func (c command) backupFile(ctx context.Context, options sqlite.Target) (made database.Summary, err error) {
+	request, err := c.backupRequest(ctx)
+	if err != nil {
+		return made, err
+	}
 	if request != nil {
 		if err := c.printf("asking the service at %s for the backup", c.config.addr); err != nil {
-			return err
+			return made, err
 		}
 	}
-	var made database.Summary
 	err = c.withProgress("making and checking the backup", func() (err error) {
 		if request == nil {
 			made, err = sqlite.Backup(ctx, c.config.databaseURL, options)
@@ -56,14 +70,13 @@ func (c command) backup(ctx context.Context, args []string) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return c.printf("backup written and checked: %s\n%s, %d bytes, sha256 %x",
-		target, contents(made), made.Bytes, made.SHA256)
+	return made, err
 }
 
 func (c command) restore(ctx context.Context, args []string) error {
+	if c.config.onPostgres() {
+		return c.restoreToServer(ctx, args[0])
+	}
 	var restored database.Summary
 	var kept string
 	err := c.withProgress("checking and copying", func() (err error) {
@@ -78,10 +91,12 @@ func (c command) restore(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.printf("restored %s to %s, and checked\n%s, %d bytes, sha256 %x\nthe next revision is %d, higher than any before; "+
-		"versions continue from the backup, so clients must discard ETags from before",
+	return c.printf("restored %s to %s, and checked\n%s, %d bytes, sha256 %x\n"+afterRestore,
 		args[0], c.config.databaseURL, contents(restored), restored.Bytes, restored.SHA256, restored.Restored+1)
 }
+
+const afterRestore = "the next revision is %d, higher than any before; " +
+	"versions continue from the backup, so clients must discard ETags from before"
 
 // contents describes what a database holds.
 func contents(s database.Summary) string {

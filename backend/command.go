@@ -36,6 +36,7 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	}{
 		"backup":      {"FILE", c.backup},
 		"restore":     {"FILE", c.restore},
+		"move":        {"URL", c.move},
 		"check":       {"[FILE]", c.check},
 		"compact":     {"", c.compact},
 		"import":      {"FILE", c.importFile},
@@ -50,8 +51,7 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	if len(args) > most || len(args) < most-strings.Count(known.args, "[") {
 		return mistake("the command is: backend %s", strings.TrimSpace(name+" "+known.args))
 	}
-	ofDatabase := name != "healthcheck" && (name != "check" || len(args) == 0)
-	if ofDatabase && c.config.onPostgres() {
+	if c.config.onPostgres() && ofFile(name, args) {
 		return mistake("the command %s is for a database of SQLite, and KV_DATABASE_URL names %s", name, c.config.databaseName())
 	}
 	c.out = &lockedWriter{Writer: c.out}
@@ -60,6 +60,11 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 		return fmt.Errorf("%s: interrupted; nothing was changed", name)
 	}
 	return err
+}
+
+// ofFile reports whether a command is for a database of SQLite alone.
+func ofFile(name string, args []string) bool {
+	return name == "compact" || name == "import" || name == "prepare" || name == "check" && len(args) == 0
 }
 
 func mistake(format string, args ...any) error {
@@ -133,6 +138,11 @@ const progressEvery = 5 * time.Second
 
 // withProgress runs do, and reports regularly that it is still running.
 func (c command) withProgress(doing string, do func() error) error {
+	return c.withReports(func() string { return doing }, do)
+}
+
+// withReports is withProgress for work that says at each report what it is doing.
+func (c command) withReports(doing func() string, do func() error) error {
 	start, tick := time.Now(), time.NewTicker(progressEvery)
 	defer tick.Stop()
 	done := make(chan error, 1)
@@ -142,7 +152,7 @@ func (c command) withProgress(doing string, do func() error) error {
 		case err := <-done:
 			return err
 		case <-tick.C:
-			_ = c.printf("%s, %s so far", doing, time.Since(start).Round(time.Second)) // the work goes on anyway
+			_ = c.printf("%s, %s so far", doing(), time.Since(start).Round(time.Second)) // the work goes on anyway
 		}
 	}
 }

@@ -43,14 +43,17 @@ const usage = `backend stores every version of every key in SQLite or on Postgre
 Usage:
   backend [flags]                 serve until SIGINT or SIGTERM
   backend backup FILE [flags]     write a consistent copy of the database and verify it; the service may run
-  backend restore FILE [flags]    verify a backup and replace the database with it; the service must be stopped
+  backend restore FILE [flags]    verify a backup and replace the database with it, or fill an empty one on PostgreSQL;
+                                  the service must be stopped
+  backend move URL [flags]        copy the database to an empty one, as postgres://USER:PASSWORD@HOST/DATABASE or
+                                  sqlite:PATH, and compare every row; the service must be stopped
   backend check [FILE] [flags]    read and check the whole database, or a backup; the service may run
   backend compact [flags]         return the free space of the database file to the disk; the service may run
   backend import FILE [flags]     import the database of the Python predecessor; the service must be stopped
   backend healthcheck [flags]     exit with 0 if the server at --backend-addr is ready
   backend prepare --owner UID:GID create the directory of the database and change its owner (needs root)
 
-The commands are for SQLite, but for healthcheck and the check of a backup.`
+The commands check, compact, import and prepare are for SQLite; check FILE reads a backup of either.`
 
 func (c *config) define(set *settings.Set) {
 	set.Address(&c.addr, "backend-addr", "127.0.0.1:8080")

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"kvstore/backend/database/postgres/postgrestest"
 	"kvstore/internal/telemetry/telemetrytest"
 )
 
@@ -28,10 +29,11 @@ const patience = 30 * time.Second
 var builds string
 
 func TestMain(m *testing.M) {
-	m.Run() // sets the exit code
+	code := postgrestest.Run(m)
 	if builds != "" {
 		os.RemoveAll(builds)
 	}
+	os.Exit(code)
 }
 
 // binary builds the program once for all tests.
