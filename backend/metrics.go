@@ -59,6 +59,24 @@ var (
 	databaseKeys     = telemetry.Describe("kv_database_keys", "Keys that exist.")
 	databaseVersions = telemetry.Describe("kv_database_versions", "Versions of all keys that can be read.")
 	databaseRevision = telemetry.Describe("kv_database_revision", "Revision of the last write.")
+
+	sharedCommit = telemetry.Describe("kv_shared_commit",
+		"Number of the last commit of the shared database that this backend has applied.")
+	sharedRevision = telemetry.Describe("kv_shared_revision", "Revision up to which this backend knows the shared database.")
+	sharedLag      = telemetry.Describe("kv_shared_lag_seconds",
+		"For how long this backend has not made sure that it knows every commit.")
+	sharedLease = telemetry.Describe("kv_shared_lease_held",
+		"1 if this backend ends keys and applies retention for all backends, otherwise 0.")
+	sharedQuestions = telemetry.Describe("kv_shared_index_queries_total", "Questions for the last commit, which reads share.")
+	sharedWaiting   = telemetry.Describe("kv_shared_index_waiting_reads", "Reads that wait for the last commit.")
+	sharedRewritten = telemetry.Describe("kv_shared_histories_rewritten_total",
+		"How often the database had lost acknowledged commits; the cache was emptied and watches ended.")
+	staleReads = telemetry.Describe("kv_stale_reads_total", "Reads that max-age or min_revision let answer from what was known.")
+	staleAge   = telemetry.Describe("kv_stale_reads_age_seconds_total", "Sum of the ages of what stale reads were answered from.")
+
+	poolConnections = telemetry.Describe("kv_database_connections", "Open connections to the database server, by pool.", "pool")
+	poolInUse       = telemetry.Describe("kv_database_connections_in_use", "Connections that are in use, by pool.", "pool")
+	poolWaits       = telemetry.Describe("kv_database_connection_waits_total", "How often something waited for a connection, by pool.", "pool")
 )
 
 func (c storeStatistics) collect(send telemetry.Send) {
@@ -86,7 +104,36 @@ func (c storeStatistics) collect(send telemetry.Send) {
 	send(watcherEvents, counter, float64(stats.Events))
 	send(watchersCut, counter, float64(stats.Cut))
 
+	if sharing, shared := c.store.Sharing(); shared {
+		collectSharing(send, sharing)
+		c.collectPools(send)
+	}
 	c.collectDatabase(func(desc *prometheus.Desc, value float64) { send(desc, gauge, value) })
+}
+
+func collectSharing(send telemetry.Send, s store.Sharing) {
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	held := 0.0
+	if s.Leads {
+		held = 1
+	}
+	send(sharedCommit, gauge, float64(s.Commit))
+	send(sharedRevision, gauge, float64(s.Revision))
+	send(sharedLag, gauge, s.Age.Seconds())
+	send(sharedLease, gauge, held)
+	send(sharedQuestions, counter, float64(s.Rounds))
+	send(sharedWaiting, gauge, float64(s.Waiting))
+	send(sharedRewritten, counter, float64(s.Rewritten))
+	send(staleReads, counter, float64(s.Stale))
+	send(staleAge, counter, s.StaleAge.Seconds())
+}
+
+func (c storeStatistics) collectPools(send telemetry.Send) {
+	for pool, stats := range c.database.PoolStats() {
+		send(poolConnections, prometheus.GaugeValue, float64(stats.OpenConnections), pool)
+		send(poolInUse, prometheus.GaugeValue, float64(stats.InUse), pool)
+		send(poolWaits, prometheus.CounterValue, float64(stats.WaitCount), pool)
+	}
 }
 
 // collectDatabase omits the metrics that cannot be read.

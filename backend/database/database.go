@@ -2,11 +2,13 @@ package database
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -98,6 +100,29 @@ type Shared interface {
 	// ErrRewritten when the engine has another commit of that number, or none of it or a later one,
 	// and ErrForgotten when it keeps only later ones.
 	Commits(tx *gorm.DB, after Mark, limit int) ([]Committed, error)
+	// Forget removes commits that are older than that, which Commits is not asked for any more. The
+	// last one stays.
+	Forget(ctx context.Context, age time.Duration) error
+	// Listen calls wake soon after each commit of another process, until ctx ends. Some calls may be
+	// missing.
+	Listen(ctx context.Context, wake func())
+	// Lease reports whether this process holds the lease of the store, and prolongs it then. Without a
+	// holder it becomes the holder. After length another process may get the lease.
+	Lease(ctx context.Context, length time.Duration) (held bool, err error)
+	// Describe tells of the server.
+	Describe(ctx context.Context) (Description, error)
+}
+
+// A Description tells of the server of a shared engine.
+type Description struct {
+	Version string
+	// Address is its hosts and its database.
+	Address string
+	// Synchronous means that a commit waits for standbys. Standbys counts those that are connected,
+	// if that is known.
+	Synchronous   bool
+	Standbys      int
+	StandbysKnown bool
 }
 
 // ErrRewritten means that the engine has lost commits that it had made durable.
@@ -171,6 +196,20 @@ func (p Pools) Close() error {
 		failures = append(failures, err)
 	}
 	return errors.Join(failures...)
+}
+
+// PoolStats tells of the pools of connections, by name.
+func (db *DB) PoolStats() map[string]sql.DBStats {
+	stats := map[string]sql.DBStats{}
+	for name, pool := range map[string]*gorm.DB{"writer": db.writer, "readers": db.readers, "pinger": db.pinger, "index": db.index} {
+		if pool == nil {
+			continue
+		}
+		if conns, err := pool.DB(); err == nil {
+			stats[name] = conns.Stats()
+		}
+	}
+	return stats
 }
 
 // StoreID identifies the store for as long as the database exists.

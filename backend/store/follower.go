@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// followInterval is the time between two looks for commits of other backends while nobody reads.
-	followInterval = 20 * time.Millisecond
+	// followInterval is the time between two looks for commits of other backends, if nobody reads and
+	// no notification comes.
+	followInterval = 50 * time.Millisecond
 	// followTimeout bounds a round, after which its reads fail.
 	followTimeout = 5 * time.Second
 )
@@ -29,11 +30,18 @@ const (
 // and publishes what is missing up to that. (The ReadIndex of Raft, section 6.4 of Ongaro's thesis.)
 type follower struct {
 	*task
-	store  *Store
-	logger *slog.Logger
-	now    atomic.Int64              // the time of the engine at the last round, in Unix microseconds
-	asked  atomic.Pointer[time.Time] // when the last round began that has succeeded
-	failed bool                      // the last round; only run uses it
+	listener *task
+	store    *Store
+	logger   *slog.Logger
+	woken    chan struct{}             // holds an element after a notification
+	now      atomic.Int64              // the time of the engine at the last round, in Unix microseconds
+	asked    atomic.Pointer[time.Time] // when the last round began that has succeeded
+	failed   bool                      // the last round; only run uses it
+
+	rounds, rewritten atomic.Uint64
+	waiting           atomic.Int64 // reads
+	applied           atomic.Int64 // the number of mark
+	rewrittenAt       atomic.Pointer[time.Time]
 
 	applying sync.Mutex // guards mark, and makes commits published one after the other
 	mark     database.Mark
@@ -49,13 +57,20 @@ type round struct {
 }
 
 // startFollower begins behind the commit that the log has reached.
-func startFollower(s *Store, mark database.Mark, now kv.Timestamp) *follower {
-	f := &follower{store: s, logger: s.logger, mark: mark, joined: make(chan struct{}, 1)}
+func startFollower(s *Store, engine database.Shared, mark database.Mark, now kv.Timestamp) *follower {
+	f := &follower{store: s, logger: s.logger, mark: mark, joined: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
 	f.note(now)
+	f.applied.Store(mark.Seq)
 	began := time.Now()
 	f.asked.Store(&began)
 	f.task = startTask(f.run)
+	f.listener = startTask(func(ctx context.Context) { engine.Listen(ctx, func() { signal(f.woken) }) })
 	return f
+}
+
+func (f *follower) close() {
+	f.listener.close()
+	f.task.close()
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -64,6 +79,7 @@ func (f *follower) run(ctx context.Context) {
 	for {
 		select {
 		case <-f.joined:
+		case <-f.woken:
 		case <-timer.C:
 		case <-ctx.Done():
 			f.end(f.take(), errClosed)
@@ -121,15 +137,14 @@ func (*follower) end(r *round, err error) {
 
 // confirm returns when every commit that was made before the call is published.
 func (f *follower) confirm(ctx context.Context) error {
+	f.waiting.Add(1)
+	defer f.waiting.Add(-1)
 	f.mu.Lock()
 	r := f.next
 	if r == nil {
 		r = &round{done: make(chan struct{})}
 		f.next = r
-		select {
-		case f.joined <- struct{}{}:
-		default:
-		}
+		signal(f.joined)
 	}
 	f.mu.Unlock()
 	select {
@@ -150,6 +165,7 @@ func (f *follower) catchUp(ctx context.Context) error {
 	seen := f.mark
 	f.applying.Unlock()
 	began := time.Now()
+	f.rounds.Add(1)
 	last, now, err := f.store.db.Last(ctx)
 	if err != nil {
 		return err
@@ -177,7 +193,7 @@ func (f *follower) followLocked(ctx context.Context, last database.Mark) error {
 	for f.mark.Seq < last.Seq {
 		err := f.store.db.Follow(ctx, f.mark, func(c database.Followed) {
 			f.store.publishFollowed(c)
-			f.mark = c.Mark
+			f.setMarkLocked(c.Mark)
 		})
 		if err != nil {
 			return err
@@ -187,6 +203,11 @@ func (f *follower) followLocked(ctx context.Context, last database.Mark) error {
 		return database.ErrRewritten
 	}
 	return nil
+}
+
+func (f *follower) setMarkLocked(mark database.Mark) {
+	f.mark = mark
+	f.applied.Store(mark.Seq)
 }
 
 // rejoinLocked begins anew behind the last commit, because it is not known what came in between, or
@@ -205,8 +226,12 @@ func (f *follower) rejoinLocked(ctx context.Context, cause error) error {
 	}
 	f.logger.Error("the cache is emptied, and watches end or resume", "cause", cause, "seen", f.mark.Seq,
 		"last", mark.Seq, "revision", totals.Revision)
-	f.mark = mark
+	f.setMarkLocked(mark)
 	s.restart(totals, rewritten)
+	if now := time.Now(); rewritten {
+		f.rewritten.Add(1)
+		f.rewrittenAt.Store(&now)
+	}
 	return nil
 }
 
@@ -221,7 +246,7 @@ func (f *follower) publish(ctx context.Context, p *pending) error {
 		return f.followLocked(ctx, p.tx.Mark)
 	}
 	f.store.publish(p)
-	f.mark = p.tx.Mark
+	f.setMarkLocked(p.tx.Mark)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"kvstore/backend/database"
 	"kvstore/backend/database/databasetest"
 	"kvstore/backend/database/postgres/postgrestest"
 	"kvstore/backend/kv"
@@ -203,4 +204,57 @@ func TestForgottenCommits(t *testing.T) {
 	if got := take(t, w, 1)[0]; got.Version != 2 {
 		t.Errorf("the watch got %+v", got)
 	}
+}
+
+// TestOneJanitor: of two backends one ends keys and forgets commits, and the other one when it has gone.
+func TestOneJanitor(t *testing.T) {
+	url := postgrestest.Database(t)
+	stores := []*store.Store{open(t, options{url: url}), open(t, options{url: url})}
+	leader := func() (found []int) {
+		for i, s := range stores {
+			if sharing, _ := s.Sharing(); sharing.Leads {
+				found = append(found, i)
+			}
+		}
+		return found
+	}
+	waitFor(t, func() bool { return len(leader()) > 0 })
+	if n := len(leader()); n != 1 {
+		t.Fatalf("%d backends hold the lease", n)
+	}
+	first := leader()[0]
+	other := stores[1-first]
+	stores[first].Close()
+	_, err := other.Write(t.Context(), store.Change{Operation: kv.OpPut, Key: "k", Value: []byte("1"), TTL: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, other, "k", 0)
+	if end := take(t, w, 1)[0]; end.Operation == kv.OpPut { // both may come at once
+		end = take(t, w, 1)[0]
+		if end.Operation != kv.OpExpire {
+			t.Errorf("%+v", end)
+		}
+	}
+}
+
+// TestForget: commits go with time, but never the last.
+func TestForget(t *testing.T) {
+	db := databasetest.Open(t, postgrestest.Database(t))
+	s := over(t, db, options{})
+	for range 3 {
+		put(t, s, "k", "1")
+	}
+	engine, _ := db.Shared()
+	if err := engine.Forget(t.Context(), -time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	last, _, err := db.Last(t.Context())
+	if err != nil || last.Seq != 3 {
+		t.Errorf("the last commit is %+v, %v", last, err)
+	}
+	if err := db.Follow(t.Context(), database.Mark{Seq: 2}, nil); !errors.Is(err, database.ErrForgotten) {
+		t.Errorf("from a commit that is not kept: %v", err)
+	}
+	put(t, s, "k", "2")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"kvstore/backend/database"
@@ -25,16 +26,29 @@ const (
 	// many versions it deletes. Other writes wait about five milliseconds for that.
 	janitorKeys = 256
 	janitorRows = 1024
+	// leaseLength is for how long a backend that has ended keeps the janitors of others from their
+	// work. They ask for the lease every leaseInterval.
+	leaseLength   = 6 * time.Second
+	leaseInterval = 2 * time.Second
+	// keptCommits is for how long a backend may be away until it must begin anew. For so long a shared
+	// engine keeps the names of erased keys.
+	keptCommits    = 5 * time.Minute
+	forgetInterval = 10 * time.Second
 )
 
 // janitor is the task that writes the tombstones of expired keys and deletes what retention
 // removes, except for the versions that each write deletes itself. Reads do not depend on
-// it. A transaction has many keys. Keys that fail are tried again later.
+// it. A transaction has many keys. Keys that fail are tried again later. Of backends that share an
+// engine the one that holds the lease does it. That only saves work, since each transaction decides
+// what it changes.
 type janitor struct {
 	*task
 	store   *Store
 	logger  *slog.Logger
 	backoff *backoff
+	engine  database.Shared // nil unless other backends share it
+	leads   atomic.Bool     // this backend holds the lease, or has no others beside it
+	asked   time.Time       // when it was asked for
 
 	now         func() time.Time
 	maxVersions int64
@@ -52,14 +66,17 @@ func startJanitor(s *Store, cfg Config) *janitor {
 	if j.interval == 0 {
 		j.interval = defaultSweepInterval
 	}
+	j.engine, _ = s.db.Shared()
+	j.leads.Store(j.engine == nil)
 	j.task = startTask(j.run)
 	return j
 }
 
 func (j *janitor) run(ctx context.Context) {
-	expiry, search := time.NewTimer(0), time.NewTimer(0)
+	expiry, search, forget := time.NewTimer(0), time.NewTimer(0), time.NewTimer(forgetInterval)
 	defer expiry.Stop()
 	defer search.Stop()
+	defer forget.Stop()
 	if j.maxVersions == 0 && j.maxAge == 0 {
 		search.Stop()
 	}
@@ -67,6 +84,9 @@ func (j *janitor) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-forget.C:
+			err := j.forget(ctx)
+			forget.Reset(j.report(ctx, "old commits could not be forgotten; it is tried again", forgetInterval, err))
 		case <-expiry.C:
 			err := j.endExpired(ctx)
 			expiry.Reset(j.report(ctx, "expired keys could not be ended; they are tried again", expiryInterval, err))
@@ -75,6 +95,27 @@ func (j *janitor) run(ctx context.Context) {
 			search.Reset(j.report(ctx, "retention failed; it is tried again", next, err))
 		}
 	}
+}
+
+// lead reports whether the janitor of this backend is to work.
+func (j *janitor) lead(ctx context.Context) bool {
+	if j.engine == nil {
+		return true
+	}
+	if now := time.Now(); now.Sub(j.asked) >= leaseInterval {
+		j.asked = now
+		held, err := j.engine.Lease(ctx, leaseLength)
+		j.leads.Store(held && err == nil)
+	}
+	return j.leads.Load()
+}
+
+// forget deletes commits that every backend has followed.
+func (j *janitor) forget(ctx context.Context) error {
+	if j.engine == nil || !j.lead(ctx) {
+		return nil
+	}
+	return j.engine.Forget(ctx, keptCommits)
 }
 
 // report logs a failure and returns when to go on.
@@ -91,6 +132,9 @@ func (j *janitor) report(ctx context.Context, what string, next time.Duration, e
 // endExpired ends every key that has expired. A key that was written meanwhile is left as it
 // is.
 func (j *janitor) endExpired(ctx context.Context) error {
+	if !j.lead(ctx) {
+		return nil
+	}
 	if err := j.store.fresh(ctx); err != nil {
 		return err
 	}
@@ -113,6 +157,9 @@ func (j *janitor) endExpired(ctx context.Context) error {
 
 // search prunes the next keys with versions that retention removes, and returns when to go on.
 func (j *janitor) search(ctx context.Context) (next time.Duration, err error) {
+	if !j.lead(ctx) {
+		return min(j.interval, leaseInterval), nil
+	}
 	began := time.Now()
 	found, last, err := j.store.db.Prunables(ctx, j.rule(), j.searched)
 	j.searching += time.Since(began)

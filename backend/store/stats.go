@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"kvstore/backend/cache"
+	"kvstore/backend/database"
 	"kvstore/backend/kv"
 )
 
@@ -47,6 +49,54 @@ func (s *Store) Stats() Stats {
 		stats.Written[operation] = s.counters.written[i].Load()
 	}
 	return stats
+}
+
+// Sharing describes what a backend knows of a store that others share, and what it has done for that
+// since it was opened.
+type Sharing struct {
+	// Commit is the number of the last commit that it has published, and Revision that of the store
+	// then. Age is that of Store.Age.
+	Commit, Revision int64
+	Age              time.Duration
+	// Leads means that it ends keys and removes versions for all backends.
+	Leads bool
+	// Rounds counts the questions for the last commit. Waiting reads wait for the next answer.
+	Rounds  uint64
+	Waiting int64
+	// Stale counts reads that were answered from what was known, and StaleAge is the sum of their ages.
+	Stale    uint64
+	StaleAge time.Duration
+	// Rewritten counts how often the engine had lost commits, and RewrittenAt is when that was found
+	// out last.
+	Rewritten   uint64
+	RewrittenAt time.Time
+}
+
+// Sharing reports false when no other backend can share the store.
+func (s *Store) Sharing() (Sharing, bool) {
+	f := s.follower
+	if f == nil {
+		return Sharing{}, false
+	}
+	sharing := Sharing{
+		Commit: f.applied.Load(), Revision: s.log.reached(), Age: s.Age(), Leads: s.janitor.leads.Load(),
+		Rounds: f.rounds.Load(), Waiting: f.waiting.Load(),
+		Stale: s.counters.stale.Load(), StaleAge: time.Duration(s.counters.staleAge.Load()) * time.Microsecond,
+		Rewritten: f.rewritten.Load(),
+	}
+	if at := f.rewrittenAt.Load(); at != nil {
+		sharing.RewrittenAt = *at
+	}
+	return sharing, true
+}
+
+// Describe tells of the server of the database, and reports false when it has none.
+func (s *Store) Describe(ctx context.Context) (d database.Description, ok bool, err error) {
+	engine, ok := s.db.Shared()
+	if ok {
+		d, err = engine.Describe(ctx)
+	}
+	return d, ok, err
 }
 
 // DatabaseStats describes the database, in constant time.

@@ -81,7 +81,7 @@ type hooks struct {
 
 // New returns a store over an open database.
 func New(cfg Config) (*Store, error) {
-	_, shared := cfg.Database.Shared()
+	engine, shared := cfg.Database.Shared()
 	totals, mark, err := cfg.Database.Begin(context.Background())
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -98,7 +98,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	s.restored.Store(totals.Restored)
 	if shared {
-		s.follower = startFollower(s, mark, lastWrite)
+		s.follower = startFollower(s, engine, mark, lastWrite)
 	}
 	switch {
 	case cfg.Now != nil:
@@ -151,6 +151,14 @@ func startTask(run func(context.Context)) *task {
 func (t *task) close() {
 	t.cancel()
 	<-t.ended
+}
+
+// signal makes c hold an element.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has one already
+	}
 }
 
 // ID identifies the store for as long as its database exists.

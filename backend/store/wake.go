@@ -34,10 +34,7 @@ func (w *watchers) run(ctx context.Context) {
 			chunk := rest[:min(len(rest), wakeChunk)]
 			sleep(ctx, w.pacer.begin(len(chunk), events))
 			for _, watch := range chunk {
-				select {
-				case watch.wake <- struct{}{}:
-				default: // it knows already
-				}
+				signal(watch.wake)
 			}
 			rest = rest[len(chunk):]
 		}

@@ -91,10 +91,7 @@ func (w *watchers) markLocked(written []kv.Entry) {
 		}
 	}
 	if len(w.groups) > before {
-		select {
-		case w.marked <- struct{}{}:
-		default: // the task knows already
-		}
+		signal(w.marked)
 	}
 }
 
@@ -108,10 +105,7 @@ func (w *watchers) restartLocked(before, revision int64, lost bool) {
 			} else {
 				s.watch.noteLocked(before + 1)
 			}
-			select {
-			case s.watch.wake <- struct{}{}:
-			default: // it knows already
-			}
+			signal(s.watch.wake)
 		}
 		g.marked, g.last = false, revision
 	}

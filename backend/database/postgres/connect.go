@@ -86,6 +86,15 @@ func Address(raw string) string {
 	return shown.String()
 }
 
+// hosts is an Address without the user.
+func hosts(raw string) string {
+	parsed, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return parsed.Host + parsed.Path
+}
+
 // A pool is connections of one kind.
 type pool struct {
 	*sql.DB

@@ -9,7 +9,9 @@
 //	kvstore_schema  one row: the version of the schema; who makes or changes tables locks it
 //	identity        one row: the id of the store; who writes locks it
 //	commits         one row for each transaction of Update: its number, its batch, which backend made
-//	                it, the counters after it, the time, and keys that lost something
+//	                it, the counters after it, the time, and keys that lost something; rows of more than
+//	                a few minutes go, and with them the names of erased keys
+//	lease           one row: which process does what one does for all
 //	store           a view: the identity and the counters after the last commit
 //
 // Keys are bytea, which sorts by bytes whatever the collation of the database.
@@ -30,6 +32,6 @@
 //     transaction has ended, and what is found stays.
 //   - Nothing shows the password: no error, and no line of a log.
 //
-// The SQL keeps to what CockroachDB and YugabyteDB have too: no advisory locks, LISTEN, sequences, or
-// collations.
+// The SQL keeps to what CockroachDB and YugabyteDB have too: no advisory locks, sequences, or collations.
+// LISTEN is only a hint that makes watches faster.
 package postgres

@@ -50,11 +50,19 @@ type commitRow struct {
 	Checksum       int64      `gorm:"not null"`              // see database.Identity
 }
 
+// leaseRow says which process does what one does for all.
+type leaseRow struct {
+	ID     int64  `gorm:"primaryKey;autoIncrement:false"` // onlyRow
+	Holder string `gorm:"type:text;not null"`
+	Until  int64  `gorm:"not null"` // Unix microseconds
+}
+
 const onlyRow = 1
 
 func (schemaRow) TableName() string   { return "kvstore_schema" }
 func (identityRow) TableName() string { return "identity" }
 func (commitRow) TableName() string   { return "commits" }
+func (leaseRow) TableName() string    { return "lease" }
 
 // byteArrays is an array of bytes to the driver, which GORM does not take apart.
 type byteArrays [][]byte
@@ -68,7 +76,7 @@ const storeView = `CREATE VIEW store AS
 	FROM identity CROSS JOIN commits WHERE commits.seq = (SELECT max(seq) FROM commits)`
 
 // tables are the names of what createSchema makes.
-var tables = []string{"kvstore_schema", "identity", "commits", "store", "keys", "versions", "erased"}
+var tables = []string{"kvstore_schema", "identity", "commits", "lease", "store", "keys", "versions", "erased"}
 
 // prepare checks that the server is one for this program, and makes the schema when there is none. Of
 // several backends that start at once one makes it, and the others wait.
@@ -182,7 +190,7 @@ func createSchema(db *gorm.DB) error {
 		if err != nil || version > 0 {
 			return err
 		}
-		if err := tx.Migrator().CreateTable(&identityRow{}, &commitRow{}); err != nil {
+		if err := tx.Migrator().CreateTable(&identityRow{}, &commitRow{}, &leaseRow{}); err != nil {
 			return err
 		}
 		if err := database.CreateTables(tx); err != nil {
@@ -191,6 +199,7 @@ func createSchema(db *gorm.DB) error {
 		store := database.NewIdentity()
 		return first(tx.Exec(storeView),
 			tx.Create(&identityRow{ID: onlyRow, UUID: store.StoreID, CreatedAt: store.Created}),
+			tx.Create(&leaseRow{ID: onlyRow}),
 			tx.Create(&commitRow{Batch: make([]byte, 16), Touched: byteArrays{}, Checksum: store.Checksum(kv.Totals{})}),
 			tx.Exec("UPDATE kvstore_schema SET version = ? WHERE id = 1", database.SchemaVersion))
 	})
