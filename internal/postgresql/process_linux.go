@@ -2,7 +2,7 @@ package postgresql
 
 import "syscall"
 
-// processAttributes lets the server die with this process.
-func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: User(), Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// ProcessAttributes makes a child run as the user of the servers, and die with this process.
+func ProcessAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

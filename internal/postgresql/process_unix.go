@@ -4,6 +4,7 @@ package postgresql
 
 import "syscall"
 
-func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: User(), Setpgid: true}
+// ProcessAttributes makes a child run as the user of the servers.
+func ProcessAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true}
 }
