@@ -21,10 +21,11 @@ type faultyDisk struct {
 
 // library builds diskfault.c once for all tests.
 var library = sync.OnceValues(func() (string, error) {
-	if _, err := binary(); err != nil { // creates the directory
+	dir, err := builds()
+	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(builds, "diskfault.so")
+	path := filepath.Join(dir, "diskfault.so")
 	compiler, err := exec.Command("go", "env", "CC").Output()
 	if err != nil {
 		return "", fmt.Errorf("go env CC: %w", err)

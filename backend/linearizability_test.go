@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -109,32 +111,13 @@ var registerModel = porcupine.Model{
 // key, so that most reads race to fill it.
 func TestLinearizable(t *testing.T) {
 	env := environment(filepath.Join(t.TempDir(), "kv.db"), "1")
-	h := &history{start: time.Now()}
+	h := newHistory()
 	for phase := range linearPhases {
 		backend := spawn(t, env)
 		h.run(t, backend, phase)
 		backend.kill(t)
 	}
-	for key := range linearKeys {
-		operations := h.operations[key]
-		count := map[string]int{}
-		for _, o := range operations {
-			count[string(o.Input.(request).verb)]++
-			if told := o.Output.(reply); told.refused {
-				count["refused"]++
-			} else if !told.known {
-				count["without an answer"]++
-			}
-		}
-		t.Logf("key %d: %d operations: %v", key, len(operations), count)
-		switch porcupine.CheckOperationsTimeout(registerModel, operations, patience) {
-		case porcupine.Ok:
-		case porcupine.Unknown:
-			t.Errorf("key %d: the checker had no result within %s", key, patience)
-		case porcupine.Illegal:
-			t.Errorf("key %d: not linearizable:\n%s", key, describe(operations))
-		}
-	}
+	h.check(t)
 }
 
 // describe lists operations in the order of their calls.
@@ -152,22 +135,53 @@ type history struct {
 	start time.Time
 
 	mu         sync.Mutex
-	operations [linearKeys][]porcupine.Operation
-
+	operations map[string][]porcupine.Operation
 	// seen has the version of each key in the most recent answer.
-	seen [linearKeys]atomic.Int64
+	seen map[string]int64
+}
+
+func newHistory() *history {
+	return &history{start: time.Now(), operations: map[string][]porcupine.Operation{}, seen: map[string]int64{}}
+}
+
+// check fails the test unless the operations on each key are linearizable.
+func (h *history) check(t *testing.T) {
+	t.Helper()
+	for _, key := range slices.Sorted(maps.Keys(h.operations)) {
+		operations := h.operations[key]
+		count := map[string]int{}
+		for _, o := range operations {
+			count[string(o.Input.(request).verb)]++
+			if told := o.Output.(reply); told.refused {
+				count["refused"]++
+			} else if !told.known {
+				count["without an answer"]++
+			}
+		}
+		t.Logf("key %s: %d operations: %v", key, len(operations), count)
+		switch porcupine.CheckOperationsTimeout(registerModel, operations, patience) {
+		case porcupine.Ok:
+		case porcupine.Unknown:
+			t.Errorf("key %s: the checker had no result within %s", key, patience)
+		case porcupine.Illegal:
+			t.Errorf("key %s: not linearizable:\n%s", key, describe(operations))
+		}
+	}
 }
 
 // ask returns a random request. Conditions use the version that was seen last, so that
 // some of them hold and several clients try the same one.
-func (h *history) ask(key int, value string) request {
+func (h *history) ask(key, value string) request {
 	switch n := rand.IntN(10); {
 	case n < 5:
 		return request{verb: doGet}
 	case n < 7:
 		return request{verb: doPut, value: value}
 	case n < 9:
-		if seen := h.seen[key].Load(); seen > 0 {
+		h.mu.Lock()
+		seen := h.seen[key]
+		h.mu.Unlock()
+		if seen > 0 {
 			return request{verb: doSwap, value: value, match: seen}
 		}
 		return request{verb: doPut, value: value}
@@ -187,9 +201,9 @@ func (h *history) run(t *testing.T, p *process, phase int) {
 		id := phase*linearClients + client
 		clients.Go(func() {
 			for n := 0; !t.Failed(); n++ {
-				key := rand.IntN(linearKeys)
+				key := strconv.Itoa(rand.IntN(linearKeys))
 				asked := h.ask(key, fmt.Sprintf("client %d write %d", id, n))
-				if err := h.operate(t, p, id, key, asked); err != nil {
+				if err := h.operate(t, p.site, id, key, asked); err != nil {
 					if answered.Load() < linearOperations { // the program was not killed yet
 						t.Errorf("client %d: %v", id, err)
 					}
@@ -204,41 +218,74 @@ func (h *history) run(t *testing.T, p *process, phase int) {
 	clients.Wait()
 }
 
-// operate makes an operation and records it. An error means that there was no answer.
-func (h *history) operate(t *testing.T, p *process, client, key int, asked request) error {
+// operate makes an operation and records it. An error means that there was no answer, or one that says
+// that the service cannot answer now.
+func (h *history) operate(t *testing.T, where site, client int, key string, asked request) error {
 	operation := porcupine.Operation{ClientId: client, Input: asked, Call: int64(time.Since(h.start))}
-	status, data, err := h.send(t, p, key, asked)
+	status, data, err := h.send(t, where, key, asked)
 	operation.Return = int64(time.Since(h.start))
+	if err == nil {
+		err = failureOf(status, data)
+	}
 	var told reply
 	switch {
-	case err != nil && (asked.verb == doGet || unsent(err)):
-		return err // it had no effect
+	case err != nil && (asked.verb == doGet || hadNoEffect(err)):
+		return err
 	case err != nil:
 		operation.Return = math.MaxInt64
 	default:
 		told = parse(t, asked, status, data)
-		h.seen[key].Store(told.version)
 	}
 	operation.Output = told
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err == nil {
+		h.seen[key] = told.version
+	}
 	h.operations[key] = append(h.operations[key], operation)
 	return err
 }
 
-func (h *history) send(t *testing.T, p *process, key int, asked request) (int, []byte, error) {
-	name := "/linear/" + strconv.Itoa(key)
+// A failure is an answer which says that the service cannot do now what was asked.
+type failure struct {
+	status int
+	code   string
+}
+
+func (f *failure) Error() string { return fmt.Sprintf("%d %s", f.status, f.code) }
+
+// failureOf returns nil for the other answers.
+func failureOf(status int, data []byte) error {
+	var problem struct{ Code string }
+	if status >= http.StatusInternalServerError && json.Unmarshal(data, &problem) == nil && problem.Code != "internal" {
+		return &failure{status, problem.Code}
+	}
+	return nil
+}
+
+// hadNoEffect reports whether a failed write was surely not made. The gateway does not know it of what it
+// has forwarded.
+func hadNoEffect(err error) bool {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.status == http.StatusServiceUnavailable && f.code != "backend_unavailable"
+	}
+	return unsent(err)
+}
+
+func (h *history) send(t *testing.T, where site, key string, asked request) (int, []byte, error) {
+	name := "/linear/" + key
 	switch asked.verb {
 	case doGet:
-		return p.exchange(t.Context(), "GET", "/get"+name, "")
+		return where.exchange(t.Context(), "GET", "/get"+name, "")
 	case doDelete:
-		return p.exchange(t.Context(), "DELETE", "/delete"+name, "")
+		return where.exchange(t.Context(), "DELETE", "/delete"+name, "")
 	case doPut, doSwap:
 		header := http.Header{}
 		if asked.verb == doSwap {
 			header.Set("If-Match", strconv.Quote(strconv.FormatInt(asked.match, 10)))
 		}
-		return p.exchangeWith(t.Context(), "PUT", "/put"+name, `{"value":`+strconv.Quote(asked.value)+`}`, header)
+		return where.exchangeWith(t.Context(), "PUT", "/put"+name, `{"value":`+strconv.Quote(asked.value)+`}`, header)
 	default:
 		return 0, nil, fmt.Errorf("no verb %q", asked.verb)
 	}

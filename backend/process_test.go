@@ -24,36 +24,42 @@ import (
 // patience bounds every wait. Only a failing test waits that long.
 const patience = 30 * time.Second
 
-// builds is the directory of the program that the tests start as a process and kill. It
-// outlives the test that built the program.
-var builds string
-
 func TestMain(m *testing.M) {
 	code := postgrestest.Run(m)
-	if builds != "" {
-		os.RemoveAll(builds)
+	if dir, err := builds(); err == nil {
+		os.RemoveAll(dir)
 	}
+	printFaults()
 	os.Exit(code)
 }
 
-// binary builds the program once for all tests.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kvstore-backend-test")
+// builds is the directory of the programs that tests start as processes and kill. It outlives
+// the test that built them.
+var builds = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "kvstore-backend-test") })
+
+// The programs are built once for all tests.
+var (
+	binary        = sync.OnceValues(func() (string, error) { return build("backend", ".") })
+	gatewayBinary = sync.OnceValues(func() (string, error) { return build("gateway", "../gateway") })
+)
+
+// build builds a program under that name.
+func build(name, directory string, flags ...string) (string, error) {
+	dir, err := builds()
 	if err != nil {
 		return "", err
 	}
-	builds = dir
-	path := filepath.Join(dir, "backend")
-	args := []string{"build", "-buildvcs=false", "-o", path}
+	path := filepath.Join(dir, name)
+	args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
 	if raceEnabled() { // otherwise the C code would have to be compiled again
 		args = append(args, "-race")
 	}
-	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
+	out, err := exec.Command("go", append(args, directory)...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 // raceEnabled reports whether the test itself was built with the race detector.
 func raceEnabled() bool {
@@ -87,13 +93,22 @@ func (l *childLog) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// process is a backend that runs as a separate process.
-type process struct {
+// A site is where a program is reached.
+type site struct {
 	url    string
-	log    *childLog
-	cmd    *exec.Cmd
 	client *http.Client
-	ended  chan struct{}
+}
+
+func newSite() site {
+	return site{client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+}
+
+// process is a program that runs as a separate process.
+type process struct {
+	site
+	log   *childLog
+	cmd   *exec.Cmd
+	ended chan struct{}
 	// faulty allows errors in the log, which the test causes.
 	faulty bool
 }
@@ -119,10 +134,15 @@ func spawn(t *testing.T, env []string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return spawnProgram(t, path, env)
+}
+
+// spawnProgram is spawn for any of the programs.
+func spawnProgram(t *testing.T, path string, env []string) *process {
+	t.Helper()
 	p := &process{
-		log: &childLog{address: make(chan string, 1)}, ended: make(chan struct{}),
-		cmd:    exec.Command(path),
-		client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+		site: newSite(), log: &childLog{address: make(chan string, 1)}, ended: make(chan struct{}),
+		cmd: exec.Command(path),
 	}
 	// With one writer for both, exec uses one goroutine.
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.log, p.log
@@ -175,17 +195,17 @@ func (p *process) kill(t *testing.T) {
 
 // exchange makes a request. After an error, it is unknown what the process did, unless
 // unsent reports true.
-func (p *process) exchange(ctx context.Context, method, path, body string) (int, []byte, error) {
-	return p.exchangeWith(ctx, method, path, body, http.Header{})
+func (s site) exchange(ctx context.Context, method, path, body string) (int, []byte, error) {
+	return s.exchangeWith(ctx, method, path, body, http.Header{})
 }
 
-func (p *process) exchangeWith(ctx context.Context, method, path, body string, header http.Header) (int, []byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(body))
+func (s site) exchangeWith(ctx context.Context, method, path, body string, header http.Header) (int, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
 	request.Header = header
-	response, err := p.client.Do(request)
+	response, err := s.client.Do(request)
 	if err != nil {
 		return 0, nil, err
 	}

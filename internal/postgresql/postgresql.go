@@ -35,7 +35,7 @@ const Superuser = "postgres"
 const startTimeout = time.Minute
 
 // ErrNotInstalled is the error of Find when the machine has no PostgreSQL server.
-var ErrNotInstalled = errors.New("no PostgreSQL server is installed; Debian has it as the package postgresql")
+var ErrNotInstalled = errors.New("no PostgreSQL server is installed; on Debian: apt-get install postgresql")
 
 // Programs is the directory of PostgreSQL's server programs.
 type Programs string
@@ -85,7 +85,7 @@ type Config struct {
 
 // A Server is a running PostgreSQL server.
 type Server struct {
-	cfg   Config
+	Config
 	cmd   *exec.Cmd
 	said  *tail
 	ended chan struct{}
@@ -115,32 +115,44 @@ func (t *tail) String() string {
 
 // Start starts a server and returns when it answers queries. ctx bounds the start alone.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
-	if entries, err := os.ReadDir(cfg.Dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := cfg.Initialize(ctx); err != nil {
 		return nil, err
-	} else if len(entries) == 0 {
-		if err := cfg.initialize(ctx); err != nil {
-			return nil, err
-		}
 	}
 	return cfg.start(ctx)
 }
 
-// initialize makes a new database cluster.
-func (cfg Config) initialize(ctx context.Context) error {
-	if err := makeOwnDir(cfg.Dir); err != nil {
+// Initialize makes a new database cluster in Dir when that is missing or empty. What is there
+// afterwards is complete, also when this process dies meanwhile.
+func (cfg Config) Initialize(ctx context.Context) error {
+	return cfg.fill(func(dir string) error {
+		password, err := os.CreateTemp("", "kv-postgres-")
+		if err != nil {
+			return err
+		}
+		defer os.Remove(password.Name()) //nolint:errcheck // a leftover is harmless: the file is private to its user
+		_, err = password.WriteString(cfg.Password)
+		if err := errors.Join(err, password.Close(), giveAway(password.Name())); err != nil {
+			return err
+		}
+		return cfg.run(ctx, "initdb", "--pgdata="+dir, "--username="+Superuser, "--auth=scram-sha-256",
+			"--pwfile="+password.Name(), "--locale=C.UTF-8", "--encoding=UTF8", "--data-checksums")
+	})
+}
+
+// fill lets write fill a directory that then becomes Dir, when that is missing or empty.
+func (cfg Config) fill(write func(dir string) error) error {
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) || len(entries) > 0 {
 		return err
 	}
-	password, err := os.CreateTemp("", "kv-postgres-")
-	if err != nil {
+	unfinished := cfg.Dir + ".unfinished"
+	if err := errors.Join(os.RemoveAll(unfinished), os.MkdirAll(unfinished, 0o700), giveAway(unfinished)); err != nil {
 		return err
 	}
-	defer os.Remove(password.Name()) //nolint:errcheck // a leftover is harmless: the directory is private to this user
-	_, err = password.WriteString(cfg.Password)
-	if err := errors.Join(err, password.Close(), giveAway(password.Name())); err != nil {
-		return err
+	if err := write(unfinished); err != nil {
+		return errors.Join(err, os.RemoveAll(unfinished))
 	}
-	return cfg.run(ctx, "initdb", "--pgdata="+cfg.Dir, "--username="+Superuser, "--auth=scram-sha-256",
-		"--pwfile="+password.Name(), "--locale=C.UTF-8", "--encoding=UTF8", "--data-checksums")
+	return os.Rename(unfinished, cfg.Dir)
 }
 
 // run runs one of the programs to its end.
@@ -162,12 +174,19 @@ func (cfg Config) command(ctx context.Context, program string, args ...string) *
 	return cmd
 }
 
-func (cfg Config) start(ctx context.Context) (*Server, error) {
-	args := make([]string, 0, 8+2*len(cfg.Settings))
+// Command returns the program of the server and its arguments. It must run as the user that User
+// returns. SIGINT ends it: it breaks off sessions and writes a checkpoint.
+func (cfg Config) Command() (path string, args []string) {
+	args = make([]string, 0, 8+2*len(cfg.Settings))
 	args = append(args, "-D", cfg.Dir, "-p", strconv.Itoa(cfg.Port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
 	for name, value := range cfg.Settings {
 		args = append(args, "-c", name+"="+value)
 	}
+	return filepath.Join(string(cfg.Programs), "postgres"), args
+}
+
+func (cfg Config) start(ctx context.Context) (*Server, error) {
+	_, args := cfg.Command()
 	cmd := cfg.command(context.WithoutCancel(ctx), "postgres", args...)
 	said := &tail{}
 	output := io.Writer(said)
@@ -178,7 +197,7 @@ func (cfg Config) start(ctx context.Context) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	s := &Server{cfg: cfg, cmd: cmd, said: said, ended: make(chan struct{})}
+	s := &Server{Config: cfg, cmd: cmd, said: said, ended: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // how it ended is in its log
 		close(s.ended)
@@ -192,55 +211,98 @@ func (cfg Config) start(ctx context.Context) (*Server, error) {
 
 // wait returns when the server answers a query.
 func (s *Server) wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := s.Wait(ctx)
+	select {
+	case <-s.ended:
+		return fmt.Errorf("PostgreSQL ended at its start:\n%s", s.said)
+	default:
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, s.said)
+	}
+	return nil
+}
+
+// Wait returns when the server answers a query, or why it does not.
+func (cfg Config) Wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		conn, err := pgx.Connect(ctx, s.URL("postgres"))
+		conn, err := pgx.Connect(ctx, cfg.URL("postgres"))
 		if err == nil {
 			return conn.Close(ctx)
 		}
 		select {
-		case <-s.ended:
-			return fmt.Errorf("PostgreSQL ended at its start:\n%s", s.said)
 		case <-ctx.Done():
-			return fmt.Errorf("PostgreSQL does not answer: %w: %w\n%s", ctx.Err(), err, s.said)
+			return fmt.Errorf("PostgreSQL does not answer: %w: %w", ctx.Err(), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
 // URL returns how to connect to a database of the server as Superuser.
-func (s *Server) URL(database string) string {
+func (cfg Config) URL(database string) string { return cfg.URLOf(Superuser, database) }
+
+// URLOf returns how to connect to a database of the server as a role that has its password.
+func (cfg Config) URLOf(role, database string) string {
 	u := url.URL{
-		Scheme: "postgres", User: url.UserPassword(Superuser, s.cfg.Password), Host: s.Address(),
+		Scheme: "postgres", User: url.UserPassword(role, cfg.Password), Host: cfg.Address(),
 		Path: "/" + database, RawQuery: "sslmode=disable",
 	}
 	return u.String()
 }
 
 // Address is where the server listens: host and port.
-func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.cfg.Port)) }
+func (cfg Config) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Port)) }
 
 // Standby starts a streaming standby of s under name, which is what
 // synchronous_standby_names of s may refer to. Of cfg, Programs and Password are those
 // of s. The copy is made when cfg.Dir is missing or empty.
 func (s *Server) Standby(ctx context.Context, name string, cfg Config) (*Server, error) {
-	cfg.Programs, cfg.Password = s.cfg.Programs, s.cfg.Password
+	cfg.Programs, cfg.Password = s.Programs, s.Password
 	settings := map[string]string{} // a standby must allow as much as its primary, such as connections
-	maps.Copy(settings, s.cfg.Settings)
+	maps.Copy(settings, s.Settings)
 	maps.Copy(settings, cfg.Settings)
 	cfg.Settings = settings
-	if entries, err := os.ReadDir(cfg.Dir); err != nil || len(entries) == 0 {
-		if err := makeOwnDir(cfg.Dir); err != nil {
-			return nil, err
-		}
-		source := s.URL("") + "&application_name=" + url.QueryEscape(name)
-		if err := cfg.run(ctx, "pg_basebackup", "--pgdata="+cfg.Dir, "--dbname="+source, "--checkpoint=fast",
-			"--wal-method=stream", "--write-recovery-conf", "--create-slot", "--slot="+strings.ReplaceAll(name, "-", "_")); err != nil {
-			return nil, err
-		}
+	if err := cfg.CopyOf(ctx, s.Config, name); err != nil {
+		return nil, err
 	}
 	return cfg.start(ctx)
+}
+
+// CopyOf makes Dir, when that is missing or empty, a copy of a server that runs. Started, it is a
+// streaming standby under name, for which the primary keeps its log in a replication slot.
+func (cfg Config) CopyOf(ctx context.Context, primary Config, name string) error {
+	slot := strings.ReplaceAll(name, "-", "_")
+	return cfg.fill(func(dir string) error {
+		if err := primary.makeSlot(ctx, slot); err != nil {
+			return err
+		}
+		source := primary.URL("") + "&application_name=" + url.QueryEscape(name)
+		return cfg.run(ctx, "pg_basebackup", "--pgdata="+dir, "--dbname="+source, "--checkpoint=fast",
+			"--wal-method=stream", "--write-recovery-conf", "--slot="+slot)
+	})
+}
+
+// makeSlot makes a replication slot, unless there is one of an earlier copy.
+func (cfg Config) makeSlot(ctx context.Context, slot string) error {
+	conn, err := pgx.Connect(ctx, cfg.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // the statement has told
+	_, err = conn.Exec(ctx, `SELECT pg_create_physical_replication_slot($1)
+		WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, slot)
+	return err
 }
 
 // Stop ends the server: it breaks off sessions, writes a checkpoint and waits for its end.
@@ -256,27 +318,19 @@ func (s *Server) end(signal syscall.Signal) {
 }
 
 // Restart starts the server again after Stop or Kill.
-func (s *Server) Restart(ctx context.Context) (*Server, error) { return s.cfg.start(ctx) }
-
-// makeOwnDir makes a directory that belongs to the user of the servers.
-func makeOwnDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return giveAway(dir)
-}
+func (s *Server) Restart(ctx context.Context) (*Server, error) { return s.start(ctx) }
 
 // giveAway gives a file to the user of the servers.
 func giveAway(name string) error {
-	id := credential()
+	id := User()
 	if id == nil {
 		return nil
 	}
 	return os.Chown(name, int(id.Uid), int(id.Gid))
 }
 
-// credential returns the user of the servers; nil means that of this process.
-func credential() *syscall.Credential {
+// User returns the user of the servers; nil means that of this process.
+func User() *syscall.Credential {
 	if os.Geteuid() != 0 {
 		return nil
 	}

@@ -6,5 +6,5 @@ import "syscall"
 
 // ProcessAttributes makes a child run as the user of the servers.
 func ProcessAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: credential(), Setpgid: true}
+	return &syscall.SysProcAttr{Credential: User(), Setpgid: true}
 }

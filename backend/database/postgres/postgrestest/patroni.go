@@ -81,7 +81,7 @@ func StartPatroni(t testing.TB) *Patroni {
 // own makes the user of the servers the owner of a file.
 func own(t testing.TB, name string) {
 	t.Helper()
-	id := postgresql.ProcessAttributes().Credential
+	id := postgresql.User()
 	if id == nil {
 		return
 	}
