@@ -26,6 +26,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"kvstore/backend/database/postgres/postgrestest"
 )
 
 const patience = 30 * time.Second
@@ -161,7 +163,20 @@ func scrape(t *testing.T) exposed {
 	all.add(t, backendText)
 	all.add(t, gatewayText)
 	all.add(t, withAccess(t, backend))
+	all.add(t, onPostgres(t))
 	return all
+}
+
+// onPostgres returns the metrics of a backend whose database is on a server that waits for a standby.
+func onPostgres(t *testing.T) string {
+	t.Helper()
+	server := postgrestest.Server(t, nil)
+	url, metrics := server.URL("postgres"), freeAddress(t)
+	start(t, build(t, "backend"), "KV_DATABASE_URL="+url, "KV_BACKEND_ADDR="+freeAddress(t), "KV_METRICS_ADDR="+metrics)
+	await(t, "http://"+metrics+"/metrics", "kv_database_up 1", "kv_shared_lease_held 1")
+	postgrestest.Exec(t, url, "ALTER SYSTEM SET synchronous_standby_names = 'none'")
+	postgrestest.Exec(t, url, "SELECT pg_reload_conf()")
+	return await(t, "http://"+metrics+"/metrics", "kv_database_synchronous_standbys 0", `kv_database_connections{pool="readers"}`)
 }
 
 // withAccess returns the metrics of a gateway with a file of tokens.
