@@ -58,7 +58,7 @@ var allowed = map[string][]string{
 	"kvstore/gateway/h1": {},
 	"kvstore/internal": {
 		"kvstore/internal/", "github.com/dustin/go-humanize", "github.com/spf13/pflag", "github.com/google/uuid",
-		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/getkin/kin-openapi/",
+		"golang.org/x/sync/", "golang.org/x/mod/", "github.com/jackc/pgx/v5", "github.com/getkin/kin-openapi/",
 	},
 	"kvstore/internal/postgresql":              {"github.com/jackc/pgx/v5"},
 	"kvstore/internal/telemetry/telemetrytest": {"go.opentelemetry.io/proto/otlp/", "google.golang.org/protobuf/proto"},

@@ -158,21 +158,21 @@ func TestSettings(t *testing.T) {
 func passedOn(t *testing.T, program string, listed map[string]string) map[string]string {
 	t.Helper()
 	var compose struct {
-		Services map[string]struct{ Environment []string }
+		Services map[string]struct{ Environment map[string]*string }
 	}
 	if err := yaml.Unmarshal([]byte(fileText(t, "docker-compose.yml")), &compose); err != nil {
 		t.Fatal(err)
 	}
 	passed := map[string]string{}
-	for _, variable := range compose.Services[program].Environment {
-		name, value, set := strings.Cut(variable, "=")
+	for name, set := range compose.Services[program].Environment {
 		if !strings.HasPrefix(name, "KV_") {
 			continue
 		}
 		passed[name] = listed[name]
-		if set && value != wiring[name] && value != listed[name] && (name != "KV_METRICS_ADDR" || !strings.HasPrefix(value, ":")) {
-			t.Errorf("docker-compose.yml has %s, the default is %q", variable, listed[name])
+		if set == nil || *set == wiring[name] || *set == listed[name] || name == "KV_METRICS_ADDR" && strings.HasPrefix(*set, ":") {
+			continue
 		}
+		t.Errorf("docker-compose.yml has %s=%s, the default is %q", name, *set, listed[name])
 	}
 	return passed
 }
@@ -180,7 +180,7 @@ func passedOn(t *testing.T, program string, listed map[string]string) map[string
 // others are variables of docker-compose.yml, of the launcher and of tests.
 var others = []string{
 	"KV_UID", "KV_GID", "KV_VERSION", "KV_COMMIT", "KV_BUILD_NETWORK", "KV_TRAEFIK_CONFIG",
-	"KV_BACKEND_BIN", "KV_GATEWAY_BIN", "KV_TRAEFIK_BIN",
+	"KV_BACKEND_BIN", "KV_GATEWAY_BIN", "KV_TRAEFIK_BIN", "KV_POSTGRES_BIN", "KV_CLUSTER_PASSWORD",
 	"KV_TEST_ENGINE", "KV_TEST_POSTGRES",
 }
 

@@ -1,9 +1,10 @@
 // Package traefik_test tests the whole service from the outside: backend, gateway and Traefik
 // as processes, with the configuration in this directory, over HTTP on 127.0.0.1:8000.
 //
-// It needs ports 8000 and 8002 and, for the launcher, 8001 and 8080. The first run builds
-// Traefik, which takes minutes. KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name
-// programs to test instead of building them.
+// It needs ports 8000 and 8002 and, for the launcher, 8001 and 8080; for its cluster, PostgreSQL's
+// programs and ports 8011, 8012, 8081 to 8083, 5442 and 5443. The first run builds Traefik, which
+// takes minutes. KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to test instead of
+// building them.
 package traefik_test
 
 import (

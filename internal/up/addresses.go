@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,13 +15,29 @@ import (
 	"kvstore/internal/settings"
 )
 
+// A layout says how many programs run, and where the first of each kind listens by default.
+type layout struct {
+	backends, gateways         int
+	firstBackend, firstGateway string
+}
+
+var (
+	one     = layout{1, 1, "127.0.0.1:8080", "127.0.0.1:8001"}
+	several = layout{3, 2, "127.0.0.1:8081", "127.0.0.1:8011"} // and the next ports
+)
+
+// A part is one backend or gateway.
+type part struct {
+	name, address string
+	metrics       string // the address of its metrics, or ""
+}
+
 // addresses are the addresses of the programs.
 type addresses struct {
-	backend, gateway string
-	backends         string // KV_BACKENDS, or ""
-	gatewayURL       string // KV_GATEWAY_URL, or ""
-	// The backend serves its metrics on KV_METRICS_ADDR, and the gateway on the next port.
-	metrics, gatewayMetrics string
+	backends, gateways []part
+	backendURLs        string             // KV_BACKENDS, or ""
+	gatewayURLs        string             // KV_GATEWAY_URL, or ""
+	servers            []settings.Address // of PostgreSQL
 }
 
 // These two are fixed in traefik/traefik.yml.
@@ -28,27 +46,37 @@ const (
 	pingAddress = "127.0.0.1:8002"
 )
 
-func addressesFrom(getenv func(string) string) addresses {
+// addressesFrom returns the addresses for a layout. Metrics are served on KV_METRICS_ADDR and the
+// next ports, first those of the backends.
+func addressesFrom(getenv func(string) string, l layout) addresses {
 	metrics := getenv("KV_METRICS_ADDR")
+	parts := func(kind, first string, count, before int) (list []part) {
+		for i := range count {
+			name := kind
+			if count > 1 {
+				name = fmt.Sprintf("%s-%d", kind, i+1)
+			}
+			list = append(list, part{name, addPort(first, i), addPort(metrics, before+i)})
+		}
+		return list
+	}
 	return addresses{
-		metrics: metrics, gatewayMetrics: nextPort(metrics),
-		backend:    cmp.Or(getenv("KV_BACKEND_ADDR"), "127.0.0.1:8080"),
-		gateway:    cmp.Or(getenv("KV_GATEWAY_ADDR"), "127.0.0.1:8001"),
-		backends:   getenv("KV_BACKENDS"),
-		gatewayURL: getenv("KV_GATEWAY_URL"),
+		backends:    parts("backend", cmp.Or(getenv("KV_BACKEND_ADDR"), l.firstBackend), l.backends, 0),
+		gateways:    parts("gateway", cmp.Or(getenv("KV_GATEWAY_ADDR"), l.firstGateway), l.gateways, l.backends),
+		backendURLs: getenv("KV_BACKENDS"),
+		gatewayURLs: getenv("KV_GATEWAY_URL"),
 	}
 }
 
 // checkFree returns an error that names every address that is taken by another program or
 // used twice.
 func (a addresses) checkFree(ctx context.Context) error {
-	parts := []settings.Address{
-		{Setting: "traefik", Text: webAddress},
-		{Setting: "traefik", Text: pingAddress},
-		{Setting: "gateway", Text: a.gateway},
-		{Setting: "backend", Text: a.backend},
-		{Setting: "backend metrics", Text: a.metrics},
-		{Setting: "gateway metrics", Text: a.gatewayMetrics},
+	parts := slices.Concat(a.servers, []settings.Address{{Setting: "traefik", Text: webAddress}, {Setting: "traefik", Text: pingAddress}})
+	for _, p := range slices.Concat(a.gateways, a.backends) {
+		parts = append(parts, settings.Address{Setting: p.name, Text: p.address})
+	}
+	for _, p := range slices.Concat(a.backends, a.gateways) {
+		parts = append(parts, settings.Address{Setting: p.name + " metrics", Text: p.metrics})
 	}
 	errs := settings.Apart(parts...)
 	var config net.ListenConfig
@@ -70,9 +98,8 @@ func (a addresses) checkFree(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// nextPort returns address with the next port, or address itself if its port is 0 or
-// missing.
-func nextPort(address string) string {
+// addPort returns address with its port plus n, or address itself if its port is 0 or missing.
+func addPort(address string, n int) string {
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
 		return address
@@ -81,38 +108,50 @@ func nextPort(address string) string {
 	if err != nil || port == 0 {
 		return address
 	}
-	return net.JoinHostPort(host, strconv.FormatUint(port+1, 10))
+	return net.JoinHostPort(host, strconv.Itoa(int(port)+n))
 }
 
-// forGateway adds the gateway's KV_METRICS_ADDR and KV_BACKENDS to env. So setting
-// KV_BACKEND_ADDR is enough to move the backend.
-func (a addresses) forGateway(env []string) []string {
-	if a.gatewayMetrics != "" {
-		env = append(env, "KV_METRICS_ADDR="+a.gatewayMetrics)
+// environment returns the environment of this process with the address of p in the setting name, and that
+// of its metrics.
+func (p part) environment(name string) []string {
+	env := append(os.Environ(), name+"="+p.address)
+	if p.metrics != "" {
+		env = append(env, "KV_METRICS_ADDR="+p.metrics)
 	}
-	if a.backends != "" {
-		return env
-	}
-	return append(env, "KV_BACKENDS="+url(a.backend))
+	return env
 }
 
-// stopAtOnce adds a default KV_DRAIN_DELAY to env: the gateway stops after Traefik, so no
-// load balancer has to notice.
-func stopAtOnce(env []string) []string { return append([]string{"KV_DRAIN_DELAY=1ms"}, env...) }
-
-// forTraefik adds KV_GATEWAY_URL to env, so that setting KV_GATEWAY_ADDR is enough to move
-// the gateway.
-func (a addresses) forTraefik(env []string) []string {
-	if a.gatewayURL != "" {
-		return env
+// forGateways returns the setting that names the backends, or nothing if it is set. So setting
+// KV_BACKEND_ADDR is enough to move them.
+func (a addresses) forGateways() []string {
+	if a.backendURLs != "" {
+		return nil
 	}
-	return append(env, "KV_GATEWAY_URL="+url(a.gateway))
+	return []string{"KV_BACKENDS=" + urls(a.backends)}
 }
 
-// url returns the URL of a server on this machine that listens on address.
-func url(address string) string {
-	if strings.HasPrefix(address, ":") {
-		return "http://127.0.0.1" + address
+// forTraefik returns the setting that names the gateways, or nothing if it is set. So setting
+// KV_GATEWAY_ADDR is enough to move them.
+func (a addresses) forTraefik() []string {
+	if a.gatewayURLs != "" {
+		return nil
 	}
-	return "http://" + address
+	return []string{"KV_GATEWAY_URL=" + urls(a.gateways)}
+}
+
+// urls returns the URLs of the parts, comma-separated.
+func urls(parts []part) string {
+	list := make([]string, len(parts))
+	for i, p := range parts {
+		list[i] = p.url()
+	}
+	return strings.Join(list, ",")
+}
+
+// url returns the URL of a part on this machine.
+func (p part) url() string {
+	if strings.HasPrefix(p.address, ":") {
+		return "http://127.0.0.1" + p.address
+	}
+	return "http://" + p.address
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 )
 
@@ -16,7 +17,7 @@ const HealthPeriod time.Duration = healthPeriod
 
 // CheckFree checks the addresses in the environment.
 func CheckFree(ctx context.Context, getenv func(string) string) error {
-	return addressesFrom(getenv).checkFree(ctx)
+	return addressesFrom(getenv, one).checkFree(ctx)
 }
 
 // CheckCertificate checks the TLS settings in the environment.
@@ -28,8 +29,13 @@ func CheckCertificate(root string, getenv func(string) string, contained bool, o
 	return c.check(time.Now(), out)
 }
 
-// Environments returns what is added to the environment of gateway and Traefik.
-func Environments(getenv func(string) string) (gateway, traefik []string) {
-	a := addressesFrom(getenv)
-	return a.forGateway(nil), a.forTraefik(nil)
+// Environments returns what is added to the environment of the last gateway and of Traefik.
+func Environments(getenv func(string) string, cluster bool) (gateway, traefik []string) {
+	l := one
+	if cluster {
+		l = several
+	}
+	a := addressesFrom(getenv, l)
+	own := a.gateways[l.gateways-1].environment("KV_GATEWAY_ADDR")[len(os.Environ()):]
+	return append(own, a.forGateways()...), a.forTraefik()
 }

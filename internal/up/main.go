@@ -2,16 +2,19 @@
 // backend, gateway, and Traefik with the files in traefik/. Run it in the root of the
 // repository.
 //
-// It exits with 0 after Ctrl-C, SIGTERM or SIGHUP, when all three have ended; with 1 if one
+// It exits with 0 after Ctrl-C, SIGTERM or SIGHUP, when all have ended; with 1 if one
 // of them ended by itself or could not be built, started or stopped; and with 2 for wrong
 // usage. A second Ctrl-C kills everything at once.
 //
-// With OTEL_EXPORTER_OTLP_ENDPOINT, all three send traces there. With KV_METRICS_ADDR, the
-// backend serves its metrics on that address and the gateway on the next port.
+// With --cluster DIR it runs three backends and two gateways, and PostgreSQL with a synchronous
+// standby, whose data is in DIR. Then a program that ends by itself is started again.
+//
+// With OTEL_EXPORTER_OTLP_ENDPOINT, backends, gateways and Traefik send traces there. With
+// KV_METRICS_ADDR, backends and gateways serve their metrics on that address and the next ports.
 //
 // KV_BACKEND_BIN, KV_GATEWAY_BIN and KV_TRAEFIK_BIN name programs to use instead of building
-// them. KV_VERSION and KV_COMMIT override the version from git that the programs report.
-// All other KV_ settings are passed on.
+// them, and KV_POSTGRES_BIN the directory of PostgreSQL's programs. KV_VERSION and KV_COMMIT override
+// the version from git that the programs report. All other KV_ settings are passed on.
 package main
 
 import (
@@ -23,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -53,6 +57,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	buildOnly := flags.Bool("build-only", false, "build all programs, print their paths, and exit")
 	traefikModule := flags.String("traefik-module", "",
 		"write the module for building Traefik to this `directory`, and exit")
+	clusterDir := flags.String("cluster", "",
+		"run three backends, two gateways, and PostgreSQL with its data in this `directory`")
 	checkTLS := flags.Bool("check-tls", false, "check the certificate for Traefik's container, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -70,7 +76,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	case *checkTLS:
 		err = checkContainer(getenv, out)
 	default:
-		err = up(ctx, *buildOnly, getenv, out)
+		err = up(ctx, *buildOnly, *clusterDir, getenv, out)
 	}
 	if err != nil {
 		fmt.Fprintln(out, "up:", err)
@@ -95,49 +101,89 @@ func checkContainer(getenv func(string) string, out io.Writer) error {
 	return certificateFrom(root, getenv).inContainer(getenv).check(time.Now(), out)
 }
 
-func up(ctx context.Context, buildOnly bool, getenv func(string) string, out io.Writer) error {
+func up(ctx context.Context, buildOnly bool, clusterDir string, getenv func(string) string, out io.Writer) error {
 	root, err := programs.Root()
 	if err != nil {
 		return err
 	}
-	addresses := addressesFrom(getenv)
-	if !buildOnly {
-		if err := errors.Join(addresses.checkFree(ctx), certificateFrom(root, getenv).check(time.Now(), out)); err != nil {
+	if buildOnly {
+		paths, err := programs.Build(ctx, root, getenv, out)
+		if err == nil {
+			fmt.Fprintf(out, "backend %s\ngateway %s\ntraefik %s\n", paths.Backend, paths.Gateway, paths.Traefik)
+		}
+		return err
+	}
+	addresses := addressesFrom(getenv, one)
+	var engine *cluster
+	if clusterDir != "" {
+		addresses = addressesFrom(getenv, several)
+		if engine, err = newCluster(root, clusterDir, getenv, out); err != nil {
 			return err
 		}
+		addresses.servers = engine.addresses()
+	}
+	err = errors.Join(addresses.checkFree(ctx), certificateFrom(root, getenv).check(time.Now(), out))
+	if err != nil {
+		return err
 	}
 	paths, err := programs.Build(ctx, root, getenv, out)
 	if err != nil {
 		return err
-	}
-	if buildOnly {
-		fmt.Fprintf(out, "backend %s\ngateway %s\ntraefik %s\n", paths.Backend, paths.Gateway, paths.Traefik)
-		return nil
 	}
 	static, remove, err := traefikConfig(root, getenv)
 	if err != nil {
 		return err
 	}
 	defer remove()
-	started := time.Now()
 	group := supervise.Group{
-		Programs: []supervise.Program{
-			{Name: "backend", Path: paths.Backend, Dir: root, StopTimeout: drainTimeout},
-			{Name: "gateway", Path: paths.Gateway, Dir: root, StopTimeout: drainTimeout,
-				Env: stopAtOnce(addresses.forGateway(os.Environ()))},
-			{Name: "traefik", Path: paths.Traefik, Dir: root, StopTimeout: traefikTimeout,
-				Env: addresses.forTraefik(os.Environ()), Args: []string{"--configFile=" + static}},
-		},
-		Output: out,
-		Ready: func(ctx context.Context) (string, error) {
-			if err := waitHealthy(ctx, scheme(getenv)+"://127.0.0.1:8000/health", healthTimeout); err != nil {
-				return "", err
-			}
-			url := scheme(getenv) + "://localhost:8000"
-			return fmt.Sprintf("ready in %.1fs: %s  (docs: %s/docs, stop: Ctrl-C)", time.Since(started).Seconds(), url, url), nil
-		},
+		Programs: serviceOf(addresses, paths, root, static),
+		Output:   out,
+		Ready:    ready(addresses, scheme(getenv)),
+	}
+	if engine != nil {
+		if err := engine.prepare(ctx); err != nil {
+			return err
+		}
+		engine.join(&group, addresses)
 	}
 	return group.Run(ctx)
+}
+
+// serviceOf returns backends, gateways and Traefik.
+func serviceOf(a addresses, paths programs.Paths, root, static string) (list []supervise.Program) {
+	for _, p := range a.backends {
+		list = append(list, supervise.Program{
+			Name: p.name, Path: paths.Backend, Dir: root, StopTimeout: drainTimeout, Env: p.environment("KV_BACKEND_ADDR"),
+		})
+	}
+	for _, p := range a.gateways {
+		// The gateway stops after Traefik, so no load balancer has to notice.
+		env := append([]string{"KV_DRAIN_DELAY=1ms"}, p.environment("KV_GATEWAY_ADDR")...)
+		list = append(list, supervise.Program{
+			Name: p.name, Path: paths.Gateway, Dir: root, StopTimeout: drainTimeout, Env: append(env, a.forGateways()...),
+		})
+	}
+	return append(list, supervise.Program{
+		Name: "traefik", Path: paths.Traefik, Dir: root, StopTimeout: traefikTimeout,
+		Env: append(os.Environ(), a.forTraefik()...), Args: []string{"--configFile=" + static},
+	})
+}
+
+// ready returns what waits until every program works and then says where the service is.
+func ready(a addresses, scheme string) func(context.Context) (string, error) {
+	started := time.Now()
+	return func(ctx context.Context) (string, error) {
+		for _, p := range slices.Concat(a.backends, a.gateways) {
+			if err := waitHealthy(ctx, p.url()+"/health", healthTimeout); err != nil {
+				return "", err
+			}
+		}
+		if err := waitHealthy(ctx, scheme+"://127.0.0.1:8000/health", healthTimeout); err != nil {
+			return "", err
+		}
+		url := scheme + "://localhost:8000"
+		return fmt.Sprintf("ready in %.1fs: %s  (docs: %s/docs, stop: Ctrl-C)", time.Since(started).Seconds(), url, url), nil
+	}
 }
 
 const staticConfig = "traefik/traefik.yml"

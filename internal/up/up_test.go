@@ -21,24 +21,34 @@ func env(pairs map[string]string) func(string) string {
 }
 
 func TestEnvironments(t *testing.T) {
+	const first, url = "KV_GATEWAY_ADDR=127.0.0.1:8001", "KV_GATEWAY_URL=http://127.0.0.1:8001"
 	for _, c := range []struct {
 		name             string
 		env              map[string]string
+		cluster          bool
 		gateway, traefik []string
 	}{
-		{"nothing set", nil, []string{"KV_BACKENDS=http://127.0.0.1:8080"}, []string{"KV_GATEWAY_URL=http://127.0.0.1:8001"}},
+		{"nothing set", nil, false, []string{first, "KV_BACKENDS=http://127.0.0.1:8080"}, []string{url}},
 		{
-			"addresses set", map[string]string{"KV_BACKEND_ADDR": ":9080", "KV_GATEWAY_ADDR": "[::1]:9001"},
-			[]string{"KV_BACKENDS=http://127.0.0.1:9080"}, []string{"KV_GATEWAY_URL=http://[::1]:9001"},
+			"addresses set", map[string]string{"KV_BACKEND_ADDR": ":9080", "KV_GATEWAY_ADDR": "[::1]:9001"}, false,
+			[]string{"KV_GATEWAY_ADDR=[::1]:9001", "KV_BACKENDS=http://127.0.0.1:9080"}, []string{"KV_GATEWAY_URL=http://[::1]:9001"},
 		},
 		{
-			"metrics set", map[string]string{"KV_METRICS_ADDR": "127.0.0.1:9091", "KV_BACKENDS": "http://b"},
-			[]string{"KV_METRICS_ADDR=127.0.0.1:9092"}, []string{"KV_GATEWAY_URL=http://127.0.0.1:8001"},
+			"metrics set", map[string]string{"KV_METRICS_ADDR": "127.0.0.1:9091", "KV_BACKENDS": "http://b"}, false,
+			[]string{first, "KV_METRICS_ADDR=127.0.0.1:9092"}, []string{url},
 		},
-		{"targets set", map[string]string{"KV_BACKENDS": "http://b", "KV_GATEWAY_URL": "http://g"}, nil, nil},
+		{"targets set", map[string]string{"KV_BACKENDS": "http://b", "KV_GATEWAY_URL": "http://g"}, false, []string{first}, nil},
+		{
+			"cluster", map[string]string{"KV_METRICS_ADDR": ":9091"}, true,
+			[]string{
+				"KV_GATEWAY_ADDR=127.0.0.1:8012", "KV_METRICS_ADDR=:9095",
+				"KV_BACKENDS=http://127.0.0.1:8081,http://127.0.0.1:8082,http://127.0.0.1:8083",
+			},
+			[]string{"KV_GATEWAY_URL=http://127.0.0.1:8011,http://127.0.0.1:8012"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			gateway, traefik := up.Environments(env(c.env))
+			gateway, traefik := up.Environments(env(c.env), c.cluster)
 			if diff := cmp.Diff([][]string{c.gateway, c.traefik}, [][]string{gateway, traefik}); diff != "" {
 				t.Errorf("added to the environment (-want +got):\n%s", diff)
 			}
