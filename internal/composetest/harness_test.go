@@ -29,7 +29,8 @@ type project struct {
 	directory   string
 	command     []string // docker compose if the plugin is installed, or docker-compose
 	environment []string
-	taskProgram string // of "go tool task", "" until it is needed
+	services    []string // that have a container
+	taskProgram string   // of "go tool task", "" until it is needed
 }
 
 // newProject copies the checkout. The end of the test removes its containers.
@@ -39,6 +40,7 @@ func newProject(t *testing.T) *project {
 		name:      fmt.Sprintf("kvcompose%d", os.Getpid()),
 		directory: t.TempDir(),
 		command:   []string{"docker-compose"},
+		services:  []string{"traefik", "gateway", "backend", "data"},
 	}
 	if exec.CommandContext(t.Context(), "docker", "compose", "version").Run() == nil {
 		p.command = []string{"docker", "compose"}
@@ -151,7 +153,7 @@ func (p *project) containers(t *testing.T) map[string]container {
 	for _, c := range list {
 		services[c.Config.Labels["com.docker.compose.service"]] = c
 	}
-	for _, name := range []string{"traefik", "gateway", "backend", "data"} {
+	for _, name := range p.services {
 		if _, ok := services[name]; !ok {
 			t.Fatalf("service %s has no container", name)
 		}

@@ -14,10 +14,9 @@ func TestComposeProfile(t *testing.T) {
 	var compose struct {
 		Services map[string]struct {
 			Profiles    []string
-			Environment []string
+			Environment map[string]string
 			Volumes     []string
 			Ports       []string
-			Networks    []string
 		}
 	}
 	read(t, "../../docker-compose.yml", &compose)
@@ -69,12 +68,7 @@ func TestComposeProfile(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"backend", "gateway"} {
-		address := ""
-		for _, variable := range compose.Services[name].Environment {
-			if value, found := strings.CutPrefix(variable, "KV_METRICS_ADDR="); found {
-				address = value
-			}
-		}
+		address := compose.Services[name].Environment["KV_METRICS_ADDR"]
 		if want := "kv-" + name + " " + address; asked[name] != want || address == "" {
 			t.Errorf("Prometheus asks %s as %q, want %q", name, asked[name], want)
 		}
