@@ -38,6 +38,7 @@ func TestNumbers(t *testing.T) {
 		{"README.md", `waiting writes and (.*?) of their values`, binary(size(t, backend["KV_MAX_QUEUED_BYTES"]))},
 		{"README.md", `any JSON value up to (.*?)\. `, binary(size(t, backend["KV_MAX_VALUE_BYTES"]))},
 		{"README.md", `decoded once: 1 to (.*?) bytes`, strconv.Itoa(kv.MaxKeyBytes)},
+		{"backend/database/postgres/README.md", `KV_DATABASE_CONNECTIONS \((.*?)\) for reads`, backend["KV_DATABASE_CONNECTIONS"]},
 		{"traefik/traefik.yml", `\(KV_BODY_TIMEOUT, (.*?)\)`, seconds(body)},
 		{"traefik/traefik.yml", `a key of (.*?) bytes takes`, strconv.Itoa(kv.MaxKeyBytes)},
 		{"traefik/dynamic.yml", `within KV_BACKEND_TIMEOUT \((.*?)\)`, seconds(duration(t, gateway["KV_BACKEND_TIMEOUT"]))},
