@@ -52,10 +52,11 @@ func TestClusterLinearizable(t *testing.T) {
 	h, count := newHistory(), newTally()
 	stop := c.linearLoad(t, h, count)
 	done := map[string]int{}
-	for end := time.Now().Add(either(8*time.Second, 3*time.Minute)); time.Now().Before(end) && !t.Failed(); {
+	end := time.Now().Add(either(8*time.Second, 3*time.Minute))
+	for what := 0; time.Now().Before(end) && !t.Failed(); what++ {
 		time.Sleep(rand.N(500 * time.Millisecond)) // some load without a fault
 		victim := c.backends[rand.IntN(len(c.backends))]
-		switch what := rand.IntN(5); what {
+		switch what % 5 {
 		case 0:
 			done["backends killed"]++
 			victim.process.kill(t)
