@@ -55,7 +55,7 @@
 //   - Time is that of the engine as last measured. It runs backwards at no backend, and a read that
 //     begins later never has an earlier time.
 //   - What is destroyed at one backend goes from the cache and the log of the others with its commit,
-//     so a read that begins after the answer does not have it.
+//     so a read that begins after the answer does not have it, unless its context is one of Known.
 //   - A version that is removed by retention before a backend has followed its commit reaches the
 //     watches there as the gap that it leaves in the history.
 //
