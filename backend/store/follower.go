@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// followInterval is the time between two looks for commits of other backends, if nobody reads and
-	// no notification comes.
+	// followInterval is the time between two looks for commits of other backends, if nobody reads, and nobody
+	// watches or no notification comes.
 	followInterval = 50 * time.Millisecond
 	// followTimeout bounds a round, after which its reads fail.
 	followTimeout = 5 * time.Second
@@ -64,7 +64,7 @@ func startFollower(s *Store, engine database.Shared, mark database.Mark, now kv.
 	began := time.Now()
 	f.asked.Store(&began)
 	f.task = startTask(f.run)
-	f.listener = startTask(func(ctx context.Context) { engine.Listen(ctx, func() { signal(f.woken) }) })
+	f.listener = startTask(func(ctx context.Context) { engine.Listen(ctx, f.notified) })
 	return f
 }
 
@@ -89,6 +89,14 @@ func (f *follower) run(ctx context.Context) {
 		err := f.catchUp(ctx)
 		f.end(r, err)
 		f.report(ctx, err)
+	}
+}
+
+// notified begins a round for the watches, if there are any: a read begins its own. A backend without them so follows
+// many commits at once.
+func (f *follower) notified() {
+	if f.store.watchers.any() {
+		signal(f.woken)
 	}
 }
 

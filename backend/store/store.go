@@ -97,7 +97,8 @@ func New(cfg Config) (*Store, error) {
 		log:       newLog(totals.Revision), pages: newPages(cfg.Database), logger: cfg.Logger,
 	}
 	s.restored.Store(totals.Restored)
-	if shared {
+	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
+	if shared { // which uses all of the above
 		s.follower = startFollower(s, engine, mark, lastWrite)
 	}
 	switch {
@@ -108,7 +109,6 @@ func New(cfg Config) (*Store, error) {
 		cfg.Now = systemTime
 	}
 	s.clock = newClock(cfg.Now, lastWrite)
-	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	s.diskProbe = startDiskProbe(cfg.Database, cfg.Logger)
 	s.writer = startWriter(s, cfg)
 	s.janitor = startJanitor(s, cfg)

@@ -112,6 +112,13 @@ func (w *watchers) restartLocked(before, revision int64, lost bool) {
 	w.groups = w.groups[:0]
 }
 
+// any reports whether there is a watch.
+func (w *watchers) any() bool {
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	return w.open > 0
+}
+
 // admit counts a watch and subscribes it, unless it begins beyond the log.
 func (w *watchers) admit(watch *Watch, since int64) error {
 	w.log.mu.Lock()
