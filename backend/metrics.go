@@ -71,6 +71,8 @@ var (
 	sharedWaiting   = telemetry.Describe("kv_shared_index_waiting_reads", "Reads that wait for the last commit.")
 	sharedRewritten = telemetry.Describe("kv_shared_histories_rewritten_total",
 		"How often the database had lost acknowledged commits; the cache was emptied and watches ended.")
+	sharedStandbys = telemetry.Describe("kv_database_synchronous_standbys",
+		"Synchronous standbys that are connected to the database server; absent when replication is not synchronous.")
 	staleReads = telemetry.Describe("kv_stale_reads_total", "Reads that max-age or min_revision let answer from what was known.")
 	staleAge   = telemetry.Describe("kv_stale_reads_age_seconds_total", "Sum of the ages of what stale reads were answered from.")
 
@@ -152,6 +154,9 @@ func (c storeStatistics) collectDatabase(send func(*prometheus.Desc, float64)) {
 		c.logger.Warn("cannot read the statistics of the database", "error", err)
 		send(databaseUp, 0)
 		return
+	}
+	if server, shared, err := c.store.Describe(ctx); shared && err == nil && server.Synchronous && server.StandbysKnown {
+		send(sharedStandbys, float64(server.Standbys))
 	}
 	send(databaseUp, 1)
 	send(databaseBytes, float64(stats.Bytes))

@@ -63,7 +63,7 @@ func compare(ctx context.Context, s compareSettings, out io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	chosen, versions, err := chooseSides(ctx, s.sides, ours, out)
+	chosen, versions, err := chooseSides(ctx, sides(ours), s.sides, out)
 	if err != nil {
 		return err
 	}
@@ -121,13 +121,13 @@ func chooseLoads(names []string) ([]generator.Load, error) {
 	return chosen, nil
 }
 
-// chooseSides returns the sides that are wanted and installed, and the versions of their
+// chooseSides returns those of the sides that are wanted and installed, and the versions of their
 // programs.
-func chooseSides(ctx context.Context, names []string, ours *programs, out io.Writer) ([]side, map[string]string, error) {
+func chooseSides(ctx context.Context, all []side, names []string, out io.Writer) ([]side, map[string]string, error) {
 	var chosen []side
 	versions := map[string]string{}
 	known := 0
-	for _, s := range sides(ours) {
+	for _, s := range all {
 		if len(names) > 0 && !slices.Contains(names, s.name()) {
 			continue
 		}

@@ -37,6 +37,7 @@ Usage, in the directory bench:
   go run . cache [flags]     the cache, compared with golang-lru and otter
   go run . store [flags]     durable writes of the store, compared with plain SQLite
   go run . growth [flags]    the backend on databases of growing size
+  go run . cluster [flags]   backends on PostgreSQL, compared with etcd of three members and kine
   go run . COMMAND --help    the flags of a command
 
 The results are written to the terminal and to files in the directory results. The exit
@@ -58,6 +59,10 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		err = storeCommand(ctx, args, out)
 	case "growth":
 		err = growthCommand(ctx, args, out)
+	case "cluster":
+		err = clusterCommand(ctx, args, out)
+	case delayCommand:
+		err = delayServer(ctx, args)
 	case etcdCommand:
 		err = etcdServer(ctx, args)
 	case sqliteCommand:

@@ -226,7 +226,7 @@ func (p *plan) once(s *store, r *row, round uint64) error {
 // last to be started first, as a request meets them, and of the generator.
 func cpuTimes(s *store) ([]usage, error) {
 	var times []usage
-	for _, p := range slices.Backward(s.processes) {
+	for _, p := range slices.Backward(slices.Concat(s.shared, s.processes)) {
 		used, err := p.cpu()
 		if err != nil {
 			return nil, err

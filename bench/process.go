@@ -30,8 +30,9 @@ type program struct {
 	name string
 	path string
 	args []string
-	dir  string   // for its log, and its working directory
-	env  []string // added to the environment, which has no KV_ variables
+	dir  string              // for its log, and its working directory
+	env  []string            // added to the environment, which has no KV_ variables
+	user *syscall.Credential // nil: that of the benchmark
 
 	stdin  *os.File // nil: nothing
 	stdout *os.File // nil: the log
@@ -57,7 +58,7 @@ func start(p program) (*process, error) {
 	}
 	// In its own group, Ctrl-C reaches only the benchmark, which then stops it. It dies with the
 	// benchmark.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
@@ -114,7 +115,8 @@ func (p *process) tail() []byte {
 	return text[max(0, len(text)-2000):]
 }
 
-// cpu returns the user and system time of the process and its children, in steps of 10 ms.
+// cpu returns the user and system time of the process and its children, with those that have ended, in
+// steps of 10 ms.
 func (p *process) cpu() (time.Duration, error) {
 	total, err := cpuOf(p.cmd.Process.Pid)
 	if err != nil {
@@ -133,21 +135,20 @@ func cpuOf(pid int) (time.Duration, error) {
 	}
 	// The name of the program, in parentheses, may contain spaces.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
+	if len(fields) < 15 {
 		return 0, errors.New("/proc/PID/stat is too short")
 	}
-	user, err := strconv.Atoi(string(fields[11]))
-	if err != nil {
-		return 0, err
+	var total time.Duration
+	for _, field := range fields[11:15] { // user and system time, and those of children that have ended
+		ticks, err := strconv.Atoi(string(field))
+		if err != nil {
+			return 0, err
+		}
+		total += time.Duration(ticks) * time.Second / ticksPerSecond
 	}
-	system, err := strconv.Atoi(string(fields[12]))
-	if err != nil {
-		return 0, err
-	}
-	total := time.Duration(user+system) * time.Second / ticksPerSecond
 	for _, child := range childrenOf(pid) {
 		more, err := cpuOf(child)
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // one that has ended just now counts the next time
 			return 0, err
 		}
 		total += more

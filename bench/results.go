@@ -24,6 +24,7 @@ type results struct {
 	versions map[string]string // of the programs of each side
 	started  time.Time
 	rows     []*row
+	more     string // in Markdown, after the tables
 }
 
 // write writes the tables to out and all results to files in dir.
@@ -82,6 +83,7 @@ func (r *results) tables() string {
 	for _, check := range r.plan.checks {
 		text.WriteString("- " + check + "\n")
 	}
+	text.WriteString(r.more)
 	return text.String()
 }
 
@@ -164,6 +166,8 @@ var colours = map[string]string{
 	"backend": "#1f5fa8", "gateway": "#3f83cc", "traefik": "#7fb0e6",
 	"nginx": "#4d9b5f", "etcd": "#c77d2e", "redis": "#b8433d",
 	"predecessor": "#7a4fa3", "predecessor-repaired": "#a98bc7",
+	"postgres": "#3f83cc", "postgres-sync": "#7fb0e6", "postgres-3": "#a9cbee",
+	"etcd-3": "#c77d2e", "kine": "#d9a441",
 }
 
 // chart returns an SVG: a panel for each load (downwards) and number of

@@ -33,7 +33,7 @@ func sides(ours *programs) []side {
 	return []side{
 		&backendSide{ours}, &gatewaySide{ours}, &traefikSide{ours}, &nginxSide{ours},
 		&predecessorSide{ours, false}, &predecessorSide{ours, true},
-		etcdSide{}, redisSide{}, sqliteSide{},
+		etcdSide{members: 1}, redisSide{}, sqliteSide{},
 	}
 }
 
@@ -46,6 +46,7 @@ type place struct {
 // A store is a running side.
 type store struct {
 	processes []*process // in the order of their start
+	shared    []*process // that other sides use too; only their processor time counts
 	connect   func(load generator.Load, connections int) (session, error)
 	filled    map[string]bool
 	known     knownKeys // of what the generator reaches at an address
@@ -109,7 +110,7 @@ func networkStore(address string, codec generator.Codec, processes ...*process) 
 		filled:    map[string]bool{},
 		known:     known,
 		connect: func(load generator.Load, connections int) (session, error) {
-			return generator.Open(address, codec, known.of(load), connections)
+			return generator.Open([]string{address}, codec, known.of(load), connections)
 		},
 	}
 }

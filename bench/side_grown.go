@@ -72,7 +72,7 @@ func (s *grownSide) start(ctx context.Context, where place) (*store, error) {
 			codec, of = generator.Stats{Host: address}, total
 			pick = func() (int, bool) { return 0, false }
 		}
-		client, err := generator.Open(address, codec, of, connections)
+		client, err := generator.Open([]string{address}, codec, of, connections)
 		return &grownSession{Client: client, pick: pick}, err
 	}
 	started.verify = func(ctx context.Context, l generator.Load) (string, error) {

@@ -65,14 +65,16 @@ func commit(ctx context.Context, root string) string {
 }
 
 func (p *programs) backendAt(where place, address string) program {
-	env := []string{
-		"KV_BACKEND_ADDR=" + address,
-		"KV_DATABASE_URL=sqlite:" + filepath.Join(where.dir, "kv_store.db"),
-	}
+	return p.backendOn(where, "backend", address, "sqlite:"+filepath.Join(where.dir, "kv_store.db"))
+}
+
+// backendOn returns a backend on a database.
+func (p *programs) backendOn(where place, name, address, database string) program {
+	env := []string{"KV_BACKEND_ADDR=" + address, "KV_DATABASE_URL=" + database}
 	if where.cacheKeys > 0 {
 		env = append(env, "KV_CACHE_MAX_KEYS="+strconv.Itoa(where.cacheKeys))
 	}
-	return program{name: "backend", path: p.backend, dir: where.dir, env: env}
+	return program{name: name, path: p.backend, dir: where.dir, env: env}
 }
 
 func (p *programs) gatewayAt(where place, address, backend string) program {

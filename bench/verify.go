@@ -14,7 +14,7 @@ import (
 // count the keys of all loads.
 func verifyOurs(ctx context.Context, address string, known knownKeys, load generator.Load) (string, error) {
 	keys := known.of(load)
-	client, err := generator.Open(address, generator.KV{Host: address}, keys, fillConnections)
+	client, err := generator.Open([]string{address}, generator.KV{Host: address}, keys, fillConnections)
 	if err != nil {
 		return "", err
 	}

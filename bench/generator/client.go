@@ -38,7 +38,6 @@ func (r *Result) Merge(other *Result) {
 // A Client is a number of connections to a store.
 type Client struct {
 	codec   Codec
-	to      syscall.SockaddrInet4
 	keys    *Keys
 	epoll   int
 	conns   []*connection
@@ -49,6 +48,7 @@ type Client struct {
 
 type connection struct {
 	number int
+	to     syscall.SockaddrInet4
 	fd     int
 	out    []byte
 	in     []byte
@@ -66,26 +66,31 @@ type request struct {
 	sent     time.Time
 }
 
-// Open connects to an IPv4 address.
-func Open(address string, codec Codec, keys *Keys, connections int) (*Client, error) {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, err
+// Open connects to a store at one or more IPv4 addresses, among which the connections are spread.
+func Open(addresses []string, codec Codec, keys *Keys, connections int) (*Client, error) {
+	var all []syscall.SockaddrInet4
+	for _, address := range addresses {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if !to.Addr().Is4() {
+			return nil, fmt.Errorf("%s is not an IPv4 address", address)
+		}
+		all = append(all, syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
 	}
-	if !to.Addr().Is4() {
-		return nil, fmt.Errorf("%s is not an IPv4 address", address)
-	}
-	c := &Client{codec: codec, keys: keys, to: syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}}
+	c := &Client{codec: codec, keys: keys}
+	var err error
 	c.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
 	for i := range connections {
-		conn := &connection{number: i, fd: -1, in: make([]byte, 16<<10)}
+		conn := &connection{number: i, fd: -1, to: all[i%len(all)], in: make([]byte, 16<<10)}
 		c.conns = append(c.conns, conn)
 		if err := c.connect(conn); err != nil {
 			c.Close()
-			return nil, fmt.Errorf("connect to %s: %w", address, err)
+			return nil, fmt.Errorf("connect to %s: %w", addresses[i%len(all)], err)
 		}
 	}
 	return c, nil
@@ -102,7 +107,7 @@ func (c *Client) connect(conn *connection) error {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Connect(conn.fd, &c.to); err != nil {
+	if err := syscall.Connect(conn.fd, &conn.to); err != nil {
 		return err
 	}
 	if err := syscall.SetNonblock(conn.fd, true); err != nil {

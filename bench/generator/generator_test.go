@@ -151,7 +151,7 @@ func open(t *testing.T, f *fake, keys *generator.Keys) *generator.Client {
 	server := &http.Server{Handler: f}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
-	client, err := generator.Open(listener.Addr().String(), generator.KV{Host: "x"}, keys, 8)
+	client, err := generator.Open([]string{listener.Addr().String()}, generator.KV{Host: "x"}, keys, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
