@@ -40,7 +40,7 @@ type cluster struct {
 
 func newCluster(root, dir string, getenv func(string) string, out io.Writer) (*cluster, error) {
 	if getenv("KV_DATABASE_URL") != "" {
-		return nil, errors.New("KV_DATABASE_URL is set, but --cluster runs a database of its own; unset one of them")
+		return nil, errors.New("KV_DATABASE_URL is set, but --cluster runs a database of its own; unset it")
 	}
 	found, err := postgresql.Find(getenv("KV_POSTGRES_BIN"))
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -137,6 +139,30 @@ func TestRunReturnsTheExitCode(t *testing.T) {
 			var out strings.Builder
 			if got := up.Run(t.Context(), c.args, env(nil), &out); got != c.want || !strings.Contains(out.String(), c.text) {
 				t.Errorf("exit code %d, want %d; output:\n%s", got, c.want, out.String())
+			}
+		})
+	}
+}
+
+func TestClusterRefusals(t *testing.T) {
+	t.Chdir("../..")
+	empty := t.TempDir()
+	for _, c := range []struct {
+		name string
+		env  map[string]string
+		text string
+	}{
+		{"no PostgreSQL", map[string]string{"KV_POSTGRES_BIN": empty}, "up: " + empty + " has no program postgres\n"},
+		{"another database", map[string]string{"KV_DATABASE_URL": "sqlite:x.db"}, "up: KV_DATABASE_URL is set, but --cluster runs a database of its own; unset it\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			dir := filepath.Join(t.TempDir(), "data")
+			if got := up.Run(t.Context(), []string{"--cluster", dir}, env(c.env), &out); got != 1 || out.String() != c.text {
+				t.Errorf("exit code %d, want 1; output:\n%s", got, out.String())
+			}
+			if _, err := os.Stat(dir); err == nil {
+				t.Error("files were made")
 			}
 		})
 	}
