@@ -18,7 +18,8 @@ var (
 )
 
 // TestUpCluster runs "up --cluster": two gateways, three backends, PostgreSQL and a synchronous
-// standby. It kills some of them and takes the standby away: the rest answers, and all comes back.
+// standby. It kills some of them, the primary too, and takes the standby away: what can be answered
+// without them is, and all comes back.
 func TestUpCluster(t *testing.T) {
 	dir := clusterDir(t)
 	launcher := startCluster(t, dir)
@@ -31,6 +32,13 @@ func TestUpCluster(t *testing.T) {
 	readEverywhere(t, "k", "1")
 
 	t.Run("a backend and a gateway are killed", func(t *testing.T) { testKilled(t, launcher) })
+	t.Run("the primary is killed", func(t *testing.T) {
+		if err := syscall.Kill(clusterPids(t, launcher)["primary"], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		writesWork(t, "3")
+		readEverywhere(t, "k", "3")
+	})
 	t.Run("the standby is gone", func(t *testing.T) { testNoStandby(t, launcher, dir) })
 
 	pids := clusterPids(t, launcher)
@@ -213,16 +221,22 @@ func testNoStandby(t *testing.T, launcher *process, dir string) {
 	if answer.status != http.StatusOK && !strings.Contains(answer.body, `"outcome_unknown"`) {
 		t.Errorf("the write: %d %s", answer.status, answer.body)
 	}
-	eventually(t, "writes are answered", func() error {
-		if answer := put(t, "k", "4"); answer.status != http.StatusOK {
-			return fmt.Errorf("%d %s", answer.status, answer.body)
-		}
-		return nil
-	})
+	writesWork(t, "4")
 	readEverywhere(t, "k", "4")
 	if body := get(t, "/health").body; !strings.Contains(body, `"synchronous_standbys":1`) {
 		t.Errorf("health: %s", body)
 	}
+}
+
+// writesWork returns when a write of the value is answered with 200.
+func writesWork(t *testing.T, value string) {
+	t.Helper()
+	eventually(t, "writes are answered", func() error {
+		if answer := put(t, "k", value); answer.status != http.StatusOK {
+			return fmt.Errorf("%d %s", answer.status, answer.body)
+		}
+		return nil
+	})
 }
 
 // wantOrder fails unless the programs wrote their last lines in this order.
