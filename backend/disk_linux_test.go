@@ -18,16 +18,21 @@ type disk struct{ dir string }
 
 func newDisk(t *testing.T, size string) *disk {
 	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+	d := &disk{t.TempDir()}
+	d.mount(t, size)
+	return d
+}
+
+func (d *disk) mount(t *testing.T, size string) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Fatalf("this test mounts a small file system, which needs root or a user namespace (unshare -rm go test ...): %v", err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+		if err := syscall.Unmount(d.dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
-	return &disk{dir}
 }
 
 // grow changes the size of the disk.

@@ -3,8 +3,10 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -22,8 +24,8 @@ import (
 )
 
 const (
-	// connectTimeout bounds how long one server is tried.
-	connectTimeout = 5 * time.Second
+	// connectTimeout bounds how long one server is tried. Three fit into a transaction.
+	connectTimeout = 3 * time.Second
 	// transactionTimeout bounds a transaction that writes, its commit among it.
 	transactionTimeout = 10 * time.Second
 	// LockTimeout bounds how long a statement waits for the lock of another backend.
@@ -61,7 +63,9 @@ func ParseURL(raw string) (*pgx.ConnConfig, error) {
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = applicationName
 	}
-	cfg.ConnectTimeout = min(cfg.ConnectTimeout, connectTimeout)
+	if cfg.ConnectTimeout == 0 || cfg.ConnectTimeout > connectTimeout {
+		cfg.ConnectTimeout = connectTimeout
+	}
 	// Reads too must come from the server that writes: a standby lags behind it.
 	cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	cfg.OnPgError = func(_ *pgconn.PgConn, err *pgconn.PgError) (keep bool) {
@@ -139,8 +143,25 @@ func openReaders(cfg *pgx.ConnConfig, n int) (*gorm.DB, error) {
 	return p.open(cfg, n)
 }
 
-func (p *pool) open(cfg *pgx.ConnConfig, n int) (*gorm.DB, error) {
-	p.DB = stdlib.OpenDB(*cfg)
+// openPinger opens a reader that fails once the server is read-only, as a new connection does.
+func openPinger(cfg *pgx.ConnConfig) (*gorm.DB, error) {
+	p := &pool{}
+	return p.open(cfg, 1, stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
+		if pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn.PgConn()) != nil {
+			return driver.ErrBadConn
+		}
+		return nil
+	}))
+}
+
+func (p *pool) open(cfg *pgx.ConnConfig, n int, options ...stdlib.OptionOpenDB) (*gorm.DB, error) {
+	cfg = cfg.Copy()
+	dial := cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		return &impatientConn{Conn: conn}, err
+	}
+	p.DB = stdlib.OpenDB(*cfg, append(options, stdlib.OptionShouldPing(isGone))...)
 	p.SetMaxOpenConns(n)
 	p.SetMaxIdleConns(n)
 	db, err := gorm.Open(dialector{gormpostgres.New(gormpostgres.Config{Conn: p})}, &gorm.Config{
@@ -152,6 +173,17 @@ func (p *pool) open(cfg *pgx.ConnConfig, n int) (*gorm.DB, error) {
 		return nil, errors.Join(err, p.Close())
 	}
 	return db, nil
+}
+
+// isGone reports whether a connection that was idle is of no use any more. It is closed then, so that the
+// driver takes another.
+func isGone(ctx context.Context, p stdlib.ShouldPingParams) bool {
+	if p.IdleDuration < time.Second {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return p.Conn.PgConn().Ping(ctx) != nil
 }
 
 // GetDBConn lets GORM find what is to be closed.

@@ -71,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 		cfg.Readers = 8
 	}
 	if s.Readers, err = openReaders(parsed, cfg.Readers); err == nil {
-		s.Pinger, err = openReaders(parsed, 1)
+		s.Pinger, err = openPinger(parsed)
 	}
 	if err == nil {
 		s.Index, err = openReaders(parsed, 1)
