@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"kvstore/backend/database"
+	"kvstore/backend/database/postgres"
 	"kvstore/backend/database/sqlite"
 	"kvstore/backend/importer"
 	"kvstore/internal/settings"
@@ -51,7 +53,7 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	if len(args) > most || len(args) < most-strings.Count(known.args, "[") {
 		return mistake("the command is: backend %s", strings.TrimSpace(name+" "+known.args))
 	}
-	if c.config.onPostgres() && ofFile(name, args) {
+	if c.config.onPostgres() && slices.Contains(ofSQLite, name) {
 		return mistake("the command %s is for a database of SQLite, and KV_DATABASE_URL names %s", name, c.config.databaseName())
 	}
 	c.out = &lockedWriter{Writer: c.out}
@@ -62,10 +64,8 @@ func (c command) run(ctx context.Context, name string, args []string) error {
 	return err
 }
 
-// ofFile reports whether a command is for a database of SQLite alone.
-func ofFile(name string, args []string) bool {
-	return name == "compact" || name == "import" || name == "prepare" || name == "check" && len(args) == 0
-}
+// ofSQLite are the commands that are for a database of SQLite alone.
+var ofSQLite = []string{"compact", "import", "prepare"}
 
 func mistake(format string, args ...any) error {
 	return &settings.Error{Mistakes: []error{fmt.Errorf(format, args...)}}
@@ -74,12 +74,15 @@ func mistake(format string, args ...any) error {
 // check reads and checks the whole database, or a backup.
 func (c command) check(ctx context.Context, args []string) error {
 	var found database.Summary
-	what := c.config.databaseURL
+	what := c.config.databaseName()
 	err := c.withProgress("checking", func() (err error) {
-		if len(args) > 0 {
+		switch {
+		case len(args) > 0:
 			what = args[0]
 			found, err = sqlite.Verify(ctx, what)
-		} else {
+		case c.config.onPostgres():
+			found, err = database.Verify(ctx, postgres.Snapshot(c.config.databaseURL))
+		default:
 			found, err = sqlite.Check(ctx, what)
 		}
 		return err

@@ -53,7 +53,7 @@ Usage:
   backend healthcheck [flags]     exit with 0 if the server at --backend-addr is ready
   backend prepare --owner UID:GID create the directory of the database and change its owner (needs root)
 
-The commands check, compact, import and prepare are for SQLite; check FILE reads a backup of either.`
+The commands compact, import and prepare are for SQLite.`
 
 func (c *config) define(set *settings.Set) {
 	set.Address(&c.addr, "backend-addr", "127.0.0.1:8080")

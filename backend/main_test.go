@@ -274,7 +274,7 @@ func TestPostgres(t *testing.T) {
 			t.Errorf("the log:\n%s", p.log.String())
 		}
 	}
-	for _, args := range [][]string{{"check"}, {"compact"}, {"prepare", "--owner=1:1"}, {"--database-url=" + url + "?sslmode=wrong"}} {
+	for _, args := range [][]string{{"compact"}, {"prepare", "--owner=1:1"}, {"--database-url=" + url + "?sslmode=wrong"}} {
 		err := main.Run(t.Context(), args, func(name string) string { return env[name] }, io.Discard)
 		var mistakes *settings.Error
 		if !errors.As(err, &mistakes) || strings.Contains(err.Error(), "for%20tests") || strings.Contains(err.Error(), postgrestest.Password) {

@@ -35,17 +35,13 @@ func (c command) move(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.printf("moved %s to %s, and compared every row\n%s\n"+
-		"to switch, start each backend with KV_DATABASE_URL set to the URL of the move, %[2]s%s; "+
-		"what was moved is left as it was: remove it once the service runs",
-		c.config.databaseName(), nameOf(url), contents(moved), withPassword(url))
-}
-
-func withPassword(url string) string {
+	rest := ""
 	if isPostgres(url) {
-		return " with its password and parameters"
+		rest = ", with the password and the parameters"
 	}
-	return ""
+	return c.printf("moved %s to %s, and compared every row\n%s\nto switch, start each backend with KV_DATABASE_URL=%[2]s%s\n"+
+		"%[1]s is left as it was: remove it once the service runs",
+		c.config.databaseName(), nameOf(url), contents(moved), rest)
 }
 
 // destination returns the database that url names, which must be empty.

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -52,16 +53,21 @@ func TestMoveCommand(t *testing.T) {
 	p, stop := serve(file)
 	expect(p, "PUT", "/put/k", `{"value":"1"}`)
 	expect(p, "PUT", "/put/k", `{"value":"2"}`)
-	_, id := p.request(t, "GET", "/readyz", "")
+	store := func(p *program) string {
+		t.Helper()
+		_, body := p.request(t, "GET", "/readyz", "")
+		return regexp.MustCompile(`"store":"[^"]+"`).FindString(body)
+	}
+	id := store(p)
 	try(file, []string{"in use by another process"}, "move", server)
 	stop()
 	whole := "compared every row\n"
-	try(file, []string{"moved " + file + " to postgres://postgres@", whole, " at revision 2: 1 keys, 2 versions", "KV_DATABASE_URL"}, "move", server)
+	try(file, []string{"moved " + file + " to postgres://postgres@", whole, " at revision 2: 1 keys, 2 versions", "KV_DATABASE_URL=postgres://", file + " is left as it was"}, "move", server)
 	try(file, []string{"not empty", "revision 2"}, "move", server)
 	try(file, []string{"the URL to move to: ", "postgres"}, "move", "mysql://u:secret@h/db")
 
 	p, stop = serve(server)
-	if _, got := p.request(t, "GET", "/readyz", ""); got != id {
+	if got := store(p); id == "" || got != id {
 		t.Errorf("after the move: %s, before: %s", got, id)
 	}
 	expect(p, "GET", "/get/k", "", `"value":"2","version":2`, `"revision":2`)
@@ -69,6 +75,7 @@ func TestMoveCommand(t *testing.T) {
 	try(server, []string{"backup written and checked: ", " at revision 3: 1 keys, 3 versions, "}, "backup", backup)
 	try(server, []string{"exists already", "--force"}, "backup", backup)
 	try(server, []string{"the database is sound", " at revision 3: 1 keys, 3 versions"}, "check", backup)
+	try(server, []string{"the database is sound: postgres://postgres@", " at revision 3: 1 keys, 3 versions"}, "check")
 	try(server, []string{"in use", "stop every backend"}, "move", back)
 	try(server, []string{"in use", "stop every backend"}, "restore", backup)
 	stop()
@@ -83,7 +90,7 @@ func TestMoveCommand(t *testing.T) {
 
 	try(server, []string{"moved postgres://postgres@", " to " + back, whole, " at revision 3: 1 keys, 3 versions"}, "move", back)
 	p, stop = serve(back)
-	if _, got := p.request(t, "GET", "/readyz", ""); got != id {
+	if got := store(p); got != id {
 		t.Errorf("after the move back: %s, before: %s", got, id)
 	}
 	expect(p, "GET", "/get/k?version=1", "", `"value":"1"`, `"revision":1`)

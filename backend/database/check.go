@@ -1,6 +1,7 @@
 package database
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -26,6 +27,23 @@ func Summarize(db *gorm.DB) (Summary, error) {
 	var found Summary
 	err := db.Raw("SELECT uuid, revision, total_keys, total_versions FROM store").Row().
 		Scan(&found.StoreID, &found.Revision, &found.Keys, &found.Versions)
+	return found, err
+}
+
+// Verify reads and checks all of a database, and summarizes it. It fails if a row does not match its
+// checksum (the error names the key and the version), if a key lacks a version, or if the counters
+// are wrong.
+func Verify(ctx context.Context, from Source) (found Summary, err error) {
+	err = from(ctx, func(tx *gorm.DB) error {
+		if found, err = Summarize(tx); err != nil {
+			return err
+		}
+		damage, err := CheckRows(tx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(damage.Err(), CheckCounts(tx, found.Totals)) // the rows first: their errors have names
+	})
 	return found, err
 }
 

@@ -28,6 +28,8 @@
 //   - Of processes that share an engine one is in Update at a time, from its lock to its commit.
 //   - A read sees everything whose Update returned before the read began.
 //   - What is read is what was written, or the error is kv.ErrCorrupt.
+//   - A Transfer from one engine to another leaves all rows as they were, and compares them, or leaves
+//     nothing.
 //   - What Update remembers of the rows (see memory) is what the database has: nothing but
 //     Update changes it, and it is forgotten whole after a commit that failed, or one of another process.
 //   - Errors are those of package kv, or wrap an error of the context. The text of

@@ -337,6 +337,9 @@ func TestTransferFindsDamage(t *testing.T) {
 	if _, err := transfer.Run(t.Context()); !errors.Is(err, kv.ErrCorrupt) || !strings.Contains(err.Error(), "Key 'k' version 1") {
 		t.Errorf("a damaged value: %v", err)
 	}
+	if _, err := database.Verify(t.Context(), postgres.Snapshot(source)); err == nil || !strings.Contains(err.Error(), "Key 'k' version 1") {
+		t.Errorf("Verify of a damaged value: %v", err)
+	}
 	change(`UPDATE versions SET value = '\x31' WHERE revision = 1`)
 	change("DELETE FROM versions WHERE revision = 1")
 	if _, err := transfer.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "counts 2 versions and has 1") {
