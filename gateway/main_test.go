@@ -42,17 +42,23 @@ type journal struct{ telemetrytest.Journal }
 // address waits until the log says where the gateway listens.
 func (j *journal) address(t *testing.T) string {
 	t.Helper()
+	return j.addressOf(t, "listening")
+}
+
+// addressOf waits until the log has a message with an address.
+func (j *journal) addressOf(t *testing.T, message string) string {
+	t.Helper()
 	deadline := time.After(patience)
 	for {
 		for line := range strings.Lines(j.String()) {
 			var entry struct{ Msg, Address string }
-			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "listening" {
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == message {
 				return entry.Address
 			}
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("does not listen: %s", j)
+			t.Fatalf("does not say %q: %s", message, j)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -227,8 +233,14 @@ func TestRefusesToStart(t *testing.T) {
 // process starts the gateway as a process of its own.
 func process(t *testing.T, variables ...string) (*exec.Cmd, *journal) {
 	t.Helper()
-	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), append(variables, asGateway+"=1")...)
+	return startProgram(t, os.Args[0], append(variables, asGateway+"=1")...)
+}
+
+// startProgram starts a program, which is killed when the test ends.
+func startProgram(t *testing.T, program string, variables ...string) (*exec.Cmd, *journal) {
+	t.Helper()
+	command := exec.Command(program)
+	command.Env = append(os.Environ(), variables...)
 	log := &journal{}
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {

@@ -49,7 +49,7 @@ var (
 	retries     = telemetry.Describe("kv_gateway_retries_total", "Requests that were sent anew on another connection.")
 	healthy     = telemetry.Describe("kv_gateway_backend_healthy", "1 when the backend was ready and did not lag at its last probe, else 0.", "backend")
 	lag         = telemetry.Describe("kv_gateway_backend_lag_seconds", lagHelp, "backend")
-	revision    = telemetry.Describe("kv_gateway_backend_revision", "Revision of the backend at its last probe. Absent when it was not ready.", "backend")
+	revision    = telemetry.Describe("kv_gateway_backend_revision", "Revision of the backend at its last probe, 0 with SQLite. Absent when it was not ready.", "backend")
 	differ      = telemetry.Describe("kv_gateway_backends_differ", "1 while backends serve different stores, so that all requests are refused, else 0.")
 	requests    = telemetry.Describe("kv_gateway_backend_requests_total", "Requests that were sent to a backend, by kind: read or write.", "backend", "kind")
 	diverted    = telemetry.Describe("kv_gateway_writes_diverted_total", "Writes that were sent to another backend than the first of KV_BACKENDS.")
