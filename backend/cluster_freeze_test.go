@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -11,12 +12,16 @@ import (
 	"kvstore/backend/database/postgres/postgrestest"
 )
 
-// frozenMost is by how much a frozen backend may make the slowest write of the others slower.
-const frozenMost = 100 * time.Millisecond
+const (
+	frozenRounds = 40
+	// frozenMost is by how much a frozen backend may make the slowest write of the others slower.
+	frozenMost = 100 * time.Millisecond
+)
 
 // TestClusterFrozenBackend stops one backend with SIGSTOP at random moments of its writes, while two others
 // write too. Their slowest write must be about as slow as without that: the moments alternate with as
-// many at which nothing is stopped.
+// many at which nothing is stopped. The slowest of all is left some room, since the machine's own pauses
+// make it.
 func TestClusterFrozenBackend(t *testing.T) {
 	onlyLong(t)
 	server := postgrestest.Server(t, nil)
@@ -35,8 +40,8 @@ func TestClusterFrozenBackend(t *testing.T) {
 		})
 	}
 	stop := load(victim.site, newTally())
-	var slowest [2]time.Duration // of the others, by whether the victim stands still
-	for range 40 {
+	var slowest [2][]time.Duration // writes of the others, by whether the victim stands still
+	for range frozenRounds {
 		for frozen := range slowest {
 			others := newTally()
 			time.Sleep(rand.N(50 * time.Millisecond)) // a random moment
@@ -51,15 +56,26 @@ func TestClusterFrozenBackend(t *testing.T) {
 			if frozen == 1 {
 				victim.signal(t, syscall.SIGCONT)
 			}
-			slowest[frozen] = max(slowest[frozen], others.slowest)
+			slowest[frozen] = append(slowest[frozen], others.slowest)
 		}
 	}
 	stop()
-	if slowest[1] > slowest[0]+frozenMost {
-		t.Errorf("the slowest write takes %s while a backend stands still, else %s", slowest[1], slowest[0])
+	noise, stopped := summarize(slowest[0]), summarize(slowest[1])
+	if stopped.median > noise.median+frozenMost || stopped.worst > noise.worst*3/2+frozenMost {
+		t.Errorf("the slowest write of a round takes %s while a backend stands still, else %s", stopped, noise)
 	}
-	report(t, "40 times SIGSTOP: the slowest write of the others took %d ms, %d ms without it; %s",
-		slowest[1].Milliseconds(), slowest[0].Milliseconds(), count)
+	report(t, "%d times SIGSTOP: the slowest write of the others took %s; without it %s; %s", frozenRounds, stopped, noise, count)
+}
+
+type summary struct{ median, worst time.Duration }
+
+func summarize(all []time.Duration) summary {
+	slices.Sort(all)
+	return summary{all[len(all)/2], all[len(all)-1]}
+}
+
+func (s summary) String() string {
+	return fmt.Sprintf("%d ms in the median, %d ms at worst", s.median.Milliseconds(), s.worst.Milliseconds())
 }
 
 func (n *node) signal(t *testing.T, signal syscall.Signal) {
