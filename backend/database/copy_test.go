@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,6 +16,35 @@ import (
 	"kvstore/backend/database/sqlite"
 	"kvstore/backend/kv"
 )
+
+// TestCopyWithoutConnection: when the server gives no connection for a copy, that may work again later.
+func TestCopyWithoutConnection(t *testing.T) {
+	source := postgrestest.Database(t)
+	db := databasetest.Open(t, source)
+	databasetest.Put(t, db, "k", "1") // all connections that it keeps are open
+	parsed, err := url.Parse(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(parsed.Path, "/")
+	parsed.Path = "/postgres"
+	raw := databasetest.Raw(t, parsed.String())
+	for _, allow := range []bool{false, true} {
+		if _, err := raw.ExecContext(t.Context(), fmt.Sprintf("ALTER DATABASE %s ALLOW_CONNECTIONS %t", name, allow)); err != nil {
+			t.Fatal(err)
+		}
+		made, err := db.Copy(t.Context())
+		if allow != (err == nil) || !allow && !errors.Is(err, kv.ErrUnavailable) {
+			t.Errorf("connections %t: %v", allow, err)
+		}
+		if err == nil {
+			err = made.Close()
+		}
+		if err != nil && allow {
+			t.Error(err)
+		}
+	}
+}
 
 // TestCopyOnPostgres: a copy of a store on PostgreSQL is one moment, not before the call, and no
 // write waits for its end.

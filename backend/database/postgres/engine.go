@@ -265,7 +265,11 @@ func (s *server) Copy(ctx context.Context) (*database.Copy, error) {
 	if s.export == nil {
 		return nil, &kv.Error{Kind: kv.ErrUnsupported, Detail: "This program makes no copies; use pg_dump or the backups of the server"}
 	}
-	return s.export(ctx, Snapshot(s.url))
+	made, err := s.export(ctx, Snapshot(s.url))
+	if kv.ClassOf(err) == kv.ClassOther { // such as that of a connection
+		err = database.Translate(s.Readers.WithContext(ctx), "copy the database", err)
+	}
+	return made, err
 }
 
 // SizeSQL gives the size of the database with its indexes.

@@ -75,8 +75,10 @@ func ToNew(url string) database.Destination {
 	}
 }
 
+// refuseExisting refuses the name of a database, and one whose log was left, which SQLite would take for
+// that of the new one.
 func refuseExisting(path string) error {
-	for _, suffix := range []string{"", restoringSuffix} {
+	for _, suffix := range []string{"", "-wal", "-journal", restoringSuffix} {
 		if _, err := os.Lstat(path + suffix); err == nil {
 			return fmt.Errorf("%s%s exists already; name a new file", path, suffix)
 		}
