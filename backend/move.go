@@ -39,7 +39,8 @@ func (c command) move(ctx context.Context, args []string) error {
 	if isPostgres(url) {
 		rest = ", with the password and the parameters"
 	}
-	return c.printf("moved %s to %s, and compared every row\n%s\nto switch, start each backend with KV_DATABASE_URL=%[2]s%s\n"+
+	return c.printf("moved %s to %s, and compared every row\n%s\n"+
+		"to switch, start each backend with KV_DATABASE_URL=%[2]s%s\n"+
 		"%[1]s is left as it was: remove it once the service runs",
 		c.config.databaseName(), nameOf(url), contents(moved), rest)
 }

@@ -196,7 +196,8 @@ var (
 	transferKeysSQL     = fmt.Sprintf("SELECT %s FROM keys WHERE id > ? ORDER BY id LIMIT %d", keyRowColumns, transferRows)
 	transferVersionsSQL = fmt.Sprintf(`SELECT versions.key_id, %s FROM versions LEFT JOIN keys ON keys.id = versions.key_id
 		WHERE versions.revision > ? ORDER BY versions.revision LIMIT %d`, entryColumns, transferRows)
-	transferErasedSQL = fmt.Sprintf("SELECT %s FROM erased WHERE digest > ? ORDER BY digest LIMIT %d", erasedColumns, transferRows)
+	transferErasedSQL = fmt.Sprintf("SELECT %s FROM erased WHERE digest > ? ORDER BY digest LIMIT %d",
+		erasedColumns, transferRows)
 )
 
 // everyRow calls fn with each row of the database, in the order of the tables and of their primary keys,

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -28,7 +27,12 @@ func Snapshot(url string) database.Source {
 // written by the end.
 func FromStopped(url string) database.Source {
 	return func(ctx context.Context, read func(*gorm.DB) error) error {
-		stopped := func(db *gorm.DB) error { return cmp.Or(findStore(db), refuseOthers(ctx, db)) }
+		stopped := func(db *gorm.DB) error {
+			if err := findStore(db); err != nil {
+				return err
+			}
+			return refuseOthers(ctx, db)
+		}
 		return withConnection(ctx, url, reading, stopped, func(db *gorm.DB) error {
 			var before, after database.Mark
 			err := db.Transaction(func(tx *gorm.DB) (err error) {
@@ -52,11 +56,17 @@ func FromStopped(url string) database.Source {
 // the tables when there are none. Backends that are connected are refused, since they remember
 // the id of the empty store. by names this process in the table of commits.
 //
-// The rows go in by statements of many rows, as those of other transactions do. COPY would be faster, but
-// it needs another way to the server than GORM.
+// The rows go in by statements of 64 rows, as GORM runs them in other transactions. COPY takes the server
+// nearly as much CPU (1.11 s for 100,000 versions in place of 1.26 s): most of it goes to the foreign
+// key (0.72 s) and the indexes.
 func ToEmpty(url, by string) database.Destination {
 	return func(ctx context.Context, fill func(database.Empty) error) error {
-		empty := func(db *gorm.DB) error { return cmp.Or(prepare(ctx, db), refuseOthers(ctx, db)) }
+		empty := func(db *gorm.DB) error {
+			if err := prepare(ctx, db); err != nil {
+				return err
+			}
+			return refuseOthers(ctx, db)
+		}
 		return withConnection(ctx, url, writing, empty, func(db *gorm.DB) error {
 			tx := db.Begin()
 			if tx.Error != nil {
@@ -76,8 +86,11 @@ func ToEmpty(url, by string) database.Destination {
 }
 
 func fillEmpty(tx *gorm.DB, url, by string, fill func(database.Empty) error) error {
-	err := cmp.Or(lock(tx), refuseFilled(tx))
 	var last database.Mark
+	err := lock(tx)
+	if err == nil {
+		err = refuseFilled(tx)
+	}
 	if err == nil {
 		last, err = lastCommit(tx)
 	}

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 
@@ -104,9 +103,9 @@ func ToFile(name string) database.Destination {
 			return err
 		}
 		pragmas := sharedPragmas()
-		for pragma, value := range (url.Values{"_journal_mode": {"OFF"}, "_synchronous": {"OFF"}, "_auto_vacuum": {"incremental"}}) {
-			pragmas[pragma] = value
-		}
+		pragmas.Set("_auto_vacuum", "incremental")
+		pragmas.Set("_journal_mode", "OFF") // if anything fails the file is thrown away
+		pragmas.Set("_synchronous", "OFF")
 		return space.explain(withConnection(ctx, name, pragmas, func(db *gorm.DB) error {
 			if err := createSchema(db); err != nil {
 				return err
