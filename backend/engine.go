@@ -12,6 +12,7 @@ import (
 	"kvstore/backend/database"
 	"kvstore/backend/database/postgres"
 	"kvstore/backend/database/sqlite"
+	"kvstore/internal/telemetry"
 )
 
 // onPostgres reports whether the database is on a PostgreSQL server.
@@ -60,6 +61,7 @@ func (c config) openDatabase(ctx context.Context, logger *slog.Logger, tracer tr
 		return nil, err
 	}
 	return postgres.Open(ctx, postgres.Config{
-		URL: c.databaseURL, Readers: c.databaseConnections, Backend: name, Export: sqlite.Export, Tracer: tracer,
+		URL: c.databaseURL, Readers: c.databaseConnections, Backend: name, Program: telemetry.Version,
+		Export: sqlite.Export, Tracer: tracer,
 	})
 }

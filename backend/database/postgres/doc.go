@@ -6,13 +6,21 @@
 //
 // keys, versions and erased are those of package database. Beside them are
 //
-//	kvstore_schema  one row: the version of the schema; who makes or changes tables locks it
+//	kvstore_schema  one row: the version of the schema, and the least version that a program must know to
+//	                use it; who makes or changes tables locks it
 //	identity        one row: the id of the store; who writes locks it
 //	commits         one row for each transaction of Update: its number, its batch, which backend made
 //	                it, the counters after it, the time, and keys that lost something; rows of more than
 //	                a few minutes go, and with them the names of erased keys
 //	lease           one row: which process does what one does for all
+//	members         one row for each backend that runs: its version, the schema that it knows, and when it
+//	                was seen; one that was not seen for a minute goes
 //	store           a view: the identity and the counters after the last commit
+//
+// During an upgrade backends of two versions run beside each other. So a later version changes the tables
+// in two steps, each in a transaction that locks the row of kvstore_schema. First it adds what older
+// backends do not mind, and sets version; they can be put back still. When no member knows too old a schema,
+// it takes away what only those used, and sets least: from then on they refuse to start.
 //
 // Keys are bytea, which sorts by bytes whatever the collation of the database.
 //

@@ -25,8 +25,8 @@ type Config struct {
 	URL string
 	// Readers is how many connections read; 0 means 8.
 	Readers int
-	// Backend names this process in the table of commits.
-	Backend string
+	// Backend names this process in the tables of commits and of members, Program is its version.
+	Backend, Program string
 	// Export makes a copy of what a source has, for Copy; without it Copy is refused.
 	Export func(context.Context, database.Source) (*database.Copy, error)
 	// Tracer, when set, makes a span of each statement and commit that belongs to a
@@ -40,6 +40,7 @@ type server struct {
 	database.Pools
 	url     string
 	connect *pgx.ConnConfig // for Listen
+	member  *member
 	backend string
 	process string // an id that no other process has
 	export  func(context.Context, database.Source) (*database.Copy, error)
@@ -84,10 +85,13 @@ func Open(ctx context.Context, cfg Config) (*database.DB, error) {
 		err = prepare(ctx, s.Writer)
 	}
 	if err == nil {
-		db, err = database.New(ctx, s, s.Pools, cfg.Tracer)
+		s.member, err = join(ctx, s.Pools, memberRow{ID: s.process, Backend: cfg.Backend, Program: cfg.Program})
 	}
 	if err == nil {
-		return db, nil
+		if db, err = database.New(ctx, s, s.Pools, cfg.Tracer); err == nil {
+			return db, nil
+		}
+		s.member.leave()
 	}
 	return nil, fmt.Errorf("open database %s: %w", Address(cfg.URL), errors.Join(explained(err), s.Pools.Close()))
 }
@@ -100,11 +104,20 @@ func explained(err error) error {
 	return err
 }
 
-// Close has nothing to do: all that is held are connections.
-func (*server) Close() error { return nil }
+// Close ends what runs beside the connections.
+func (s *server) Close() error {
+	s.member.leave()
+	return nil
+}
 
-// Ready returns nil: what the server refuses it says at the write.
-func (*server) Ready() error { return nil }
+// Ready returns nil unless the tables are not for this program any more: what the server refuses it says
+// at the write.
+func (s *server) Ready() error {
+	if s.member.outdated.Load() {
+		return errOutdated
+	}
+	return nil
+}
 
 const (
 	lockSQL = "SELECT id FROM identity WHERE id = 1 FOR NO KEY UPDATE"

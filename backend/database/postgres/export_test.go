@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"testing"
 
 	"kvstore/backend/database"
@@ -23,4 +24,10 @@ func Settings(t *testing.T, db *database.DB, names map[string]string) map[string
 		found[name] = value
 	}
 	return found
+}
+
+// Beat says that the backend runs.
+func Beat(ctx context.Context, db *database.DB) error {
+	s := db.Engine.(*server)
+	return s.member.beat(ctx, s.Pinger)
 }

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func TestRefusals(t *testing.T) {
 		setup string // DATABASE stands for the name of the database
 		words []string
 	}{
-		"newer schema":  {"CREATE TABLE kvstore_schema (id bigint, version bigint); INSERT INTO kvstore_schema VALUES (1, 2)", []string{"schema 2", "newer version", "schema 1"}},
+		"newer schema":  {"CREATE TABLE kvstore_schema (id bigint, version bigint, least bigint); INSERT INTO kvstore_schema VALUES (1, 3, 2)", []string{"schema 3", "schema 2 or later", "newer version", "schema 1"}},
 		"other program": {"CREATE TABLE keys (id bigint)", []string{"another program", "keys"}},
 		"read-only":     {"ALTER DATABASE DATABASE SET default_transaction_read_only = on", []string{"read-only", "default_transaction_read_only"}},
 		"no schema":     {"ALTER DATABASE DATABASE SET search_path = nowhere", []string{"search_path"}},
@@ -80,6 +81,49 @@ func TestRefusals(t *testing.T) {
 			t.Error(err)
 		}
 		if err := postgres.RefuseServer(140000, "14.0", "UTF8"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRefusedURLs: what is wrong with the URL, or with what it names, is said.
+func TestRefusedURLs(t *testing.T) {
+	source := postgrestest.Database(t)
+	good, err := url.Parse(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	down, err := postgrestest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := fmt.Sprintf("127.0.0.1:%d", down)
+	for name, c := range map[string]struct {
+		change func(*url.URL)
+		words  []string
+	}{
+		"wrong password":    {func(u *url.URL) { u.User = url.UserPassword("postgres", "secret") }, []string{"password authentication failed", `"postgres"`}},
+		"no password":       {func(u *url.URL) { u.User = url.User("postgres") }, []string{"password"}},
+		"unknown role":      {func(u *url.URL) { u.User = url.UserPassword("nobody", "secret") }, []string{`"nobody"`}},
+		"unknown database":  {func(u *url.URL) { u.Path = "/nowhere" }, []string{`"nowhere" does not exist`}},
+		"unknown host":      {func(u *url.URL) { u.Host = "nowhere.invalid" }, []string{"nowhere.invalid"}},
+		"no server":         {func(u *url.URL) { u.Host = nobody }, []string{nobody, "refused"}},
+		"no server of two":  {func(u *url.URL) { u.Host = nobody + ",127.0.0.1:1" }, []string{nobody, "127.0.0.1:1", "refused"}},
+		"unknown parameter": {func(u *url.URL) { u.RawQuery += "&nonsense=1" }, []string{`"nonsense"`}},
+		"wrong value":       {func(u *url.URL) { u.RawQuery += "&lock_timeout=long" }, []string{`"lock_timeout"`}},
+		"no TLS":            {func(u *url.URL) { u.RawQuery = "sslmode=require" }, []string{"refused TLS"}},
+		"no certificate":    {func(u *url.URL) { u.RawQuery = "sslmode=verify-full&sslrootcert=/nowhere/ca.pem" }, []string{"/nowhere/ca.pem"}},
+		"no key":            {func(u *url.URL) { u.RawQuery = "sslcert=/nowhere/c.pem&sslkey=/nowhere/k.pem" }, []string{"/nowhere/"}},
+		"wrong sslmode":     {func(u *url.URL) { u.RawQuery = "sslmode=sometimes" }, []string{"sslmode"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := *good
+			c.change(&changed)
+			wantRefused(t, changed.String(), c.words...)
+		})
+	}
+	t.Run("one server of two", func(t *testing.T) {
+		if _, err := put(t.Context(), open(t, strings.Replace(source, good.Host, nobody+","+good.Host, 1)), "k"); err != nil {
 			t.Error(err)
 		}
 	})

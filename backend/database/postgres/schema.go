@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -19,10 +20,14 @@ import (
 // oldestServer is the first version of PostgreSQL that is supported, as server_version_num tells it.
 const oldestServer = 140000
 
+// leastSchema is the oldest schema whose programs can use the tables as they are made here.
+const leastSchema = 1
+
 // schemaRow is the only row of its table. It is there, with version 0, before the other tables are.
 type schemaRow struct {
 	ID      int64 `gorm:"primaryKey;autoIncrement:false"` // onlyRow
 	Version int64 `gorm:"not null"`
+	Least   int64 `gorm:"not null"` // the version that a program must know to use the tables
 }
 
 // identityRow is the only row of its table. It changes only when another store is moved or restored to
@@ -76,7 +81,7 @@ const storeView = `CREATE VIEW store AS
 	FROM identity CROSS JOIN commits WHERE commits.seq = (SELECT max(seq) FROM commits)`
 
 // tables are the names of what createSchema makes.
-var tables = []string{"kvstore_schema", "identity", "commits", "lease", "store", "keys", "versions", "erased"}
+var tables = []string{"kvstore_schema", "identity", "commits", "lease", "store", "keys", "versions", "erased", "members"}
 
 // prepare checks that the server is one for this program, and makes the schema when there is none. Of
 // several backends that start at once one makes it, and the others wait.
@@ -89,8 +94,6 @@ func prepare(ctx context.Context, db *gorm.DB) error {
 		version, err := findSchema(db)
 		if err == nil && version == 0 {
 			err = createSchema(db)
-		} else if err == nil {
-			err = refuseSchema(version)
 		}
 		// Of two that make a table at once the server refuses one, even with IF NOT EXISTS.
 		made := slices.Contains([]string{uniqueViolation, duplicateTable, duplicateObject}, codeOf(err))
@@ -105,12 +108,24 @@ func prepare(ctx context.Context, db *gorm.DB) error {
 	}
 }
 
-func refuseSchema(version int64) error {
-	if version <= database.SchemaVersion {
+// readSchema returns the version of the schema, 0 when another backend has just begun to make it. The error
+// says so if it is not for this program.
+func readSchema(db *gorm.DB) (version int64, err error) {
+	var least int64
+	err = db.Raw("SELECT version, least FROM kvstore_schema WHERE id = 1").Row().Scan(&version, &least)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return version, cmp.Or(err, refuseSchema(version, least))
+}
+
+// refuseSchema returns nil for a program that can use the schema.
+func refuseSchema(version, least int64) error {
+	if least <= database.SchemaVersion {
 		return nil
 	}
-	return fmt.Errorf("it has schema %d, of a newer version of this program; this one knows schema %d",
-		version, database.SchemaVersion)
+	return fmt.Errorf("it has schema %d, for programs that know schema %d or later; this one knows schema %d: "+
+		"start a newer version", version, least, database.SchemaVersion)
 }
 
 // checkServer says what the server lacks.
@@ -157,11 +172,7 @@ func findSchema(db *gorm.DB) (version int64, err error) {
 		return 0, err
 	}
 	if slices.Contains(found, schemaRow{}.TableName()) {
-		err = db.Raw("SELECT version FROM kvstore_schema WHERE id = 1").Row().Scan(&version)
-		if errors.Is(err, sql.ErrNoRows) { // another one has just begun to make it
-			err = nil
-		}
-		if err != nil || version > 0 {
+		if version, err = readSchema(db); err != nil || version > 0 {
 			return version, err
 		}
 	} else if len(found) > 0 {
@@ -177,8 +188,8 @@ func findSchema(db *gorm.DB) (version int64, err error) {
 // createSchema makes the tables, in one transaction, unless another backend has made them meanwhile.
 func createSchema(db *gorm.DB) error {
 	for _, statement := range []string{
-		"CREATE TABLE IF NOT EXISTS kvstore_schema (id bigint PRIMARY KEY, version bigint NOT NULL)",
-		"INSERT INTO kvstore_schema (id, version) VALUES (1, 0) ON CONFLICT DO NOTHING",
+		"CREATE TABLE IF NOT EXISTS kvstore_schema (id bigint PRIMARY KEY, version bigint NOT NULL, least bigint NOT NULL)",
+		"INSERT INTO kvstore_schema (id, version, least) VALUES (1, 0, 0) ON CONFLICT DO NOTHING",
 	} {
 		if err := db.Exec(statement).Error; err != nil {
 			return err
@@ -190,7 +201,7 @@ func createSchema(db *gorm.DB) error {
 		if err != nil || version > 0 {
 			return err
 		}
-		if err := tx.Migrator().CreateTable(&identityRow{}, &commitRow{}, &leaseRow{}); err != nil {
+		if err := tx.Migrator().CreateTable(&identityRow{}, &commitRow{}, &leaseRow{}, &memberRow{}); err != nil {
 			return err
 		}
 		if err := database.CreateTables(tx); err != nil {
@@ -201,7 +212,7 @@ func createSchema(db *gorm.DB) error {
 			tx.Create(&identityRow{ID: onlyRow, UUID: store.StoreID, CreatedAt: store.Created}),
 			tx.Create(&leaseRow{ID: onlyRow}),
 			tx.Create(&commitRow{Batch: make([]byte, 16), Touched: byteArrays{}, Checksum: store.Checksum(kv.Totals{})}),
-			tx.Exec("UPDATE kvstore_schema SET version = ? WHERE id = 1", database.SchemaVersion))
+			tx.Exec("UPDATE kvstore_schema SET version = ?, least = ? WHERE id = 1", database.SchemaVersion, leastSchema))
 	})
 }
 

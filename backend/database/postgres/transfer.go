@@ -123,13 +123,9 @@ func refuseFilled(tx *gorm.DB) error {
 
 // findStore returns an error unless there are tables of this version.
 func findStore(db *gorm.DB) error {
-	var version int64
-	err := db.Raw("SELECT version FROM kvstore_schema WHERE id = 1").Row().Scan(&version)
-	switch {
-	case codeOf(err) == undefinedTable, errors.Is(err, sql.ErrNoRows), err == nil && version == 0:
+	version, err := readSchema(db)
+	if codeOf(err) == undefinedTable || err == nil && version == 0 {
 		return errors.New("it holds no store")
-	case err == nil:
-		return refuseSchema(version)
 	}
 	return err
 }
