@@ -22,16 +22,13 @@ import (
 type Engine interface {
 	// Ready returns an error if nothing may be written now, although the connections work.
 	Ready() error
-	// Lock keeps other processes from writing until tx, which Update has just begun, ends. It
-	// returns the mark of the last commit.
-	Lock(tx *gorm.DB) (Mark, error)
-	// Record writes the counters, as the last statement of tx. It returns the mark of the commit
-	// that follows.
-	Record(tx *gorm.DB, c Commit) (Mark, error)
+	// Record writes the counters, as the last statement of tx, after the commit that is the last.
+	// It returns the mark of the commit that follows.
+	Record(tx *gorm.DB, last Mark, c Commit) (Mark, error)
 	// Resolve finds out whether a commit that failed with that cause was made all the same. If
 	// not, it makes sure that the commit has left nothing. The error says why that is not known.
 	// With a nil cause it does so for all earlier commits, and shows that writes work.
-	Resolve(ctx context.Context, cause error) (committed bool, err error)
+	Resolve(ctx context.Context, cause error) (Outcome, error)
 	// Scrub removes what was erased before from the disk. It reports false if the engine keeps the
 	// bytes until it reuses their space by itself.
 	Scrub(ctx context.Context) (gone bool, err error)
@@ -51,6 +48,16 @@ type Engine interface {
 	Close() error
 }
 
+// An Outcome is what became of a commit that failed.
+type Outcome int
+
+// Outcomes.
+const (
+	Refused Outcome = iota // the cause tells that nothing was written
+	Lost                   // it was found that nothing was
+	Made                   // it was found that the commit is durable
+)
+
 // A Mark names a commit by its number and by an id that no other commit has: after an engine has
 // lost a commit, another gets its number. An engine with one writer has the zero Mark alone.
 type Mark struct {
@@ -65,7 +72,7 @@ type Commit struct {
 	// Totals are the counters after it. Checksum is that of their row; see Identity.
 	Totals   kv.Totals
 	Checksum int64
-	// Clock is the latest time of the versions that were appended, or 0.
+	// Clock is the latest time of a version up to this commit. It is 0 on an engine with one writer.
 	Clock kv.Timestamp
 	// Losses are what the transaction has destroyed and erased.
 	Losses []Loss
@@ -92,10 +99,17 @@ type End struct {
 // concurrently with all others.
 type Shared interface {
 	Engine
+	// Lock keeps other processes from writing until tx, which Update has just begun, ends. It
+	// returns the last commit without its losses, and the time of the engine. When brief is set, a
+	// process that stands still loses the lock, and the transaction, at once.
+	Lock(tx *gorm.DB, brief bool) (last Committed, now kv.Timestamp, err error)
+	// Append writes rows, and the row of their commit, in one statement. Where tx is no transaction
+	// that is the commit. It returns the mark of the commit, also with an error, and the time of
+	// the engine. The error is ErrBehind, with nothing written, unless last is the last commit and
+	// the time is before until.
+	Append(tx *gorm.DB, last Mark, until kv.Timestamp, c Commit, r Rows) (Mark, kv.Timestamp, error)
 	// Last returns the mark of the last commit, and the time of the engine.
 	Last(tx *gorm.DB) (Mark, kv.Timestamp, error)
-	// Now returns the time of the engine within tx.
-	Now(tx *gorm.DB) (kv.Timestamp, error)
 	// Commits returns the commits after that mark, in their order, limit at most. The error is
 	// ErrRewritten when the engine has another commit of that number, or none of it or a later one,
 	// and ErrForgotten when it keeps only later ones.
@@ -124,6 +138,15 @@ type Description struct {
 	Standbys      int
 	StandbysKnown bool
 }
+
+var (
+	// ErrBehind is the error of a commit that came after one of another process.
+	ErrBehind = fmt.Errorf("%w: another process has written meanwhile", kv.ErrUnavailable)
+	// ErrAgain is the error of a transaction that may succeed when it is run again: the connection
+	// has ended, or the engine has refused a statement because of another transaction, or the one
+	// of Append.
+	ErrAgain = fmt.Errorf("%w: it is tried again", kv.ErrUnavailable)
+)
 
 // ErrRewritten means that the engine has lost commits that it had made durable.
 var ErrRewritten = errors.New("the history was rewritten: the engine has lost commits")
@@ -157,6 +180,7 @@ type DB struct {
 	identity Identity
 	damage   atomic.Uint64 // see Damage
 	memory   *memory
+	chain    chain
 	tracer   trace.Tracer
 	failing  atomic.Bool // see Failing
 	copying  sync.Mutex  // held while there is a Copy
@@ -238,12 +262,12 @@ func (db *DB) Settle(ctx context.Context) error {
 	return err
 }
 
-func (db *DB) resolveLocked(ctx context.Context, cause error) (committed bool, err error) {
+func (db *DB) resolveLocked(ctx context.Context, cause error) (Outcome, error) {
 	if err := db.Ready(); err != nil {
-		return false, err
+		return Refused, err
 	}
-	committed, err = db.Resolve(ctx, cause)
-	return committed, Translate(db.writer.WithContext(ctx), "settle a commit that failed", err)
+	outcome, err := db.Resolve(ctx, cause)
+	return outcome, Translate(db.writer.WithContext(ctx), "settle a commit that failed", err)
 }
 
 // commitFailedLocked returns the error for a failed commit, or nil if it was made all the same. The
@@ -251,12 +275,13 @@ func (db *DB) resolveLocked(ctx context.Context, cause error) (committed bool, e
 func (db *DB) commitFailedLocked(ctx context.Context, cause error) error {
 	db.memory.forgetLocked()
 	// Without ctx, which did not end the commit either.
-	committed, err := db.resolveLocked(context.WithoutCancel(ctx), cause)
+	outcome, err := db.resolveLocked(context.WithoutCancel(ctx), cause)
+	db.chain.resolved(outcome, err)
 	switch {
 	case err != nil:
 		//nolint:errorlint // the kind of err is not that of the answer
 		return fmt.Errorf("%w: %w; and then: %v", kv.ErrOutcomeUnknown, cause, err)
-	case committed:
+	case outcome == Made:
 		return nil
 	default:
 		return Translate(db.writer.WithContext(ctx), "commit", cause)

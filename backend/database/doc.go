@@ -25,7 +25,8 @@
 //
 //   - Update is one transaction. When it returns nil, all that was done in it is durable. When
 //     it returns an error, nothing of it is, unless that is kv.ErrOutcomeUnknown.
-//   - Of processes that share an engine one is in Update at a time, from its lock to its commit.
+//   - Of processes that share an engine one commits at a time, on what the one before has left. An
+//     Update that has relied on anything else, be it to refuse a write, runs again.
 //   - A read sees everything whose Update returned before the read began.
 //   - What is read is what was written, or the error is kv.ErrCorrupt.
 //   - A Transfer from one engine to another leaves all rows as they were, and compares them, or leaves

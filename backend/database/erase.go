@@ -26,6 +26,9 @@ const (
 // The members of a version that stay are checked, its value is not: a version with a
 // damaged value can be destroyed.
 func (t *Tx) Destroy(key string, versions []int64) (left []int64, err error) {
+	if err := t.direct(); err != nil {
+		return nil, err
+	}
 	k, err := t.load(key)
 	if err != nil {
 		return nil, err
@@ -67,6 +70,9 @@ var tombstones = []kv.Operation{kv.OpDelete, kv.OpExpire, kv.OpDestroy}
 // and how far it had counted. The bytes are out of the write-ahead log only after Scrub.
 // Damaged versions go like others.
 func (t *Tx) Erase(key string, through int64) (done bool, err error) {
+	if err := t.direct(); err != nil {
+		return false, err
+	}
 	k, err := t.load(key)
 	if err != nil || k.head.ID == 0 {
 		return err == nil, err

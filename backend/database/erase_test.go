@@ -22,7 +22,7 @@ func TestEraseRemembers(t *testing.T) {
 		version := head(t, db, "k").Version
 		err := db.Update(t.Context(), func(tx *database.Tx) error {
 			done, err := tx.Erase("k", version)
-			if !done {
+			if err == nil && !done {
 				t.Error("two versions are too many for one transaction")
 			}
 			return err

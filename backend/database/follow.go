@@ -130,5 +130,6 @@ func (db *DB) Begin(ctx context.Context) (totals kv.Totals, mark Mark, err error
 func (db *DB) Last(ctx context.Context) (Mark, kv.Timestamp, error) {
 	tx := db.index.WithContext(ctx)
 	mark, now, err := db.Engine.(Shared).Last(tx)
+	db.chain.measured(now)
 	return mark, now, Translate(tx, "ask for the last commit", err)
 }

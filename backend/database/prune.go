@@ -85,11 +85,14 @@ func (db *DB) Prune(ctx context.Context, keys []string, r Retention, limit int) 
 }
 
 func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err error) {
+	if err := t.direct(); err != nil {
+		return done, err
+	}
 	if err := t.Load(keys...); err != nil {
 		return done, err
 	}
 	done.Failed = map[string]error{}
-	var ids []versionID
+	var ids []VersionID
 	names := map[int64]*loadedKey{}
 	for i, key := range keys {
 		if done.Versions+len(ids) >= limit {
@@ -136,15 +139,15 @@ func (t *Tx) prune(keys []string, r Retention, limit int) (done Pruned, err erro
 }
 
 // pruneVersions deletes versions of keys, by the id of each, and saves their heads.
-func (t *Tx) pruneVersions(names map[int64]*loadedKey, ids []versionID) error {
+func (t *Tx) pruneVersions(names map[int64]*loadedKey, ids []VersionID) error {
 	gone, err := t.removeVersions(ids)
 	if err != nil {
 		return err
 	}
 	changed := map[*loadedKey]bool{}
 	for _, r := range gone {
-		changed[names[r.key]] = true
-		t.lose(names[r.key], r)
+		changed[names[r.Key]] = true
+		t.lose(names[r.Key], r)
 	}
 	return t.saveHeads(slices.Collect(maps.Keys(changed)))
 }
@@ -152,7 +155,7 @@ func (t *Tx) pruneVersions(names map[int64]*loadedKey, ids []versionID) error {
 // prunable returns the oldest versions of a key as far as they may go, and whether there
 // may be more. One that is damaged is an error, since its time may be what is damaged; and
 // so are times that run backwards.
-func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []versionID, more bool, err error) {
+func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []VersionID, more bool, err error) {
 	rows, err := t.tx.Raw(prunableSQL, head.ID, head.Version, limit+2).Rows()
 	if err != nil {
 		return nil, false, translateRow(t.tx, "prune", err, key, 0)
@@ -178,7 +181,7 @@ func (t *Tx) prunable(key string, head Head, r Retention, limit int) (found []ve
 		case len(found) == limit || bytes >= erasedBytes:
 			return found, true, rows.Err()
 		default:
-			found = append(found, versionID{head.ID, v.Version})
+			found = append(found, VersionID{head.ID, v.Version})
 			bytes += v.size
 		}
 	}

@@ -1,7 +1,6 @@
 package database
 
 import (
-	"fmt"
 	"strings"
 
 	"kvstore/backend/kv"
@@ -11,33 +10,42 @@ import (
 // shortens a history that is too long, and none takes long.
 const trimSlack = 8
 
-// A versionID identifies a version in the database.
-type versionID struct{ key, version int64 }
+// A VersionID identifies a version in the database.
+type VersionID struct{ Key, Version int64 }
 
 // removed is what must be known of a version that was removed.
 type removed struct {
-	versionID
+	VersionID
 	revision  int64
 	destroyed bool
 }
 
-// removeSQL holds the statements that delete versions, by the number of versions.
-var removeSQL = func() map[int]string {
+// These hold the statements that find and delete versions, by the number of versions.
+var (
+	findSQL   = removedSQL("SELECT "+removedColumns+" FROM versions", "")
+	removeSQL = removedSQL("DELETE FROM versions", " RETURNING "+removedColumns)
+)
+
+const removedColumns = "key_id, version, revision, destroyed"
+
+func removedSQL(before, after string) map[int]string {
 	statements := map[int]string{}
 	for _, n := range statementRows {
-		statements[n] = fmt.Sprintf(`DELETE FROM versions
-			WHERE (key_id, version) IN (VALUES (CAST(? AS bigint), CAST(? AS bigint))%s)
-			RETURNING key_id, version, revision, destroyed`, strings.Repeat(", (?, ?)", n-1))
+		statements[n] = before + " WHERE (key_id, version) IN (VALUES (CAST(? AS bigint), CAST(? AS bigint))" +
+			strings.Repeat(", (?, ?)", n-1) + ")" + after
 	}
 	return statements
-}()
+}
 
 // removeVersions deletes versions and returns those that existed.
-func (t *Tx) removeVersions(ids []versionID) (all []removed, err error) {
+func (t *Tx) removeVersions(ids []VersionID) (all []removed, err error) {
 	t.wrote = t.wrote || len(ids) > 0
+	if t.staged != nil {
+		return t.findVersions(ids)
+	}
 	for _, n := range statementRows {
 		for ; len(ids) >= n; ids = ids[n:] {
-			if all, err = t.removePiece(all, ids[:n]); err != nil {
+			if all, err = t.readRemoved(all, removeSQL[n], ids[:n]); err != nil {
 				return nil, Translate(t.tx, "delete versions", err)
 			}
 		}
@@ -45,19 +53,19 @@ func (t *Tx) removeVersions(ids []versionID) (all []removed, err error) {
 	return all, nil
 }
 
-func (t *Tx) removePiece(all []removed, ids []versionID) ([]removed, error) {
+func (t *Tx) readRemoved(all []removed, query string, ids []VersionID) ([]removed, error) {
 	args := make([]any, 0, 2*len(ids))
 	for _, id := range ids {
-		args = append(args, id.key, id.version)
+		args = append(args, id.Key, id.Version)
 	}
-	rows, err := t.tx.Raw(removeSQL[len(ids)], args...).Rows()
+	rows, err := t.tx.Raw(query, args...).Rows()
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err has told
 	for rows.Next() {
 		var r removed
-		if err := rows.Scan(&r.key, &r.version, &r.revision, &r.destroyed); err != nil {
+		if err := rows.Scan(&r.Key, &r.Version, &r.revision, &r.destroyed); err != nil {
 			return nil, err
 		}
 		all = append(all, r)
@@ -70,13 +78,13 @@ func (t *Tx) removePiece(all []removed, ids []versionID) ([]removed, error) {
 // that was too long before, it removes only a few versions more. A damaged version does not
 // prevent the write.
 func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.Entry) ([]kv.Entry, error) {
-	var ids []versionID
+	var ids []VersionID
 	trimmed := make(map[int64]*loadedKey, len(keys))
 	for _, k := range keys {
 		from := max(k.head.CompleteFrom, 1)
 		through := min(k.head.Version-t.MaxVersions, from+added[k]+trimSlack-1)
 		for version := from; version <= min(through, k.head.Version-added[k]); version++ {
-			ids = append(ids, versionID{k.head.ID, version})
+			ids = append(ids, VersionID{k.head.ID, version})
 		}
 		if through >= from {
 			trimmed[k.head.ID] = k
@@ -86,7 +94,7 @@ func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.En
 	gone, err := t.removeVersions(ids)
 	t.Trimmed += len(gone)
 	for _, r := range gone {
-		t.lose(trimmed[r.key], r)
+		t.lose(trimmed[r.Key], r)
 	}
 	if len(trimmed) == 0 {
 		return entries, err
@@ -99,7 +107,7 @@ func (t *Tx) trim(keys []*loadedKey, added map[*loadedKey]int64, entries []kv.En
 			continue
 		}
 		t.Trimmed++
-		t.lose(k, removed{versionID{k.head.ID, e.Version}, e.Revision, false})
+		t.lose(k, removed{VersionID{k.head.ID, e.Version}, e.Revision, false})
 	}
 	return stay, err
 }
@@ -110,7 +118,7 @@ func (t *Tx) lose(k *loadedKey, r removed) {
 		k.head.TotalVersions--
 		t.Totals.Versions--
 	}
-	k.head.CompleteFrom = max(k.head.CompleteFrom, r.version+1)
+	k.head.CompleteFrom = max(k.head.CompleteFrom, r.Version+1)
 	k.head.Pruned = max(k.head.Pruned, r.revision)
 	t.Totals.Compacted = max(t.Totals.Compacted, r.revision)
 }

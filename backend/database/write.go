@@ -1,7 +1,6 @@
 package database
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,9 +21,10 @@ type Tx struct {
 	identity Identity
 	count    func(*error)
 	keys     map[string]*loadedKey
+	staged   *staged             // what is to be written at the commit; nil when that is done at once
 	latest   map[string]kv.Entry // see Latest
 	wrote    bool                // there is something to commit
-	clock    kv.Timestamp        // the latest time of what was appended
+	clock    kv.Timestamp        // the latest time of a version of the store
 	appended []kv.Entry          // for Save to write
 	replaced []Head              // the head of the key of each of them before it was appended
 	// Totals are the counters of the store, which Append advances. They are saved with the
@@ -35,102 +35,12 @@ type Tx struct {
 	// Save has removed.
 	MaxVersions int64
 	Trimmed     int
-	// Now is the time of a shared engine, 0 with any other.
+	// Now is the time of a shared engine as it was measured last, and not before that of the last
+	// commit. It is 0 with any other engine.
 	Now kv.Timestamp
 	// Before is the mark of the last commit before the transaction, and Mark that of its own, once
 	// Update has returned nil.
 	Before, Mark Mark
-}
-
-// Update runs fn in one transaction, saves what fn has appended, and commits. When it returns
-// nil, all of it is on disk. When it returns an error, nothing is stored, except perhaps with
-// kv.ErrOutcomeUnknown. With SQLite that says that the disk failed at the commit: no read sees what
-// fn did, but the next process that opens the file may, unless another commit succeeds before.
-// With an engine that is shared it may be there already. The error of fn is returned as it is. With damaged counters the error is kv.ErrCorrupt.
-func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	db.memory.mu.Lock()
-	defer db.memory.mu.Unlock()
-	ended := false
-	defer func() {
-		if !ended { // a panic, and nobody knows whether it was committed
-			db.memory.forgetLocked()
-		}
-	}()
-	committed, err := db.updateLocked(ctx, fn)
-	ended = true
-	db.noteLocked(err, committed)
-	return err
-}
-
-func (db *DB) updateLocked(ctx context.Context, fn func(*Tx) error) (committed bool, err error) {
-	if err := db.Ready(); err != nil {
-		return false, err
-	}
-	tx := db.writer.WithContext(ctx).Begin()
-	if tx.Error != nil {
-		return false, Translate(tx, "begin", tx.Error)
-	}
-	defer tx.Rollback() // after a commit it does nothing
-	update := &Tx{
-		tx: tx, memory: db.memory, identity: db.identity, count: db.count, keys: map[string]*loadedKey{},
-	}
-	if err := update.lock(db); err != nil {
-		return false, err
-	}
-	before := update.Totals
-	if err := fn(update); err != nil {
-		return false, err
-	}
-	if _, err := update.Save(); err != nil {
-		return false, err
-	}
-	if !update.wrote && update.Totals == before {
-		return false, nil
-	}
-	mark, err := db.Record(tx, Commit{
-		Before: before.Revision, Totals: update.Totals, Checksum: db.identity.Checksum(update.Totals),
-		Clock: update.clock, Losses: update.losses(),
-	})
-	if err != nil {
-		return false, Translate(tx, "save the counters", err)
-	}
-	update.Mark = mark
-	if err := db.commit(ctx, tx); err != nil {
-		err = db.commitFailedLocked(ctx, err)
-		return err == nil, err
-	}
-	db.memory.learnLocked(update, mark)
-	return true, nil
-}
-
-// lock locks the database, forgets what other processes may have changed, and loads the counters.
-func (t *Tx) lock(db *DB) (err error) {
-	defer t.count(&err)
-	mark, err := db.Lock(t.tx)
-	if err != nil {
-		return Translate(t.tx, "lock the store", err)
-	}
-	if shared, ok := db.Shared(); ok {
-		if t.Now, err = shared.Now(t.tx); err != nil {
-			return Translate(t.tx, "read the time", err)
-		}
-	}
-	t.Before = mark
-	if mark != t.memory.mark {
-		t.memory.forgetLocked()
-		t.memory.mark = mark
-	}
-	if t.memory.totals != nil {
-		t.Totals = *t.memory.totals
-		return nil
-	}
-	identity, totals, _, err := readStore(t.tx, "0")
-	if err == nil && identity != t.identity {
-		err = fmt.Errorf("%w: the database now has the store %s in place of %s; start this program again",
-			kv.ErrUnavailable, identity.StoreID, t.identity.StoreID)
-	}
-	t.Totals = totals
-	return Translate(t.tx, "read the counters", err)
 }
 
 // losses returns what was destroyed and erased.
@@ -200,10 +110,13 @@ func (t *Tx) Try(fn func() error) error {
 // MaxVersions it also removes older versions, and does not store versions that would go at
 // once.
 func (t *Tx) Save() (appended []kv.Entry, err error) {
-	appended, t.appended, t.replaced = t.appended, nil, nil
-	if len(appended) == 0 {
+	if len(t.appended) == 0 {
 		return nil, nil
 	}
+	if t.staged != nil && len(t.staged.Keys) > 0 {
+		return nil, t.direct()
+	}
+	appended, t.appended, t.replaced = t.appended, nil, nil
 	t.wrote = true
 	added := make(map[*loadedKey]int64, len(appended))
 	changed := make([]*loadedKey, 0, len(appended))
@@ -226,6 +139,10 @@ func (t *Tx) Save() (appended []kv.Entry, err error) {
 	if err := t.saveHeads(changed); err != nil {
 		return nil, err
 	}
+	if t.staged != nil {
+		t.staged.append(t, stored)
+		return appended, nil
+	}
 	rows := make([][]any, 0, len(stored))
 	for i := range stored {
 		e := &stored[i]
@@ -236,6 +153,10 @@ func (t *Tx) Save() (appended []kv.Entry, err error) {
 
 // saveHeads writes the rows of keys.
 func (t *Tx) saveHeads(changed []*loadedKey) error {
+	if t.staged != nil {
+		t.staged.saveHeads(changed)
+		return nil
+	}
 	var keys, moved, pruned [][]any
 	for _, k := range changed {
 		head := k.head

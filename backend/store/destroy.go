@@ -36,13 +36,16 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 	}
 	key = strings.Clone(key)
 	var total int64
+	var left []int64
 	rest := versions
-	destroy := func(p *pending) error {
-		left, err := p.tx.Destroy(key, rest)
+	destroy := func(p *pending) (err error) { // it may be called again before it is committed
+		if left, err = p.tx.Destroy(key, rest); err != nil {
+			return err
+		}
 		p.erased = newErasure(key, rest[:len(rest)-len(left)])
-		total, rest = p.head(key).TotalVersions, left
+		total = p.head(key).TotalVersions
 		p.uncached = append(p.uncached, key)
-		return err
+		return nil
 	}
 	err := s.writer.queue.submit(aloneRequest(ctx, func(p *pending) error {
 		if _, err := p.tx.Head(key); err != nil {
@@ -62,7 +65,8 @@ func (s *Store) Destroy(ctx context.Context, key string, versions []int64, condi
 		}
 		return destroy(p)
 	}, key))
-	for err == nil && len(rest) > 0 {
+	for err == nil && len(left) > 0 {
+		rest = left
 		err = s.writer.queue.await(aloneRequest(ctx, destroy, key))
 	}
 	gone := false

@@ -26,6 +26,10 @@ func (s *Store) publish(p *pending) {
 			s.cache.Remove(key)
 		}
 	})
+}
+
+// count counts what a committed transaction has done. A follower may publish it, which does not know.
+func (s *Store) count(p *pending) {
 	s.counters.pruned.Add(uint64(p.tx.Trimmed))
 	for _, e := range p.written {
 		s.counters.wrote(e.Operation)

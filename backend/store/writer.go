@@ -120,6 +120,7 @@ func (w *writer) transact(batch []*request) (got progress, err error) {
 	s.full.Store(errors.Is(err, kv.ErrStorageFull))
 	switch {
 	case err == nil:
+		s.count(p)
 		w.publish(ctx, p)
 	case errors.Is(err, kv.ErrOutcomeUnknown) && p != nil:
 		w.guard(func() { s.uncache(p) })

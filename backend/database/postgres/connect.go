@@ -32,8 +32,10 @@ const (
 	LockTimeout = 5 * time.Second
 	// applicationName is the name of connections whose URL and PGAPPNAME give none.
 	applicationName = "kvstore"
-	// idleTimeout bounds how long a backend that stands still keeps others from writing.
+	// idleTimeout bounds how long a backend that stands still keeps others from writing. briefIdle does so
+	// for a transaction that has nothing to do but to stage its rows.
 	idleTimeout = 3 * time.Second
+	briefIdle   = 50 * time.Millisecond
 )
 
 // errUnreplicated is the error of a commit for which the server has stopped waiting for a standby.
@@ -123,8 +125,11 @@ func (p *pool) openAlone(cfg *pgx.ConnConfig, idle time.Duration) (*gorm.DB, err
 	}
 	// A setting of the role or the database that is off would make success of what is not durable.
 	// Startup parameters would be shorter, but poolers refuse those that they do not know.
+	// To plan the statement of a commit takes longer than to run it, and its plan is always the same.
 	const settings = `SELECT set_config('lock_timeout', $1, false),
 		set_config('idle_in_transaction_session_timeout', $2, false),
+		set_config('plan_cache_mode', 'force_generic_plan', false),
+		set_config('default_transaction_isolation', 'read committed', false),
 		set_config('synchronous_commit',
 			CASE WHEN setting = 'off' THEN 'on' ELSE setting END, false)
 		FROM current_setting('synchronous_commit') AS setting`
@@ -154,12 +159,24 @@ func openPinger(cfg *pgx.ConnConfig) (*gorm.DB, error) {
 	}))
 }
 
+// planning are settings for the planner, where they exist. A plan that was made for a small table stays
+// for a while when the table grows, and is a bad one then unless it finds each row by an index.
+const planning = `SELECT set_config(name, 'off', false) FROM pg_settings
+	WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')`
+
 func (p *pool) open(cfg *pgx.ConnConfig, n int, options ...stdlib.OptionOpenDB) (*gorm.DB, error) {
 	cfg = cfg.Copy()
-	dial := cfg.DialFunc
+	dial, set := cfg.DialFunc, cfg.AfterConnect
 	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		return &impatientConn{Conn: conn}, err
+	}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		err := conn.ExecParams(ctx, planning, nil, nil, nil, nil).Read().Err
+		if err == nil && set != nil {
+			err = set(ctx, conn)
+		}
+		return err
 	}
 	p.DB = stdlib.OpenDB(*cfg, append(options, stdlib.OptionShouldPing(isGone))...)
 	p.SetMaxOpenConns(n)
@@ -176,9 +193,9 @@ func (p *pool) open(cfg *pgx.ConnConfig, n int, options ...stdlib.OptionOpenDB) 
 }
 
 // isGone reports whether a connection that was idle is of no use any more. It is closed then, so that the
-// driver takes another.
+// driver takes another. Else nobody could tell whether a write that finds it closed was received.
 func isGone(ctx context.Context, p stdlib.ShouldPingParams) bool {
-	if p.IdleDuration < time.Second {
+	if p.IdleDuration < time.Second && !hasInput(p.Conn.PgConn().Conn()) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
@@ -204,6 +221,14 @@ func (p *pool) BeginTx(ctx context.Context, _ *sql.TxOptions) (gorm.ConnPool, er
 	return &transaction{tx, p, cancel}, nil
 }
 
+// replicated returns nil unless the server has stopped waiting for a standby at the last commit.
+func (p *pool) replicated() error {
+	if p.unreplicated.Load() {
+		return errUnreplicated
+	}
+	return nil
+}
+
 type transaction struct {
 	*sql.Tx
 	pool   *pool
@@ -213,11 +238,10 @@ type transaction struct {
 // Commit returns nil when the commit is as durable as the server is told to make it.
 func (t *transaction) Commit() error {
 	defer t.cancel()
-	err := t.Tx.Commit()
-	if err == nil && t.pool.unreplicated.Load() {
-		err = errUnreplicated
+	if err := t.Tx.Commit(); err != nil {
+		return err
 	}
-	return err
+	return t.pool.replicated()
 }
 
 func (t *transaction) Rollback() error {

@@ -45,13 +45,7 @@ type server struct {
 	process string // an id that no other process has
 	export  func(context.Context, database.Source) (*database.Copy, error)
 	arrays  *pgtype.Map   // for Commits
-	last    last          // commit, as of Lock
-	next    database.Mark // of the commit that Record has begun
-}
-
-type last struct {
-	database.Mark
-	clock int64
+	next    database.Mark // of the commit that was begun last
 }
 
 // Open connects to the database and makes its tables when it has none. It refuses, with an error
@@ -121,44 +115,46 @@ func (s *server) Ready() error {
 
 const (
 	lockSQL = "SELECT id FROM identity WHERE id = 1 FOR NO KEY UPDATE"
-	lastSQL = "SELECT seq, batch, clock FROM commits ORDER BY seq DESC LIMIT 1"
+	// holdSQL is lockSQL for a transaction that may idle for a time of its own.
+	holdSQL = `SELECT id FROM identity WHERE id = 1
+		AND set_config('idle_in_transaction_session_timeout', ?, true) <> '' FOR NO KEY UPDATE`
+	// clockSQL is the time of the server in Unix microseconds.
+	clockSQL = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
+	// nowSQL is that, but never before the time of the last commit.
+	nowSQL  = "greatest(" + clockSQL + ", clock)"
+	lastSQL = `SELECT seq, batch, revision_after, clock, total_keys, total_versions, compacted, forgotten,
+		restored, checksum, ` + nowSQL + " FROM commits ORDER BY seq DESC LIMIT 1"
 )
 
 // Lock waits until no other backend is in a transaction of Update, for LockTimeout at most. It takes
 // two statements: what a statement sees was committed before it began to wait.
-func (s *server) Lock(tx *gorm.DB) (database.Mark, error) {
-	if err := lock(tx); err != nil {
-		return database.Mark{}, err
+func (s *server) Lock(tx *gorm.DB, brief bool) (last database.Committed, now kv.Timestamp, err error) {
+	if brief {
+		err = lock(tx, holdSQL, string(milliseconds(briefIdle)))
+	} else {
+		err = lock(tx, lockSQL)
 	}
-	err := tx.Raw(lastSQL).Row().Scan(&s.last.Seq, &s.last.Batch, &s.last.clock)
-	return s.last.Mark, err
+	if err != nil {
+		return last, 0, err
+	}
+	t := &last.Totals
+	err = tx.Raw(lastSQL).Row().Scan(&last.Seq, &last.Batch, &t.Revision, &last.Clock, &t.Keys, &t.Versions,
+		&t.Compacted, &t.Forgotten, &t.Restored, &last.Checksum, &now)
+	return last, now, err
 }
 
-func lock(tx *gorm.DB) error {
+func lock(tx *gorm.DB, query string, args ...any) error {
 	var id int64
-	return tx.Raw(lockSQL).Row().Scan(&id)
+	return tx.Raw(query, args...).Row().Scan(&id)
 }
-
-// commitSQL notifies in the same statement, which saves a round trip.
-const commitSQL = `WITH made AS (INSERT INTO commits (seq, batch, backend, revision_before, revision_after, clock,
-	total_keys, total_versions, compacted, forgotten, restored, touched, checksum)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq)
-	SELECT pg_notify('` + channel + `', ?) FROM made`
 
 // Record writes the row of the commit.
-func (s *server) Record(tx *gorm.DB, c database.Commit) (database.Mark, error) {
-	s.next = database.Mark{Seq: s.last.Seq + 1, Batch: uuid.New()}
-	touched := make(byteArrays, 0, len(c.Losses))
-	for _, loss := range c.Losses {
-		text, err := json.Marshal(loss)
-		if err != nil {
-			return s.next, err
-		}
-		touched = append(touched, text)
+func (s *server) Record(tx *gorm.DB, last database.Mark, c database.Commit) (database.Mark, error) {
+	row, err := s.begin(last, c)
+	if err != nil {
+		return s.next, err
 	}
-	t, clock := c.Totals, max(s.last.clock, int64(c.Clock))
-	return s.next, tx.Exec(commitSQL, s.next.Seq, s.next.Batch[:], s.backend, c.Before, t.Revision, clock,
-		t.Keys, t.Versions, t.Compacted, t.Forgotten, t.Restored, touched, c.Checksum, s.process).Error
+	return s.next, tx.Exec(recordSQL, append(row, s.process)...).Error
 }
 
 const (
@@ -167,58 +163,49 @@ const (
 	resolvePause   = 100 * time.Millisecond
 )
 
-// Resolve looks for the commit of the last Record. When the connection has broken the server may
+// Resolve looks for the commit that was begun last. When the connection has broken the server may
 // still be at that transaction, so it waits for its lock first. It commits too: what that returns
 // tells of the commit before as well, for a standby has both or lacks both.
-func (s *server) Resolve(ctx context.Context, cause error) (committed bool, err error) {
+func (s *server) Resolve(ctx context.Context, cause error) (outcome database.Outcome, err error) {
+	if leavesNothing(cause) {
+		return database.Refused, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	for {
-		committed, err = s.look(ctx)
+		outcome, err = s.look(ctx)
 		if err == nil || cause == nil {
-			return committed, err
+			return outcome, err
 		}
 		select {
 		case <-ctx.Done():
-			return false, err
+			return outcome, err
 		case <-time.After(resolvePause):
 		}
 	}
 }
 
-func (s *server) look(ctx context.Context) (committed bool, err error) {
-	err = s.Writer.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		if err := lock(tx); err != nil {
+func (s *server) look(ctx context.Context) (outcome database.Outcome, err error) {
+	return outcome, s.Writer.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if err := lock(tx, lockSQL); err != nil {
 			return err
 		}
 		var batch uuid.UUID
 		err := tx.Raw("SELECT batch FROM commits WHERE seq = ?", s.next.Seq).Row().Scan(&batch)
+		if outcome = database.Lost; batch == s.next.Batch {
+			outcome = database.Made
+		}
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
-		committed = err == nil && batch == s.next.Batch
 		return err
 	})
-	return committed && err == nil, err
 }
-
-const (
-	// clockSQL is the time of the server in Unix microseconds.
-	clockSQL = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
-	// nowSQL is that, but never before the time of the last commit.
-	nowSQL = "greatest(" + clockSQL + ", clock)"
-)
 
 // Last asks the primary.
 func (*server) Last(tx *gorm.DB) (mark database.Mark, now kv.Timestamp, err error) {
 	err = tx.Raw("SELECT seq, batch, "+nowSQL+" FROM commits ORDER BY seq DESC LIMIT 1").Row().Scan(&mark.Seq, &mark.Batch, &now)
 	return mark, now, err
-}
-
-// Now is called with the lock held.
-func (s *server) Now(tx *gorm.DB) (now kv.Timestamp, err error) {
-	err = tx.Raw("SELECT " + nowSQL + " FROM commits ORDER BY seq DESC LIMIT 1").Row().Scan(&now)
-	return now, err
 }
 
 const commitsSQL = `SELECT seq, batch, revision_before, revision_after, clock, total_keys, total_versions,

@@ -16,26 +16,47 @@ import (
 	"kvstore/backend/kv"
 )
 
-// TestCutBeforeCommit: the connection ends before the commit, and when the server is about to make it. In
-// both cases nothing was written, the error says so, and the next write works.
+// TestCutBeforeCommit: the connection ends before the commit, and nothing was written. The write is made
+// on another connection.
 func TestCutBeforeCommit(t *testing.T) {
 	url := postgrestest.Database(t)
 	db, conn := open(t, url), connect(t, url)
-	writers := "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
-	_, err := put(t.Context(), db, "k", func() { exec(t, conn, "SELECT pg_terminate_backend(("+writers+"))") })
-	if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrOutcomeUnknown) {
-		t.Errorf("before the commit: %v, want ErrUnavailable", err)
+	cut := func() {
+		exec(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND query LIKE '%commits%' AND pid <> pg_backend_pid()`)
 	}
+	for version := int64(1); version < 5; version++ { // the first has a transaction, the others have none
+		var once sync.Once
+		if e, err := put(t.Context(), db, "k", func() { once.Do(cut) }); err != nil || e.Version != version {
+			t.Errorf("%+v, %v, want version %d", e, err, version)
+		}
+	}
+	if n := number(t, conn, "SELECT count(*) FROM versions"); n != 4 {
+		t.Errorf("%d versions, want 4", n)
+	}
+	wantChain(t, conn)
+}
+
+// TestCutAtCommit: the connection ends when the server is about to commit, at each attempt. Nothing was
+// written, the error says so, and the next write works.
+func TestCutAtCommit(t *testing.T) {
+	url := postgrestest.Database(t)
+	db, conn := open(t, url), connect(t, url)
 	exec(t, conn, `CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$`,
-		"CREATE CONSTRAINT TRIGGER die AFTER INSERT ON commits DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()")
-	_, err = put(t.Context(), db, "k")
-	if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrOutcomeUnknown) || db.Failing() {
-		t.Errorf("at the commit: %v, want ErrUnavailable", err)
+		PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$`)
+	for version := int64(1); version < 3; version++ {
+		exec(t, conn, "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON commits DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()")
+		_, err := put(t.Context(), db, "k")
+		if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrOutcomeUnknown) || db.Failing() {
+			t.Errorf("at the commit: %v, want ErrUnavailable", err)
+		}
+		exec(t, conn, "DROP TRIGGER die ON commits")
+		if e, err := put(t.Context(), db, "k"); err != nil || e.Version != version {
+			t.Errorf("afterwards: %+v, %v", e, err)
+		}
 	}
-	exec(t, conn, "DROP TRIGGER die ON commits")
-	if e, err := put(t.Context(), db, "k"); err != nil || e.Version != 1 || e.Revision != 1 {
-		t.Errorf("afterwards: %+v, %v", e, err)
+	if got := db.Chain(); got.Lost == 0 || got.Made != 0 || got.Unknown != 0 {
+		t.Errorf("%+v", got)
 	}
 	wantChain(t, conn)
 }
@@ -47,30 +68,38 @@ func TestAnswerLost(t *testing.T) {
 	conn := connect(t, url)
 	p := startProxy(t, conn.Config().Host, conn.Config().Port)
 	db := open(t, strings.Replace(url, p.target, p.listener.Addr().String(), 1))
-	if _, err := put(t.Context(), db, "k"); err != nil {
-		t.Fatal(err)
-	}
-	for n := int64(2); n < 5; n++ {
-		p.cut.Store(true)
-		if e, err := put(t.Context(), db, "k"); err != nil || e.Version != n {
-			t.Errorf("%+v, %v, want version %d", e, err, n)
+	put1 := func(version int64, cut string) {
+		t.Helper()
+		p.cut.Store(&cut)
+		if e, err := put(t.Context(), db, "k"); err != nil || e.Version != version {
+			t.Errorf("%+v, %v, want version %d", e, err, version)
 		}
-		if p.cut.Load() {
+		if p.cut.Load() != nil {
 			t.Fatal("no answer was lost")
 		}
 	}
+	for n := range int64(3) {
+		put1(2*n+1, "commit\x00") // of a transaction, for after a failure nothing is known
+		if _, err := put(t.Context(), db, "other"); err != nil {
+			t.Fatal(err)
+		}
+		put1(2*n+2, t.Name()) // of a statement
+	}
 	wantChain(t, conn)
-	if n := number(t, conn, "SELECT count(*) FROM versions"); n != 4 {
-		t.Errorf("%d versions, want 4", n)
+	if n := number(t, conn, "SELECT count(*) FROM versions"); n != 9 {
+		t.Errorf("%d versions, want 9", n)
+	}
+	if got := db.Chain(); got.Made != 6 || got.Lost != 0 || got.Unknown != 0 {
+		t.Errorf("%+v, want 6 that were made", got)
 	}
 }
 
-// A proxy forwards connections. Once cut is set it forwards the next COMMIT, waits for the answer, and
-// closes the connection without it.
+// A proxy forwards connections. Once cut is set it forwards the next message with that text, waits for the
+// answer, and closes the connection without it.
 type proxy struct {
 	listener net.Listener
 	target   string
-	cut      atomic.Bool
+	cut      atomic.Pointer[string]
 }
 
 func startProxy(t *testing.T, host string, port uint16) *proxy {
@@ -123,7 +152,7 @@ func (p *proxy) forward(client net.Conn) {
 		if err != nil {
 			break
 		}
-		if bytes.Contains(buffer[:n], []byte("commit\x00")) && p.cut.CompareAndSwap(true, false) {
+		if cut := p.cut.Load(); cut != nil && bytes.Contains(buffer[:n], []byte(*cut)) && p.cut.CompareAndSwap(cut, nil) {
 			lost.Store(true)
 		}
 		if _, err := io.Copy(server, bytes.NewReader(buffer[:n])); err != nil {

@@ -222,28 +222,44 @@ func TestCommitRow(t *testing.T) {
 	}
 }
 
-// TestStandstill: a backend that stops within a transaction is no longer waited for, and writes nothing.
+// TestStandstill: a backend that stops within a transaction is no longer waited for. It writes when it goes on.
 func TestStandstill(t *testing.T) {
-	url := postgrestest.Database(t)
-	frozen, other := open(t, url), open(t, url)
-	entered, thaw := make(chan struct{}), make(chan struct{})
-	var waiting sync.WaitGroup
-	waiting.Go(func() {
-		_, err := put(t.Context(), frozen, "k", func() { close(entered); <-thaw })
-		if !errors.Is(err, kv.ErrUnavailable) {
-			t.Errorf("the backend that stood still: %v, want ErrUnavailable", err)
-		}
-	})
-	<-entered
-	if e, err := put(t.Context(), other, "k"); err != nil || e.Version != 1 {
-		t.Errorf("beside it: %+v, %v", e, err)
+	for name, first := range map[string]func(*database.Tx) error{
+		"staged": func(*database.Tx) error { return nil },
+		"direct": func(tx *database.Tx) error { _, err := tx.Destroy("k", nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := postgrestest.Database(t)
+			frozen, other := open(t, url), open(t, url)
+			entered, thaw := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			var waiting sync.WaitGroup
+			var stood kv.Entry
+			waiting.Go(func() {
+				err := frozen.Update(t.Context(), func(tx *database.Tx) error {
+					if err := errors.Join(first(tx), tx.Load("k")); err != nil {
+						return err
+					}
+					once.Do(func() { close(entered); <-thaw })
+					stood = tx.Append(kv.Entry{Key: "k", Value: []byte("1"), Time: 7, Operation: kv.OpPut}).Entry
+					return nil
+				})
+				if err != nil {
+					t.Errorf("the backend that stood still: %v", err)
+				}
+			})
+			<-entered
+			if e, err := put(t.Context(), other, "k"); err != nil || e.Version != 1 {
+				t.Errorf("beside it: %+v, %v", e, err)
+			}
+			close(thaw)
+			waiting.Wait()
+			if stood.Version != 2 || frozen.Chain().Retries == 0 {
+				t.Errorf("the backend that stood still has written version %d; %+v", stood.Version, frozen.Chain())
+			}
+			wantChain(t, connect(t, url))
+		})
 	}
-	close(thaw)
-	waiting.Wait()
-	if e, err := put(t.Context(), frozen, "k"); err != nil || e.Version != 2 {
-		t.Errorf("afterwards: %+v, %v", e, err)
-	}
-	wantChain(t, connect(t, url))
 }
 
 // TestReaders: as many reads run at once as was said, and the others wait.
@@ -287,7 +303,10 @@ func TestDurability(t *testing.T) {
 	exec(t, conn, "ALTER DATABASE "+conn.Config().Database+" SET synchronous_commit = off",
 		"ALTER DATABASE "+conn.Config().Database+" SET default_transaction_isolation = 'serializable'")
 	db := open(t, url)
-	want := map[string]string{"synchronous_commit": "on", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "3s", "transaction_isolation": "read committed"}
+	want := map[string]string{
+		"synchronous_commit": "on", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "3s",
+		"transaction_isolation": "read committed", "default_transaction_isolation": "read committed",
+	}
 	if diff := cmp.Diff(want, postgres.Settings(t, db, want)); diff != "" {
 		t.Error(diff)
 	}

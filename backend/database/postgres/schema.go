@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,19 +39,19 @@ type identityRow struct {
 
 // commitRow is one transaction. The first has the number 0 and changed nothing.
 type commitRow struct {
-	Seq            int64      `gorm:"primaryKey;autoIncrement:false"`
-	Batch          []byte     `gorm:"type:bytea;not null"` // an id that no other commit has
-	Backend        string     `gorm:"type:text;not null"`
-	RevisionBefore int64      `gorm:"not null"`
-	RevisionAfter  int64      `gorm:"not null"`
-	Clock          int64      `gorm:"not null"` // no version up to this one is later; Unix microseconds
-	TotalKeys      int64      `gorm:"not null"`
-	TotalVersions  int64      `gorm:"not null"`
-	Compacted      int64      `gorm:"not null"`
-	Forgotten      int64      `gorm:"not null"`
-	Restored       int64      `gorm:"not null"`
-	Touched        byteArrays `gorm:"type:bytea[];not null"` // what was destroyed or erased: each a database.Loss as JSON
-	Checksum       int64      `gorm:"not null"`              // see database.Identity
+	Seq            int64         `gorm:"primaryKey;autoIncrement:false"`
+	Batch          []byte        `gorm:"type:bytea;not null"` // an id that no other commit has
+	Backend        string        `gorm:"type:text;not null"`
+	RevisionBefore int64         `gorm:"not null"`
+	RevisionAfter  int64         `gorm:"not null"`
+	Clock          int64         `gorm:"not null"` // no version up to this one is later; Unix microseconds
+	TotalKeys      int64         `gorm:"not null"`
+	TotalVersions  int64         `gorm:"not null"`
+	Compacted      int64         `gorm:"not null"`
+	Forgotten      int64         `gorm:"not null"`
+	Restored       int64         `gorm:"not null"`
+	Touched        array[[]byte] `gorm:"type:bytea[];not null"` // what was destroyed or erased: each a database.Loss as JSON
+	Checksum       int64         `gorm:"not null"`              // see database.Identity
 }
 
 // leaseRow says which process does what one does for all.
@@ -68,11 +67,6 @@ func (schemaRow) TableName() string   { return "kvstore_schema" }
 func (identityRow) TableName() string { return "identity" }
 func (commitRow) TableName() string   { return "commits" }
 func (leaseRow) TableName() string    { return "lease" }
-
-// byteArrays is an array of bytes to the driver, which GORM does not take apart.
-type byteArrays [][]byte
-
-func (a byteArrays) Value() (driver.Value, error) { return [][]byte(a), nil }
 
 // storeView has the columns of the table store of package database.
 const storeView = `CREATE VIEW store AS
@@ -211,7 +205,7 @@ func createSchema(db *gorm.DB) error {
 		return first(tx.Exec(storeView),
 			tx.Create(&identityRow{ID: onlyRow, UUID: store.StoreID, CreatedAt: store.Created}),
 			tx.Create(&leaseRow{ID: onlyRow}),
-			tx.Create(&commitRow{Batch: make([]byte, 16), Touched: byteArrays{}, Checksum: store.Checksum(kv.Totals{})}),
+			tx.Create(&commitRow{Batch: make([]byte, 16), Touched: array[[]byte]{}, Checksum: store.Checksum(kv.Totals{})}),
 			tx.Exec("UPDATE kvstore_schema SET version = ?, least = ? WHERE id = 1", database.SchemaVersion, leastSchema))
 	})
 }

@@ -22,6 +22,9 @@ type impatientConn struct {
 	deadline time.Time // of the caller
 }
 
+// NetConn returns the connection below, as that of package tls does.
+func (c *impatientConn) NetConn() net.Conn { return c.Conn }
+
 // SetDeadline is the only one of its kind that the driver calls.
 func (c *impatientConn) SetDeadline(t time.Time) error {
 	c.mu.Lock()

@@ -87,7 +87,7 @@ func ToEmpty(url, by string) database.Destination {
 
 func fillEmpty(tx *gorm.DB, url, by string, fill func(database.Empty) error) error {
 	var last database.Mark
-	err := lock(tx)
+	err := lock(tx, lockSQL)
 	if err == nil {
 		err = refuseFilled(tx)
 	}
@@ -104,7 +104,7 @@ func fillEmpty(tx *gorm.DB, url, by string, fill func(database.Empty) error) err
 			tx.Create(&commitRow{
 				Seq: last.Seq + 1, Batch: batch[:], Backend: by, RevisionAfter: t.Revision, Clock: int64(c.Clock),
 				TotalKeys: t.Keys, TotalVersions: t.Versions, Compacted: t.Compacted, Forgotten: t.Forgotten, Restored: t.Restored,
-				Touched: byteArrays{}, Checksum: c.Checksum,
+				Touched: array[[]byte]{}, Checksum: c.Checksum,
 			}),
 			tx.Exec("ANALYZE keys, versions, erased")) // so that the first plans are good ones
 	}

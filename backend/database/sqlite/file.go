@@ -203,11 +203,8 @@ var settleSQL = []string{
 	"UPDATE store SET compacted = compacted - 1",
 }
 
-// Lock does nothing: the transaction holds SQLite's lock, and no other process writes.
-func (f *file) Lock(*gorm.DB) (database.Mark, error) { return database.Mark{}, nil }
-
 // Record writes the row of the store.
-func (f *file) Record(tx *gorm.DB, c database.Commit) (database.Mark, error) {
+func (f *file) Record(tx *gorm.DB, _ database.Mark, c database.Commit) (database.Mark, error) {
 	return database.Mark{}, database.SaveTotals(tx, c.Totals, c.Checksum)
 }
 
@@ -215,11 +212,11 @@ func (f *file) Record(tx *gorm.DB, c database.Commit) (database.Mark, error) {
 // transaction to the log and then syncs the log. If the sync fails, it rolls the transaction back
 // for this process but leaves the frames: the next process would take them for committed, and
 // a refused write would appear. The next commit overwrites them.
-func (f *file) Resolve(ctx context.Context, cause error) (committed bool, err error) {
+func (f *file) Resolve(ctx context.Context, cause error) (database.Outcome, error) {
 	if leavesNothing(cause) {
-		return false, nil
+		return database.Refused, nil
 	}
-	return false, f.Writer.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+	return database.Lost, f.Writer.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		for _, statement := range settleSQL {
 			if err := tx.Exec(statement).Error; err != nil {
 				return err
