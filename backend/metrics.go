@@ -71,6 +71,12 @@ var (
 	sharedWaiting   = telemetry.Describe("kv_shared_index_waiting_reads", "Reads that wait for the last commit.")
 	sharedRewritten = telemetry.Describe("kv_shared_histories_rewritten_total",
 		"How often the database had lost acknowledged commits; the cache was emptied and watches ended.")
+	sharedConflicts = telemetry.Describe("kv_shared_conflicts_total",
+		"Commits that were staged again, because another backend was first.")
+	sharedRetries = telemetry.Describe("kv_shared_retries_total",
+		"Transactions that the database server has refused or lost, and that were run again.")
+	sharedAnswers = telemetry.Describe("kv_shared_lost_answers_total",
+		"Commits whose answer did not arrive, by what was found out (result: made, not_made or unknown).", "result")
 	sharedStandbys = telemetry.Describe("kv_database_synchronous_standbys",
 		"Synchronous standbys that are connected to the database server; absent when replication is not synchronous.")
 	staleReads = telemetry.Describe("kv_stale_reads_total", "Reads that max-age or min_revision let answer from what was known.")
@@ -107,13 +113,13 @@ func (c storeStatistics) collect(send telemetry.Send) {
 	send(watchersCut, counter, float64(stats.Cut))
 
 	if sharing, shared := c.store.Sharing(); shared {
-		collectSharing(send, sharing)
+		c.collectSharing(send, sharing)
 		c.collectPools(send)
 	}
 	c.collectDatabase(func(desc *prometheus.Desc, value float64) { send(desc, gauge, value) })
 }
 
-func collectSharing(send telemetry.Send, s store.Sharing) {
+func (c storeStatistics) collectSharing(send telemetry.Send, s store.Sharing) {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 	held := 0.0
 	if s.Leads {
@@ -126,6 +132,12 @@ func collectSharing(send telemetry.Send, s store.Sharing) {
 	send(sharedQuestions, counter, float64(s.Rounds))
 	send(sharedWaiting, gauge, float64(s.Waiting))
 	send(sharedRewritten, counter, float64(s.Rewritten))
+	chain := c.database.Chain()
+	send(sharedConflicts, counter, float64(chain.Conflicts))
+	send(sharedRetries, counter, float64(chain.Retries))
+	send(sharedAnswers, counter, float64(chain.Made), "made")
+	send(sharedAnswers, counter, float64(chain.Lost), "not_made")
+	send(sharedAnswers, counter, float64(chain.Unknown), "unknown")
 	send(staleReads, counter, float64(s.Stale))
 	send(staleAge, counter, s.StaleAge.Seconds())
 }
