@@ -331,7 +331,7 @@ func giveAway(name string) error {
 
 // User returns the user of the servers; nil means that of this process.
 func User() *syscall.Credential {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 || alone() {
 		return nil
 	}
 	for _, name := range []string{"postgres", "nobody"} {

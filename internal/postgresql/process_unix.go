@@ -8,3 +8,6 @@ import "syscall"
 func ProcessAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: User(), Setpgid: true}
 }
+
+// alone returns false: there are no user namespaces.
+func alone() bool { return false }
