@@ -78,7 +78,9 @@ func testClusterNetworks(t *testing.T, p *project, all map[string]container) {
 		{"gateway-1", backend, true}, {"gateway-2", "backend-3:8080", true}, {"cluster", backend, false}, {"cluster", "gateway-2:8001", true},
 		{"backend-1", engine, true}, {"backend-1", "standby:5432", true}, {"gateway-1", engine, false}, {"cluster", engine, false},
 	} {
-		if err := probeFrom(t, all[c.from].State.Pid, c.to); (err == nil) != c.reaches {
+		err := probeFrom(t, all[c.from].State.Pid, c.to)
+		reached := err == nil || strings.Contains(err.Error(), "EOF") // PostgreSQL hangs up on HTTP
+		if reached != c.reaches {
 			t.Errorf("from %s to %s: %v, want that it reaches it: %t", c.from, c.to, err, c.reaches)
 		}
 	}
