@@ -331,6 +331,9 @@ func TestHead(t *testing.T) {
 		if head.status != get.status || head.body != "" || head.header.Get("Content-Type") != get.header.Get("Content-Type") {
 			t.Errorf("HEAD %s = %d %q %q, GET = %d", target, head.status, head.header.Get("Content-Type"), head.body, get.status)
 		}
+		if target == "/health" || target == "/readyz" {
+			continue // on PostgreSQL they tell a lag, of one digit or more
+		}
 		if want := get.header.Get("Content-Length"); want != "" && head.header.Get("Content-Length") != want {
 			t.Errorf("HEAD %s: Content-Length %q, want %q", target, head.header.Get("Content-Length"), want)
 		}
