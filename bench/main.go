@@ -38,6 +38,7 @@ Usage, in the directory bench:
   go run . store [flags]     durable writes of the store, compared with plain SQLite
   go run . growth [flags]    the backend on databases of growing size
   go run . cluster [flags]   backends on PostgreSQL, compared with etcd of three members and kine
+  go run . capacity [flags]  what bounds one store on PostgreSQL: a model, compared with runs
   go run . COMMAND --help    the flags of a command
 
 The results are written to the terminal and to files in the directory results. The exit
@@ -61,6 +62,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		err = growthCommand(ctx, args, out)
 	case "cluster":
 		err = clusterCommand(ctx, args, out)
+	case "capacity":
+		err = capacityCommand(ctx, args, out)
 	case delayCommand:
 		err = delayServer(ctx, args)
 	case etcdCommand:

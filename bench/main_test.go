@@ -17,7 +17,7 @@ func run(t *testing.T, args ...string) (string, error) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range [][]string{{}, {"cache"}, {"store"}, {"growth"}, {"cluster"}} {
+	for _, command := range [][]string{{}, {"cache"}, {"store"}, {"growth"}, {"cluster"}, {"capacity"}} {
 		text, err := run(t, append(command, "--help")...)
 		for _, want := range []string{"-duration", "-rounds", "-out"} {
 			if err != nil || !strings.Contains(text, want) {
@@ -45,6 +45,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"store", "more"}, "no arguments"},
 		{[]string{"growth", "--sizes", "15"}, "multiple"},
 		{[]string{"cluster", "--rounds", "0"}, "--rounds"},
+		{[]string{"capacity", "more"}, "no arguments"},
 		{[]string{"growth", "--sizes", "10,10"}, "repeated"},
 		{[]string{"growth", "--sizes", "1000000000", "--dir", "/proc"}, "--sizes"},
 	} {
