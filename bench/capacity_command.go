@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"kvstore/bench/capacity"
@@ -78,12 +79,7 @@ func capacityCommand(ctx context.Context, args []string, out io.Writer) (err err
 	return errors.Join(err, r.wrong)
 }
 
-func bullets(lines []string) (text string) {
-	for _, line := range lines {
-		text += "- " + line + "\n"
-	}
-	return text
-}
+func bullets(lines []string) string { return "- " + strings.Join(lines, "\n- ") + "\n" }
 
 // keepCapacity writes the constants and the picture, which are checked in.
 func keepCapacity(c capacity.Constants) error {

@@ -206,7 +206,8 @@ func (r *capacityRun) constants() capacity.Constants {
 
 // table compares the model with the runs.
 func (r *capacityRun) table(c capacity.Constants) string {
-	cells := [][]string{{"backends", "round trip ms", "commit ms", "load", "writes of a commit", "by the model", "requests/s", "by the model", "error"}}
+	cells := make([][]string, 0, 1+2*len(r.points))
+	cells = append(cells, []string{"backends", "round trip ms", "commit ms", "load", "writes of a commit", "by the model", "requests/s", "by the model", "error"})
 	for _, p := range r.points {
 		setup := capacity.Setup{Backends: p.backends, Callers: capacityCallers, RoundTrip: p.roundTrip, Commit: p.commit,
 			Cores: float64(runtime.NumCPU()), OneMachine: true}

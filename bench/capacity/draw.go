@@ -134,7 +134,7 @@ func (p plot) draw(svg *strings.Builder, left float64) {
 		if c.dashed {
 			dash = ` stroke-dasharray="5 4"`
 		}
-		var points []string
+		points := make([]string, 0, len(p.xs))
 		var y float64
 		for _, x := range p.xs {
 			y = bottom - p.y.at(min(max(c.y(x), p.y.from), p.y.to))
