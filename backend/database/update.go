@@ -107,7 +107,7 @@ func (db *DB) tryLocked(ctx context.Context, form form, fn func(*Tx) error) (com
 		return false, errDirect
 	}
 	if err != nil || !t.wrote && t.Totals == before {
-		if form == ahead {
+		if form == ahead && (err == nil || kv.ClassOf(err) != kv.ClassUnavailable) { // else nothing is said of the store
 			err = t.confirm(db, err)
 		}
 		return false, err
