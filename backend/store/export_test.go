@@ -61,3 +61,20 @@ func (s *Store) Pages() int {
 
 // DelayWaking makes watches wait for as long as that many deliveries take.
 func (s *Store) DelayWaking(deliveries int) { s.watchers.pacer.begin(deliveries, 0) }
+
+// HoldPages holds the reads of history until release is called.
+func (s *Store) HoldPages() (release func()) {
+	for range cap(s.pages.slots) {
+		s.pages.slots <- struct{}{}
+	}
+	return func() {
+		for range cap(s.pages.slots) {
+			<-s.pages.slots
+		}
+	}
+}
+
+// LoseCommits makes the store begin anew at a revision, since what it has published is lost.
+func (s *Store) LoseCommits(revision int64) {
+	s.restart(kv.Totals{Revision: revision, Restored: revision}, true)
+}

@@ -184,6 +184,38 @@ func TestLostCommits(t *testing.T) {
 	}
 }
 
+// TestLossWhileHistoryIsRead: a watch that reads history while commits are lost is told of that too.
+func TestLossWhileHistoryIsRead(t *testing.T) {
+	s := open(t, options{})
+	put(t, s, "k", "1")
+	put(t, s, "k", "2")
+	s.ForgetLog()
+	w := watch(t, s, "", 1)
+	release := s.HoldPages()
+	first := make(chan store.Delivery)
+	go func() {
+		d, err := w.Next(context.WithoutCancel(t.Context()), patience)
+		if err != nil {
+			t.Error(err)
+		}
+		first <- d
+	}()
+	waitFor(t, func() bool { return s.Pages() > 0 })
+	const lost = 1000
+	s.LoseCommits(lost)
+	release()
+	d := <-first
+	if !d.Reset {
+		d = next(t, w)
+	}
+	if !d.Reset || d.Compacted != lost || d.Position != lost {
+		t.Errorf("%+v, want a reset", d)
+	}
+	if _, err := w.Next(t.Context(), time.Second); !errors.Is(err, kv.ErrWatchEnded) {
+		t.Errorf("it goes on: %v", err)
+	}
+}
+
 // TestForgottenCommits: a backend that was away for so long that its last commit is not kept any more
 // begins anew.
 func TestForgottenCommits(t *testing.T) {

@@ -138,7 +138,7 @@ func (w *Watch) Next(ctx context.Context, idle time.Duration) (Delivery, error) 
 		case err != nil:
 			return Delivery{}, err
 		case found.lost:
-			return Delivery{Position: w.position, Compacted: w.position, Reset: true}, nil
+			return w.tellLoss(), nil
 		case found.history:
 			if d, of, err = w.history(ctx, found.last); err != nil {
 				return Delivery{}, err
@@ -199,7 +199,7 @@ func (w *Watch) advance(ended bool) (step, error) {
 	case w.told:
 		return found, kv.ErrWatchEnded
 	case w.lost:
-		found.lost, w.told, w.position = true, true, w.store.restored.Load()
+		found.lost = true
 		return found, nil
 	}
 	for _, s := range w.subscriptions {
@@ -231,6 +231,15 @@ func (w *Watch) advance(ended bool) (step, error) {
 	found.events, w.position = l.readLocked(after)
 	w.restLocked()
 	return found, nil
+}
+
+// tellLoss returns the delivery that says that the engine has lost commits.
+func (w *Watch) tellLoss() Delivery {
+	l := w.store.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w.told, w.position = true, w.store.restored.Load()
+	return Delivery{Position: w.position, Compacted: w.position, Reset: true}
 }
 
 // noteLocked notes that an event of that revision is to be read, unless it was read.
