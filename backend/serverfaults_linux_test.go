@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +23,8 @@ import (
 // A faultyServer is a PostgreSQL server, and a backend on it whose role has no privileges.
 type faultyServer struct {
 	*postgresql.Server
-	network *network // between the two
-	url     string   // of the database, without the network
+	network *postgrestest.Proxy // between the two
+	url     string              // of the database, without the network
 	admin   *pgx.Conn
 	backend *process
 	size    int              // of values
@@ -50,9 +48,9 @@ func startFaulty(t *testing.T, options string, before ...string) *faultyServer {
 	}
 	app.User = url.UserPassword("app", postgrestest.Password)
 	s.url = app.String()
-	s.network = startNetwork(t, app.Host)
-	app.Host = s.network.listener.Addr().String()
-	s.backend = spawn(t, append(environment("", "2"), "KV_DATABASE_URL="+app.String(), "KV_LOG_LEVEL=debug"))
+	network, through := postgrestest.StartProxy(t, s.url)
+	s.network = network
+	s.backend = spawn(t, append(environment("", "2"), "KV_DATABASE_URL="+through, "KV_LOG_LEVEL=debug"))
 	s.backend.faulty = true
 	t.Cleanup(func() {
 		if log := s.backend.log.String(); strings.Contains(log, "for%20tests") || strings.Contains(log, postgrestest.Password) {
@@ -177,7 +175,7 @@ func TestServerStopped(t *testing.T) {
 	s := startFaulty(t, "")
 	for _, stop := range []func(*postgresql.Server){(*postgresql.Server).Stop, (*postgresql.Server).Kill} {
 		stop(s.Server)
-		for deadline := time.Now().Add(patience); s.network.forwarding.Load() > 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); s.network.Links() > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("sessions of the server have not ended") // after a kill they serve until they notice
 			}
@@ -270,7 +268,7 @@ func TestServerSilent(t *testing.T) {
 	t.Parallel()
 	s := startFaulty(t, "")
 	s.read(t, false)
-	s.network.silent.Lock()
+	end := s.network.Silence()
 	var asking sync.WaitGroup
 	for range 3 {
 		for _, path := range []string{"/get/none", "/keys", "/history/k", "/health", "/readyz"} {
@@ -287,59 +285,6 @@ func TestServerSilent(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	s.network.silent.Unlock()
+	end()
 	s.recovers(t)
-}
-
-// A network forwards connections, and delivers nothing while silent is locked.
-type network struct {
-	listener   net.Listener
-	silent     sync.RWMutex
-	forwarding atomic.Int64 // goroutines
-}
-
-func startNetwork(t *testing.T, target string) *network {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &network{listener: listener}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			n.forwarding.Add(2)
-			running.Go(func() { n.forward(server, client) })
-			running.Go(func() { n.forward(client, server) })
-		}
-	})
-	t.Cleanup(func() { listener.Close(); running.Wait() })
-	return n
-}
-
-func (n *network) forward(to, from net.Conn) {
-	defer n.forwarding.Add(-1)
-	defer to.Close()
-	defer from.Close()
-	for piece := make([]byte, 32<<10); ; {
-		size, err := from.Read(piece)
-		if err != nil {
-			return
-		}
-		n.silent.RLock()
-		_, err = to.Write(piece[:size])
-		n.silent.RUnlock()
-		if err != nil {
-			return
-		}
-	}
 }

@@ -83,9 +83,22 @@ func backend(t *testing.T, store string, handle http.HandlerFunc) string {
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
+	return ask(t, http.MethodGet, url, "")
+}
+
+// ask sends a request on a connection of its own. The header has names and values.
+func ask(t *testing.T, method, url, body string, header ...string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	response, err := client.Get(url)
+	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

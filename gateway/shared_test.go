@@ -3,7 +3,6 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -85,36 +84,13 @@ func (c *cluster) sent(t *testing.T, gateway int, kind string) (counts [3]int) {
 func (c *cluster) write(t *testing.T, n int) {
 	t.Helper()
 	for i := range n {
-		if status, body := ask(t, http.MethodPut, c.urls[i%2]+"/put/k", "", fmt.Sprintf(`{"value":%d}`, i)); status != http.StatusOK {
+		if status, body := ask(t, http.MethodPut, c.urls[i%2]+"/put/k", fmt.Sprintf(`{"value":%d}`, i)); status != http.StatusOK {
 			t.Fatalf("write: %d %s", status, body)
 		}
 		if status, body := get(t, c.urls[1-i%2]+"/get/k"); status != http.StatusOK || !strings.Contains(body, fmt.Sprintf(`"value":%d,`, i)) {
 			t.Fatalf("after %d: %d %s", i, status, body)
 		}
 	}
-}
-
-func ask(t *testing.T, method, url, cacheControl, body string) (int, string) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cacheControl != "" {
-		request.Header.Set("Cache-Control", cacheControl)
-	}
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(text)
 }
 
 // states returns the status of /health, and of each backend there.
@@ -196,7 +172,7 @@ func TestSharedStore(t *testing.T) {
 		c.await(t, "503 failed failed failed")
 		for i := range 12 {
 			url := c.urls[i%2] + "/get/k"
-			if status, body := ask(t, http.MethodGet, url, "max-age=3600", ""); status != http.StatusOK || !strings.Contains(body, `"source":"cache"`) {
+			if status, body := ask(t, http.MethodGet, url, "", "Cache-Control", "max-age=3600"); status != http.StatusOK || !strings.Contains(body, `"source":"cache"`) {
 				t.Errorf("max-age: %d %s", status, body)
 			}
 			if status, body := get(t, url); status != http.StatusServiceUnavailable {
@@ -210,7 +186,7 @@ func TestSharedStore(t *testing.T) {
 		c.t.Cleanup(restarted.Kill)
 		c.await(t, "200 ok ok ok")
 		eventually(t, "writes are made again", func() bool {
-			status, _ := ask(t, http.MethodPut, c.urls[0]+"/put/k", "", `{"value":0}`)
+			status, _ := ask(t, http.MethodPut, c.urls[0]+"/put/k", `{"value":0}`)
 			return status == http.StatusOK
 		})
 		c.write(t, 4)

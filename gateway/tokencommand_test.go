@@ -57,30 +57,17 @@ func TestTokens(t *testing.T) {
 	if status, _ := get(t, address+"/get/app/k"); status != http.StatusUnauthorized {
 		t.Errorf("without a token: %d", status)
 	}
-	ask := func() (int, string) {
-		request, err := http.NewRequest(http.MethodGet, address+"/get/app/k", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+secret)
-		client := &http.Client{Transport: &http.Transport{}}
-		defer client.CloseIdleConnections()
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, _ := io.ReadAll(response.Body)
-		return response.StatusCode, string(body)
+	withToken := func() (int, string) {
+		return ask(t, http.MethodGet, address+"/get/app/k", "", "Authorization", "Bearer "+secret)
 	}
-	if status, body := ask(); status != http.StatusOK || body != "ci" {
+	if status, body := withToken(); status != http.StatusOK || body != "ci" {
 		t.Errorf("with a token: %d %s", status, body)
 	}
 	if got, err := token(t, path, "revoke", "ci"); err != nil || !strings.HasPrefix(got, "token ci is revoked") {
 		t.Error(got, err)
 	}
 	deadline := time.After(patience)
-	for status := 0; status != http.StatusUnauthorized; status, _ = ask() {
+	for status := 0; status != http.StatusUnauthorized; status, _ = withToken() {
 		select {
 		case <-deadline:
 			t.Fatal("the token is not revoked")

@@ -1,15 +1,9 @@
 package postgres_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
-	"net"
-	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"kvstore/backend/database/postgres/postgrestest"
@@ -66,15 +60,15 @@ func TestCutAtCommit(t *testing.T) {
 func TestAnswerLost(t *testing.T) {
 	url := postgrestest.Database(t)
 	conn := connect(t, url)
-	p := startProxy(t, conn.Config().Host, conn.Config().Port)
-	db := open(t, strings.Replace(url, p.target, p.listener.Addr().String(), 1))
+	p, through := postgrestest.StartProxy(t, url)
+	db := open(t, through)
 	put1 := func(version int64, cut string) {
 		t.Helper()
-		p.cut.Store(&cut)
+		p.LoseAnswer(cut)
 		if e, err := put(t.Context(), db, "k"); err != nil || e.Version != version {
 			t.Errorf("%+v, %v, want version %d", e, err, version)
 		}
-		if p.cut.Load() != nil {
+		if !p.Passes() {
 			t.Fatal("no answer was lost")
 		}
 	}
@@ -92,79 +86,6 @@ func TestAnswerLost(t *testing.T) {
 	if got := db.Chain(); got.Made != 6 || got.Lost != 0 || got.Unknown != 0 {
 		t.Errorf("%+v, want 6 that were made", got)
 	}
-}
-
-// A proxy forwards connections. Once cut is set it forwards the next message with that text, waits for the
-// answer, and closes the connection without it.
-type proxy struct {
-	listener net.Listener
-	target   string
-	cut      atomic.Pointer[string]
-}
-
-func startProxy(t *testing.T, host string, port uint16) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{listener: listener, target: net.JoinHostPort(host, strconv.Itoa(int(port)))}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { p.forward(client) })
-		}
-	})
-	t.Cleanup(func() { listener.Close(); running.Wait() })
-	return p
-}
-
-func (p *proxy) forward(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	var lost atomic.Bool
-	answers := make(chan struct{})
-	go func() {
-		defer close(answers)
-		defer client.Close()
-		buffer := make([]byte, 32<<10)
-		for {
-			n, err := server.Read(buffer)
-			if err != nil || lost.Load() {
-				return
-			}
-			if _, err := client.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-	}()
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := client.Read(buffer)
-		if err != nil {
-			break
-		}
-		if cut := p.cut.Load(); cut != nil && bytes.Contains(buffer[:n], []byte(*cut)) && p.cut.CompareAndSwap(cut, nil) {
-			lost.Store(true)
-		}
-		if _, err := io.Copy(server, bytes.NewReader(buffer[:n])); err != nil {
-			break
-		}
-		if lost.Load() {
-			<-answers
-			break
-		}
-	}
-	server.Close()
-	<-answers
 }
 
 // TestUnreplicated: while a standby is missing a write is not answered. When its wait is ended by the

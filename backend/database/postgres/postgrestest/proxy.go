@@ -1,6 +1,7 @@
 package postgrestest
 
 import (
+	"bytes"
 	"net"
 	"net/url"
 	"sync"
@@ -21,16 +22,21 @@ type Proxy struct {
 	listener net.Listener
 	target   string
 	running  sync.WaitGroup
+	silent   sync.RWMutex // while it is locked nothing is delivered
 
 	mu      sync.Mutex // guards the fields below
 	links   map[*link]struct{}
 	refuses bool
 	left    [2]int // how many bytes may still pass, if limited
 	limited [2]bool
+	text    []byte // of LoseAnswer, or nil
 }
 
 // A link is a connection of a client and its connection to the server.
-type link struct{ client, server net.Conn }
+type link struct {
+	client, server net.Conn
+	unanswered     bool // its next answer is lost; guarded by Proxy.mu
+}
 
 // StartProxy starts a proxy of the server that the URL names, until the test ends. It returns the URL of
 // the database by way of it.
@@ -86,13 +92,35 @@ func (p *Proxy) CutAfter(d Direction, n int) {
 	p.left[d], p.limited[d] = n, true
 }
 
-// Passes reports whether everything passes: what CutAfter has asked for has happened. If not, it is called off.
+// LoseAnswer lets the next message that has that text pass to the server, and cuts its connection in place of the
+// answer. After that everything passes.
+func (p *Proxy) LoseAnswer(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text = []byte(text)
+}
+
+// Passes reports whether everything passes: what CutAfter and LoseAnswer have asked for has happened. If not, it is
+// called off.
 func (p *Proxy) Passes() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	limited := p.limited[ToServer] || p.limited[ToClient]
-	p.limited = [2]bool{}
-	return !limited
+	passes := !p.limited[ToServer] && !p.limited[ToClient] && p.text == nil
+	p.limited, p.text = [2]bool{}, nil
+	return passes
+}
+
+// Silence delivers nothing, on whichever connection, until end is called.
+func (p *Proxy) Silence() (end func()) {
+	p.silent.Lock()
+	return p.silent.Unlock
+}
+
+// Links returns how many connections there are.
+func (p *Proxy) Links() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links)
 }
 
 func (p *Proxy) accept() {
@@ -111,7 +139,7 @@ func (p *Proxy) forward(client net.Conn) {
 		_ = client.Close() // nothing was sent
 		return
 	}
-	l := &link{client, server}
+	l := &link{client: client, server: server}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
 	if p.refuses {
@@ -119,31 +147,41 @@ func (p *Proxy) forward(client net.Conn) {
 	}
 	p.mu.Unlock()
 	var answers sync.WaitGroup
-	answers.Go(func() { p.copy(client, server, ToClient) })
-	p.copy(server, client, ToServer)
+	answers.Go(func() { p.copy(l, client, server, ToClient) })
+	p.copy(l, server, client, ToServer)
 	answers.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, l)
 }
 
-func (p *Proxy) copy(to, from net.Conn, d Direction) {
+func (p *Proxy) copy(l *link, to, from net.Conn, d Direction) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		passing := p.pass(d, n)
-		if _, writeErr := to.Write(buffer[:passing]); err != nil || writeErr != nil || passing < n {
+		p.silent.RLock()
+		passing := p.pass(l, d, buffer[:n])
+		_, writeErr := to.Write(buffer[:passing])
+		p.silent.RUnlock()
+		if err != nil || writeErr != nil || passing < n {
 			return
 		}
 	}
 }
 
-// pass returns how many of the next n bytes pass.
-func (p *Proxy) pass(d Direction, n int) int {
+// pass returns how many of the next bytes pass.
+func (p *Proxy) pass(l *link, d Direction, next []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n := len(next)
+	switch {
+	case d == ToClient && l.unanswered:
+		return 0
+	case d == ToServer && p.text != nil && bytes.Contains(next, p.text):
+		l.unanswered, p.text = true, nil
+	}
 	if !p.limited[d] || n <= p.left[d] {
 		p.left[d] -= n
 		return n
