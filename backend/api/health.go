@@ -146,15 +146,12 @@ func (d *damage) note(err error) {
 // that does not answer or takes no writes has failed: with a disk that is full, slow or damaged in
 // parts, or a server whose standbys are away, the backend still serves.
 func (a *API) databaseHealth(ctx context.Context) part {
-	said := a.diskHealth(ctx)
 	sharing, shared := a.Store.Sharing()
+	said := a.diskHealth(ctx, shared)
 	if !shared {
 		return said
 	}
 	said.Engine = "postgresql"
-	if said.Status == statusOK && a.Store.Disk().Failing {
-		said.Status, said.Detail = statusDegraded, "The server does not confirm commits: writes fail, or it is not known whether they were made; reads work"
-	}
 	if said.Status == statusFailed {
 		return said
 	}
@@ -182,7 +179,7 @@ func (a *API) databaseHealth(ctx context.Context) part {
 	return said
 }
 
-func (a *API) diskHealth(ctx context.Context) part {
+func (a *API) diskHealth(ctx context.Context, shared bool) part {
 	if err := a.ping(ctx); err != nil {
 		a.Logger.ErrorContext(ctx, "the database does not answer", "error", err)
 		if errors.Is(err, kv.ErrCorrupt) || errors.Is(err, kv.ErrDiskFailed) {
@@ -190,9 +187,10 @@ func (a *API) diskHealth(ctx context.Context) part {
 		}
 		return part{Status: statusFailed, Detail: "The database does not answer"}
 	}
-	_, shared := a.Store.Sharing()
 	switch disk := a.Store.Disk(); {
-	case disk.Failing && !shared:
+	case disk.Failing && shared:
+		return part{Status: statusDegraded, Detail: "The server does not confirm commits: writes fail, or it is not known whether they were made; reads work"}
+	case disk.Failing:
 		return part{Status: statusFailed, Detail: "The disk reports errors: writes fail until it works again; what can be read is served"}
 	case disk.Full:
 		return part{Status: statusOK, Detail: "The disk is full: writes are refused until there is room; reads work"}
