@@ -203,7 +203,9 @@ func (s *server) look(ctx context.Context) (outcome database.Outcome, err error)
 }
 
 // Last asks the primary.
-func (*server) Last(tx *gorm.DB) (mark database.Mark, now kv.Timestamp, err error) {
+func (*server) Last(tx *gorm.DB) (database.Mark, kv.Timestamp, error) { return lastCommit(tx) }
+
+func lastCommit(tx *gorm.DB) (mark database.Mark, now kv.Timestamp, err error) {
 	err = tx.Raw("SELECT seq, batch, "+nowSQL+" FROM commits ORDER BY seq DESC LIMIT 1").Row().Scan(&mark.Seq, &mark.Batch, &now)
 	return mark, now, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"kvstore/backend/database"
@@ -36,13 +35,13 @@ func FromStopped(url string) database.Source {
 		return withConnection(ctx, url, reading, stopped, func(db *gorm.DB) error {
 			var before, after database.Mark
 			err := db.Transaction(func(tx *gorm.DB) (err error) {
-				if before, err = lastCommit(tx); err != nil { // from its first read on, tx sees one moment
+				if before, _, err = lastCommit(tx); err != nil { // from its first read on, tx sees one moment
 					return err
 				}
 				return read(tx)
 			})
 			if err == nil {
-				after, err = lastCommit(db)
+				after, _, err = lastCommit(db)
 			}
 			if err == nil && after != before {
 				err = fmt.Errorf("%s: a backend has written meanwhile; stop every backend, and repeat", Address(url))
@@ -92,21 +91,20 @@ func fillEmpty(tx *gorm.DB, url, by string, fill func(database.Empty) error) err
 		err = refuseFilled(tx)
 	}
 	if err == nil {
-		last, err = lastCommit(tx)
+		last, _, err = lastCommit(tx)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", Address(url), err)
 	}
 	save := func(s database.Identity, c database.Commit) error {
-		t, batch := c.Totals, uuid.New()
-		return first(
-			tx.Exec("UPDATE identity SET uuid = ?, created_at = ? WHERE id = 1", s.StoreID, s.Created),
-			tx.Create(&commitRow{
-				Seq: last.Seq + 1, Batch: batch[:], Backend: by, RevisionAfter: t.Revision, Clock: int64(c.Clock),
-				TotalKeys: t.Keys, TotalVersions: t.Versions, Compacted: t.Compacted, Forgotten: t.Forgotten, Restored: t.Restored,
-				Touched: array[[]byte]{}, Checksum: c.Checksum,
-			}),
-			tx.Exec("ANALYZE keys, versions, erased")) // so that the first plans are good ones
+		err := tx.Exec("UPDATE identity SET uuid = ?, created_at = ? WHERE id = 1", s.StoreID, s.Created).Error
+		if err == nil {
+			_, err = (&server{backend: by}).Record(tx, last, c)
+		}
+		if err == nil { // so that the first plans are good ones
+			err = tx.Exec("ANALYZE keys, versions, erased").Error
+		}
+		return err
 	}
 	return fill(database.Empty{Tx: tx, Room: func(int64) error { return nil }, Save: save})
 }
@@ -152,11 +150,6 @@ func refuseOthers(ctx context.Context, db *gorm.DB) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-func lastCommit(tx *gorm.DB) (last database.Mark, err error) {
-	err = tx.Raw("SELECT seq, batch FROM commits ORDER BY seq DESC LIMIT 1").Row().Scan(&last.Seq, &last.Batch)
-	return last, err
 }
 
 // The transactions of withConnection.
