@@ -2,18 +2,16 @@ package database
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 
 	"gorm.io/gorm"
 
 	"kvstore/backend/kv"
 )
 
-const (
-	// followedCommits bounds the commits that one call of Follow reads.
-	followedCommits = 64
-	// followedRows bounds the versions that one query reads.
-	followedRows = 1024
-)
+// followedCommits bounds the commits that one call of Follow reads.
+const followedCommits = 64
 
 // Shared returns the engine when other processes may write too.
 func (db *DB) Shared() (Shared, bool) {
@@ -40,19 +38,24 @@ func (db *DB) Follow(ctx context.Context, after Mark, apply func(Followed)) (err
 	}
 	first, last := commits[0].Before, commits[len(commits)-1].Totals.Revision
 	next := Followed{Committed: commits[0]}
-	err = db.followRows(ctx, first, last, func(e kv.Entry, damage error) {
-		db.count(&damage)
-		for e.Revision > next.Totals.Revision {
+	err = readTable(tx, "follow commits", followedSQL, first, func(rows *sql.Rows) (any, error) {
+		var v storedVersion
+		if err := rows.Scan(v.entryFields()...); err != nil {
+			return nil, Translate(tx, "follow commits", err)
+		}
+		for v.Revision > next.Totals.Revision {
 			apply(next)
 			commits = commits[1:]
 			next = Followed{Committed: commits[0]}
 		}
-		if damage != nil {
+		if err := v.checkAll(); err != nil {
+			db.count(&err)
 			next.Damaged = true
-			return
+		} else {
+			next.Entries = append(next.Entries, v.Entry)
 		}
-		next.Entries = append(next.Entries, e)
-	})
+		return v.Revision, nil
+	}, last)
 	if err != nil {
 		return err
 	}
@@ -63,38 +66,8 @@ func (db *DB) Follow(ctx context.Context, after Mark, apply func(Followed)) (err
 	return nil
 }
 
-// The limit is in the text, so that the plan is the same whatever the range.
-const followedSQL = "SELECT " + entryColumns + ` FROM versions JOIN keys ON keys.id = versions.key_id
-	WHERE versions.revision > ? AND versions.revision <= ? ORDER BY versions.revision LIMIT 1024`
-
-// followRows calls each with the versions after a revision, up to last, in their order.
-func (db *DB) followRows(ctx context.Context, after, last int64, each func(kv.Entry, error)) error {
-	for {
-		n, through, err := db.followPiece(ctx, after, last, each)
-		if err != nil || n < followedRows {
-			return err
-		}
-		after = through
-	}
-}
-
-func (db *DB) followPiece(ctx context.Context, after, last int64, each func(kv.Entry, error)) (n int, through int64, err error) {
-	tx := db.index.WithContext(ctx)
-	rows, err := tx.Raw(followedSQL, after, last).Rows()
-	if err != nil {
-		return 0, after, Translate(tx, "follow commits", err)
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err has told
-	for ; rows.Next(); n++ {
-		var v storedVersion
-		if err := rows.Scan(v.entryFields()...); err != nil {
-			return n, after, Translate(tx, "follow commits", err)
-		}
-		after = v.Revision
-		each(v.Entry, v.checkAll())
-	}
-	return n, after, Translate(tx, "follow commits", rows.Err())
-}
+var followedSQL = fmt.Sprintf("SELECT %s FROM versions JOIN keys ON keys.id = versions.key_id "+
+	"WHERE versions.revision > ? AND versions.revision <= ? ORDER BY versions.revision LIMIT %d", entryColumns, tableRows)
 
 // Rejoin is for a backend that has seen a revision of a history which the engine has lost. It makes
 // the history one of its own, as a restore does (see Advance): the revision goes beyond all that were

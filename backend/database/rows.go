@@ -156,3 +156,37 @@ func (e *storedErased) check() error {
 	}
 	return nil
 }
+
+// tableRows is how many rows one statement of readTable reads. The number is a part of the SQL, so that no
+// plan is made for an unknown one.
+const tableRows = 1000
+
+// readTable calls fn with each row of a query for rows after the last one, whose primary key fn returns. The other
+// arguments of the query are more. An error of fn comes back as it is.
+func readTable(
+	tx *gorm.DB, doing, query string, last any, fn func(*sql.Rows) (last any, err error), more ...any,
+) error {
+	for {
+		found, next, err := readPiece(tx, doing, query, append([]any{last}, more...), fn)
+		if err != nil || found < tableRows {
+			return err
+		}
+		last = next
+	}
+}
+
+func readPiece(
+	tx *gorm.DB, doing, query string, args []any, fn func(*sql.Rows) (last any, err error),
+) (found int, last any, err error) {
+	rows, err := tx.Raw(query, args...).Rows()
+	if err != nil {
+		return 0, nil, Translate(tx, doing, err)
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err has told
+	for ; rows.Next(); found++ {
+		if last, err = fn(rows); err != nil {
+			return 0, nil, err
+		}
+	}
+	return found, last, Translate(tx, doing, rows.Err())
+}

@@ -44,9 +44,7 @@ type Transfer struct {
 }
 
 const (
-	// transferRows is how many rows one statement reads. The number is a part of the SQL, so that no
-	// plan is made for an unknown one.
-	transferRows = 1000
+	readingRows = "read all rows"
 	// transferPiece bounds the rows that are written at once, and transferBytes their values, which
 	// one more may exceed.
 	transferPiece = 512
@@ -109,7 +107,7 @@ func (t Transfer) compare(tx *gorm.DB, identity Identity, totals kv.Totals, read
 }
 
 func (t Transfer) report(doing string, versions, all int64) {
-	if t.Report != nil && versions%transferRows == 0 {
+	if t.Report != nil && versions%tableRows == 0 {
 		t.Report(doing, versions, all)
 	}
 }
@@ -193,18 +191,18 @@ const versionTime = 3
 const sizeOfRowsSQL = "(SELECT coalesce(sum(length(value)), 0) + 100 * count(*) FROM versions)"
 
 var (
-	transferKeysSQL     = fmt.Sprintf("SELECT %s FROM keys WHERE id > ? ORDER BY id LIMIT %d", keyRowColumns, transferRows)
+	transferKeysSQL     = fmt.Sprintf("SELECT %s FROM keys WHERE id > ? ORDER BY id LIMIT %d", keyRowColumns, tableRows)
 	transferVersionsSQL = fmt.Sprintf(`SELECT versions.key_id, %s FROM versions LEFT JOIN keys ON keys.id = versions.key_id
-		WHERE versions.revision > ? ORDER BY versions.revision LIMIT %d`, entryColumns, transferRows)
+		WHERE versions.revision > ? ORDER BY versions.revision LIMIT %d`, entryColumns, tableRows)
 	transferErasedSQL = fmt.Sprintf("SELECT %s FROM erased WHERE digest > ? ORDER BY digest LIMIT %d",
-		erasedColumns, transferRows)
+		erasedColumns, tableRows)
 )
 
 // everyRow calls fn with each row of the database, in the order of the tables and of their primary keys,
 // where it is inserted, and its approximate size in bytes. Each is what was written, or the error
 // is kv.ErrCorrupt and names it. An error of fn comes back as it is.
 func everyRow(tx *gorm.DB, fn func(into *insert, row []any, bytes int) error) error {
-	err := readTable(tx, transferKeysSQL, int64(0), func(rows *sql.Rows) (any, error) {
+	err := readTable(tx, readingRows, transferKeysSQL, int64(0), func(rows *sql.Rows) (any, error) {
 		var k storedKey
 		if err := errors.Join(rows.Scan(k.fields()...), k.check()); err != nil {
 			return nil, translateRow(tx, "read a key", err, k.key, 0)
@@ -218,7 +216,7 @@ func everyRow(tx *gorm.DB, fn func(into *insert, row []any, bytes int) error) er
 	if err != nil {
 		return err
 	}
-	err = readTable(tx, transferVersionsSQL, int64(0), func(rows *sql.Rows) (any, error) {
+	err = readTable(tx, readingRows, transferVersionsSQL, int64(0), func(rows *sql.Rows) (any, error) {
 		var v storedVersion
 		var keyID int64
 		err := rows.Scan(append([]any{&keyID}, v.entryFields()...)...)
@@ -233,39 +231,11 @@ func everyRow(tx *gorm.DB, fn func(into *insert, row []any, bytes int) error) er
 	if err != nil {
 		return err
 	}
-	return readTable(tx, transferErasedSQL, []byte{}, func(rows *sql.Rows) (any, error) {
+	return readTable(tx, readingRows, transferErasedSQL, []byte{}, func(rows *sql.Rows) (any, error) {
 		var e storedErased
 		if err := errors.Join(rows.Scan(e.fields()...), e.check()); err != nil {
 			return nil, Translate(tx, "read an erased key", err)
 		}
 		return e.digest, fn(transferErased, []any{e.version, e.checksum, e.digest}, len(e.digest))
 	})
-}
-
-// readTable calls fn with each row of a query for rows after the last one, whose primary key fn returns.
-func readTable(tx *gorm.DB, query string, last any, fn func(*sql.Rows) (last any, err error)) error {
-	for {
-		found, next, err := readPiece(tx, query, last, fn)
-		if err != nil || found < transferRows {
-			return err
-		}
-		last = next
-	}
-}
-
-func readPiece(
-	tx *gorm.DB, query string, last any, fn func(*sql.Rows) (last any, err error),
-) (found int, _ any, err error) {
-	const doing = "read all rows"
-	rows, err := tx.Raw(query, last).Rows()
-	if err != nil {
-		return 0, nil, Translate(tx, doing, err)
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err has told
-	for ; rows.Next(); found++ {
-		if last, err = fn(rows); err != nil {
-			return 0, nil, err
-		}
-	}
-	return found, last, Translate(tx, doing, rows.Err())
 }
