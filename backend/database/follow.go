@@ -91,7 +91,9 @@ func (db *DB) Begin(ctx context.Context) (totals kv.Totals, mark Mark, err error
 	}
 	tx := db.index.WithContext(ctx)
 	err = tx.Transaction(func(tx *gorm.DB) (err error) {
-		if mark, _, err = shared.Last(tx); err == nil {
+		var now kv.Timestamp
+		if mark, now, err = shared.Last(tx); err == nil {
+			db.chain.measured(now)
 			totals, err = readTotals(tx)
 		}
 		return err
@@ -99,10 +101,10 @@ func (db *DB) Begin(ctx context.Context) (totals kv.Totals, mark Mark, err error
 	return totals, mark, Translate(tx, "read the last commit", err)
 }
 
-// Last returns the mark of the last commit, and the time of the engine, which is shared.
-func (db *DB) Last(ctx context.Context) (Mark, kv.Timestamp, error) {
+// Last returns the mark of the last commit of an engine that is shared, and measures its time for Now.
+func (db *DB) Last(ctx context.Context) (Mark, error) {
 	tx := db.index.WithContext(ctx)
 	mark, now, err := db.Engine.(Shared).Last(tx)
 	db.chain.measured(now)
-	return mark, now, Translate(tx, "ask for the last commit", err)
+	return mark, Translate(tx, "ask for the last commit", err)
 }

@@ -3,6 +3,7 @@ package database
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"kvstore/backend/kv"
 )
@@ -120,6 +121,11 @@ func (c *chain) resolved(outcome Outcome, err error) {
 		c.lost.Add(1)
 	}
 }
+
+// Now is the time of a shared engine as it was measured last, and never runs backwards. It is measured with each
+// question and each commit, and not extrapolated: a read that asks for the last commit gets a time at which it was
+// under way, so what has expired for one read has expired for every later one, at each backend.
+func (db *DB) Now() time.Time { return time.UnixMicro(int64(db.chain.now())) }
 
 func (c *chain) now() kv.Timestamp { return kv.Timestamp(c.time.Load()) }
 

@@ -149,7 +149,8 @@ func (db *DB) commitLocked(ctx context.Context, t *Tx, form form, c Commit) (err
 func (t *Tx) recall(db *DB) {
 	m := t.memory
 	t.Totals, t.Before, t.clock = *m.totals, m.mark, m.clock
-	t.Now = max(db.chain.now(), t.clock)
+	db.chain.measured(t.clock)
+	t.Now = db.chain.now()
 	t.staged.until = t.Now + staleness
 }
 

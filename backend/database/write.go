@@ -35,8 +35,7 @@ type Tx struct {
 	// Save has removed.
 	MaxVersions int64
 	Trimmed     int
-	// Now is the time of a shared engine as it was measured last, and not before that of the last
-	// commit. It is 0 with any other engine.
+	// Now is DB.Now when the transaction began, 0 unless the engine is shared.
 	Now kv.Timestamp
 	// Before is the mark of the last commit before the transaction, and Mark that of its own, once
 	// Update has returned nil.

@@ -34,7 +34,6 @@ type follower struct {
 	store    *Store
 	logger   *slog.Logger
 	woken    chan struct{}             // holds an element after a notification
-	now      atomic.Int64              // the time of the engine at the last round, in Unix microseconds
 	asked    atomic.Pointer[time.Time] // when the last round began that has succeeded
 	failed   bool                      // the last round; only run uses it
 
@@ -57,9 +56,8 @@ type round struct {
 }
 
 // startFollower begins behind the commit that the log has reached.
-func startFollower(s *Store, engine database.Shared, mark database.Mark, now kv.Timestamp) *follower {
+func startFollower(s *Store, engine database.Shared, mark database.Mark) *follower {
 	f := &follower{store: s, logger: s.logger, mark: mark, joined: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
-	f.note(now)
 	f.applied.Store(mark.Seq)
 	began := time.Now()
 	f.asked.Store(&began)
@@ -113,21 +111,6 @@ func (f *follower) report(ctx context.Context, err error) {
 	f.failed = !f.failed
 }
 
-// time is that of the engine at the last round. It is not extrapolated: a read that joins a round
-// gets a time at which it was under way, so what has expired for one read has expired for every
-// later one, at each backend.
-func (f *follower) time() time.Time { return time.UnixMicro(f.now.Load()) }
-
-// note notes a time of the engine.
-func (f *follower) note(now kv.Timestamp) {
-	for {
-		before := f.now.Load()
-		if int64(now) <= before || f.now.CompareAndSwap(before, int64(now)) {
-			return
-		}
-	}
-}
-
 func (f *follower) take() *round {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,7 +157,7 @@ func (f *follower) catchUp(ctx context.Context) error {
 	f.applying.Unlock()
 	began := time.Now()
 	f.rounds.Add(1)
-	last, now, err := f.store.db.Last(ctx)
+	last, err := f.store.db.Last(ctx)
 	if err != nil {
 		return err
 	}
@@ -191,7 +174,6 @@ func (f *follower) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.note(now)
 	f.asked.Store(&began)
 	return nil
 }

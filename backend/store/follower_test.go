@@ -281,7 +281,7 @@ func TestForget(t *testing.T) {
 	if err := engine.Forget(t.Context(), -time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	last, _, err := db.Last(t.Context())
+	last, err := db.Last(t.Context())
 	if err != nil || last.Seq != 3 {
 		t.Errorf("the last commit is %+v, %v", last, err)
 	}

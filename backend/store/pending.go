@@ -28,9 +28,6 @@ func (s *Store) pending(tx *database.Tx, batch []*request) (*pending, error) {
 		}
 	}
 	tx.MaxVersions = s.maxVersions
-	if tx.Now != 0 {
-		s.follower.note(tx.Now)
-	}
 	return &pending{tx: tx, now: s.clock.now(), maxRead: max(maxBatchRead, s.maxValueBytes)}, tx.Load(keys...)
 }
 

@@ -99,12 +99,12 @@ func New(cfg Config) (*Store, error) {
 	s.restored.Store(totals.Restored)
 	s.watchers = startWatchers(s.log, s.pages.pacer, cfg.MaxWatchers, &s.counters.cut)
 	if shared { // which uses all of the above
-		s.follower = startFollower(s, engine, mark, lastWrite)
+		s.follower = startFollower(s, engine, mark)
 	}
 	switch {
 	case cfg.Now != nil:
 	case shared:
-		cfg.Now = s.follower.time
+		cfg.Now = cfg.Database.Now
 	default:
 		cfg.Now = systemTime
 	}

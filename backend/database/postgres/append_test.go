@@ -92,8 +92,8 @@ func TestEndsMeanwhile(t *testing.T) {
 	}
 	got, err := seen(t, db, "k", func(tx *database.Tx, current int64) error {
 		waitFor(t, func() bool {
-			_, now, err := db.Last(t.Context())
-			return err != nil || now >= ends
+			_, err := db.Last(t.Context())
+			return err != nil || kv.NewTimestamp(db.Now()) >= ends
 		})
 		tx.Append(kv.Entry{Key: "k", Value: []byte("2"), Time: tx.Now, Operation: kv.OpPut})
 		return nil

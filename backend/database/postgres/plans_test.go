@@ -57,10 +57,11 @@ func TestPlans(t *testing.T) {
 func useAll(t *testing.T, db *database.DB) {
 	t.Helper()
 	ctx := t.Context()
-	mark, now, err := db.Last(ctx)
+	mark, err := db.Last(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := kv.NewTimestamp(db.Now())
 	for range 3 {
 		for _, keys := range [][]string{{"a"}, {"a", "b", "c"}, {"d", "e", "f", "g", "h"}} {
 			err := db.Update(ctx, func(tx *database.Tx) error {
